@@ -1,0 +1,142 @@
+"""``forensift doctor``: what is installed, what does not fit, how to mend it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from dataclasses import dataclass
+from importlib import metadata
+
+from ..errors import UserError
+from . import options
+
+OK, NOTE, BAD = "ok", "note", "does not fit"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report: what was looked at, what was found, ok | note | does not fit."""
+
+    what: str
+    found: str
+    state: str
+    mend: str = ""
+
+
+def doctor() -> None:
+    """Print what forensift stands on, what does not fit, and how to mend it.
+
+    Exit code 2 if something that is needed is missing or does not fit.
+    """
+    from rich.markup import escape
+    from rich.table import Table
+
+    findings = [*packages(), torchvision(), *devices(), *files()]
+    table = Table("what", "found", "state", "how to mend it")
+    colours = {OK: "green", NOTE: "yellow", BAD: "bold red"}
+    for one in findings:
+        state = f"[{colours[one.state]}]{one.state}[/]"
+        table.add_row(escape(one.what), escape(one.found), state, escape(one.mend))
+    options.console().print(table)
+    bad = [one for one in findings if one.state == BAD]
+    if bad:
+        raise UserError(
+            f"{len(bad)} of {len(findings)} do not fit: {', '.join(b.what for b in bad)}"
+        )
+    print("forensift can run.")
+
+
+def packages() -> list[Finding]:
+    """Compare the installed packages with what forensift asks for."""
+    from packaging.requirements import Requirement
+
+    found = [Finding("python", platform.python_version(), OK)]
+    for text in metadata.requires("forensift") or []:
+        requirement = Requirement(text)
+        extra = re.search(r"extra == ['\"](\w+)['\"]", text)
+        if extra and extra[1] == "dev":
+            continue
+        try:
+            version = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            if extra:
+                mend = f"only for cross-checks: pip install 'forensift[{extra[1]}]'"
+                found.append(Finding(requirement.name, "not installed", NOTE, mend))
+            else:
+                mend = f"pip install '{requirement.name}{requirement.specifier}'"
+                found.append(Finding(requirement.name, "not installed", BAD, mend))
+            continue
+        fits = requirement.specifier.contains(version, prereleases=True)
+        mend = "" if fits else f"pip install '{requirement.name}{requirement.specifier}'"
+        found.append(Finding(requirement.name, version, OK if fits else BAD, mend))
+    return found
+
+
+def torchvision() -> Finding:
+    """Say whether torchvision's compiled operators fit this torch, or the guard stands in."""
+    what = "torchvision operators"
+    try:
+        from ..torchvision_guard import compiled_library_loads, guard
+
+        guard()
+        import torchvision as found
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
+        mend = "install torch and torchvision from the same index, of releases that belong together"
+        return Finding(what, f"{type(error).__name__}: {reason}", BAD, mend)
+    if compiled_library_loads():
+        return Finding(what, f"{found.__version__}: compiled library loaded", OK)
+    return Finding(
+        what,
+        f"{found.__version__}: compiled library does not fit this torch; schemas stand in",
+        NOTE,
+        "nothing to do: forensift does not use torchvision.ops or torchvision.io",
+    )
+
+
+def devices() -> list[Finding]:
+    """Say which processors torch can use."""
+    try:
+        import torch
+    except Exception as error:
+        return [Finding("torch", f"{type(error).__name__}: {error}", BAD, "reinstall torch")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found = [Finding("CPU", f"{cores} cores, {torch.get_num_threads()} torch threads", OK)]
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            facts = torch.cuda.get_device_properties(index)
+            memory = f"{facts.total_memory / 2**30:.0f} GiB"
+            found.append(Finding(f"cuda:{index}", f"{facts.name}, {memory}", OK))
+    else:
+        build = torch.version.cuda
+        why = f"no GPU that fits CUDA {build}" if build else "torch is built without CUDA"
+        found.append(Finding("cuda", why, NOTE, "all works on the CPU; training is slow there"))
+    return found
+
+
+def files() -> list[Finding]:
+    """Say whether the photographs and the weights that belong to the clone are there."""
+    from ..data import photographs
+    from ..files import home
+
+    try:
+        folder = home()
+        counts = {split: len(photographs(split)) for split in ("train", "validation", "test")}
+    except UserError as error:
+        return [Finding("photographs", "missing", BAD, str(error))]
+    text = ", ".join(f"{n} {split}" for split, n in counts.items())
+    found = [Finding("photographs", text, OK)]
+    try:
+        from ..detectors import ARCHITECTURES, shipped_weights
+    except Exception as error:  # torch or a network's package does not import
+        return [*found, Finding("detectors", f"{type(error).__name__}: {error}", BAD)]
+    for name in ARCHITECTURES:
+        path = shipped_weights(name)
+        if path.is_file():
+            megabytes = f"{path.relative_to(folder)}, {path.stat().st_size / 1e6:.1f} MB"
+            found.append(Finding(f"detector {name}", megabytes, OK))
+        else:
+            mend = f"give --weights FILE, or forensift train {name}"
+            found.append(Finding(f"detector {name}", "no weights shipped", NOTE, mend))
+    return found

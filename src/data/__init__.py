@@ -1,0 +1,28 @@
+"""Find, check, decode, transform and batch images."""
+
+from .batching import Batch, Transform, batches, check_skipped
+from .decode import EXTENSIONS, FORMATS, UnreadableImage, image_size, read_image
+from .layouts import manifest_table, require_both_classes, scan
+from .photos import photographs, split_photographs
+from .presets import PRESETS, Preset, RandomResizedCrop, get_preset
+
+__all__ = [
+    "EXTENSIONS",
+    "FORMATS",
+    "PRESETS",
+    "Batch",
+    "Preset",
+    "RandomResizedCrop",
+    "Transform",
+    "UnreadableImage",
+    "batches",
+    "check_skipped",
+    "get_preset",
+    "image_size",
+    "manifest_table",
+    "photographs",
+    "read_image",
+    "require_both_classes",
+    "scan",
+    "split_photographs",
+]

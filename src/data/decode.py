@@ -1,0 +1,120 @@
+"""Read an image file as RGB at its native size, or say in a few words why it cannot be read.
+
+What is done with pixels that are not 8-bit RGB:
+
+- CMYK, YCbCr, Lab, HSV, palette, greyscale and 1-bit images are converted by Pillow;
+- transparency is laid over white, so that hidden colours under it play no part;
+- 16-bit values are scaled to 8 bits (grey: v · 255 / 65535 rounded; colour: Pillow's own
+  high byte), never clipped;
+- of an animation the first frame is read;
+- the EXIF orientation is left as stored, as the published evaluations do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM")
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
+
+TOO_MANY_PIXELS = "more pixels than Pillow's limit against decompression bombs"
+
+_TRANSPARENT_MODES = ("LA", "PA", "RGBA", "La", "RGBa")
+
+
+class UnreadableImage(Exception):
+    """An image that is skipped; ``reason`` is short and names no path."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def read_image(path: Path) -> Image.Image:
+    """Return the image at ``path`` as a Pillow image, mode RGB, at its native size.
+
+    Raises:
+        UnreadableImage: not a file, no permission, empty, not one of the formats, corrupt,
+            truncated, of a pixel type without a meaning in 8 bits, or with more pixels than
+            Pillow's limit against decompression bombs.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UnreadableImage("a directory, not a file")
+    try:
+        with path.open("rb") as opened:
+            if not opened.read(1):
+                raise UnreadableImage("empty file")
+            opened.seek(0)
+            with Image.open(opened, formats=FORMATS) as image:
+                _refuse_bomb(image)
+                image.load()
+                return _rgb(image)
+    except UnreadableImage:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise UnreadableImage(TOO_MANY_PIXELS) from None
+    except UnidentifiedImageError:
+        raise UnreadableImage(f"none of the formats {', '.join(FORMATS)}") from None
+    except PermissionError:
+        raise UnreadableImage("no permission to read it") from None
+    except FileNotFoundError:
+        raise UnreadableImage("no such file") from None
+    except MemoryError:
+        raise UnreadableImage("too large for the memory") from None
+    # Pillow's decoders raise many kinds of error on bytes that were tampered with.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableImage(f"corrupt: {reason[:120]}") from None
+
+
+def image_size(path: Path) -> tuple[str, int, int]:
+    """Return format, width and height from the header alone.
+
+    Raises:
+        UnreadableImage: as :func:`read_image`, for what the header shows.
+    """
+    if Path(path).is_dir():
+        raise UnreadableImage("a directory, not a file")
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            _refuse_bomb(image)
+            return str(image.format), image.width, image.height
+    except UnreadableImage:
+        raise
+    except Exception as error:
+        raise UnreadableImage(type(error).__name__) from None
+
+
+def _refuse_bomb(image: Image.Image) -> None:
+    # Pillow only warns up to twice its limit; changing warning filters is not safe in threads.
+    if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+        raise UnreadableImage(TOO_MANY_PIXELS)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Return a loaded image of any mode as 8-bit RGB."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image.copy()
+    if image.mode.startswith("I;16"):
+        return _grey_from_16_bits(np.asarray(image))
+    if image.mode == "I":  # what Pillow makes of some 16-bit files
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise UnreadableImage("32-bit integer pixels")
+        return _grey_from_16_bits(values)
+    if image.mode == "F":
+        raise UnreadableImage("floating-point pixels")
+    if image.mode in _TRANSPARENT_MODES or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _grey_from_16_bits(values: np.ndarray) -> Image.Image:
+    scaled = np.rint(values.astype(np.float64) * (255 / 65535)).astype(np.uint8)
+    return Image.fromarray(scaled).convert("RGB")

@@ -1,0 +1,181 @@
+"""Named preprocessing: what happens between a decoded image and the network, in two halves.
+
+``geometry`` works on one Pillow image and keeps 8-bit pixels; ``normalise`` works on a batch and
+gives float32. Between the two a batch is uint8, so that it is cheap to hold and exact to save.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..errors import UserError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop:
+    """A random part of the image, resampled (bilinear, antialiased) to size × size pixels.
+
+    scale: smallest and largest share of the image's area; ratio: of width to height.
+    """
+
+    size: int
+    scale: tuple[float, float]
+    ratio: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named preprocessing; the steps are done in the order of the fields.
+
+    resize: the shorter side becomes this many pixels, aspect kept (bilinear, antialiased).
+    squash: (height, width) that the image is forced to, aspect lost.
+    tile: repeat an image whose shorter side is below ``crop`` until it is not, top left first.
+    random_resized_crop: a crop drawn from (seed, key) alone.
+    crop: centre crop to crop × crop pixels, zero-padded where the image is smaller.
+    mean, std: normalisation per channel of values in 0 … 1.
+    """
+
+    name: str
+    resize: int | None = None
+    squash: tuple[int, int] | None = None
+    tile: bool = False
+    random_resized_crop: RandomResizedCrop | None = None
+    crop: int | None = None
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    @property
+    def random(self) -> bool:
+        """Whether ``geometry`` depends on ``key`` and ``seed``."""
+        return self.random_resized_crop is not None
+
+    def geometry(self, image: Image.Image, key: str = "", seed: int = 0) -> Image.Image:
+        """Return the RGB image resized and cropped; ``key`` names the image in the set.
+
+        What is random depends on (seed, key) only, never on the batch, the order or the worker.
+        """
+        if self.resize is not None:
+            image = _resize_shorter(image, self.resize)
+        if self.squash is not None:
+            height, width = self.squash
+            image = image.resize((width, height), Image.Resampling.BILINEAR)
+        if self.tile and self.crop is not None and min(image.size) < self.crop:
+            image = _tile(image, self.crop)
+        if self.random_resized_crop is not None:
+            image = _random_resized_crop(image, self.random_resized_crop, generator(seed, key))
+        if self.crop is not None:
+            image = centre_crop(image, self.crop)
+        return image
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return uint8 pixels (N, 3, H, W) as float32, (pixels / 255 − mean) / std."""
+        mean = torch.tensor(self.mean, device=pixels.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device).view(1, 3, 1, 1)
+        return (pixels.to(torch.float32) / 255 - mean) / std
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset("wang-nocrop"),  # CNNDetection --no_crop, and the T-FF evaluations
+        Preset("wang-crop224", crop=224),  # CNNDetection's default
+        Preset("npr-native"),  # NPR's GANGen-Detection; odd rows are dropped in the network
+        Preset("npr-forensynths", squash=(256, 256)),
+        Preset("npr-genimage", tile=True, crop=224),
+        Preset(
+            "tff-ffrs",  # T-FF's FF-RS data: resamples a little, at random
+            random_resized_crop=RandomResizedCrop(224, (0.99, 1.0), (0.99, 1.0)),
+        ),
+        Preset("imagenet", resize=256, crop=224),
+    )
+}
+
+_SIZED = re.compile(r"tff-ffrs-(\d+)")
+
+
+def get_preset(name: str) -> Preset:
+    """Return the preset of that name; ``tff-ffrs-96`` is ``tff-ffrs`` at 96 × 96 pixels.
+
+    Raises:
+        UserError: no such preset, or a size below 8.
+    """
+    if name in PRESETS:
+        return PRESETS[name]
+    sized = _SIZED.fullmatch(name)
+    if sized and int(sized[1]) >= 8:
+        published = PRESETS["tff-ffrs"]
+        assert published.random_resized_crop is not None
+        crop = replace(published.random_resized_crop, size=int(sized[1]))
+        return replace(published, name=name, random_resized_crop=crop)
+    raise UserError(
+        f"no preset {name!r}; there are {', '.join(PRESETS)} and tff-ffrs-SIZE (SIZE ≥ 8 pixels)"
+    )
+
+
+def generator(seed: int, key: str) -> np.random.Generator:
+    """Return the random generator of one image: a function of the seed and the image's key."""
+    digest = hashlib.sha256(f"{seed}\t{key}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest, "big"))
+
+
+def centre_crop(image: Image.Image, size: int) -> Image.Image:
+    """Return the centre size × size pixels; black is added around where the image is smaller."""
+    width, height = image.size
+    if width < size or height < size:
+        padded = Image.new(image.mode, (max(width, size), max(height, size)))
+        padded.paste(image, (max(size - width, 0) // 2, max(size - height, 0) // 2))
+        image, (width, height) = padded, padded.size
+    # Python rounds halves to even here, as torchvision's centre crop does.
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return image.crop((left, top, left + size, top + size))
+
+
+def _resize_shorter(image: Image.Image, size: int) -> Image.Image:
+    width, height = image.size
+    shorter = min(width, height)
+    target = (size * width // shorter, size * height // shorter)
+    return image if target == image.size else image.resize(target, Image.Resampling.BILINEAR)
+
+
+def _tile(image: Image.Image, size: int) -> Image.Image:
+    width, height = image.size
+    across, down = math.ceil(size / width), math.ceil(size / height)
+    tiled = Image.new(image.mode, (width * across, height * down))
+    for row in range(down):
+        for column in range(across):
+            tiled.paste(image, (column * width, row * height))
+    return tiled
+
+
+def _random_resized_crop(
+    image: Image.Image, crop: RandomResizedCrop, rng: np.random.Generator
+) -> Image.Image:
+    """Draw area and log aspect ratio uniformly, up to ten times until the part fits."""
+    width, height = image.size
+    part = None
+    for _ in range(10):
+        area = width * height * rng.uniform(*crop.scale)
+        ratio = math.exp(rng.uniform(math.log(crop.ratio[0]), math.log(crop.ratio[1])))
+        wide, high = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < wide <= width and 0 < high <= height:
+            left = int(rng.integers(0, width - wide + 1))
+            top = int(rng.integers(0, height - high + 1))
+            part = (left, top, left + wide, top + high)
+            break
+    if part is None:  # an aspect ratio outside the allowed ones: the largest central part
+        wide = min(width, round(height * crop.ratio[1]))
+        high = min(height, round(width / crop.ratio[0]))
+        left, top = (width - wide) // 2, (height - high) // 2
+        part = (left, top, left + wide, top + high)
+    # Cropping first keeps pixels outside the part from bleeding in, as torchvision does.
+    return image.crop(part).resize((crop.size, crop.size), Image.Resampling.BILINEAR)

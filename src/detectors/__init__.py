@@ -1,0 +1,30 @@
+"""Registry of detectors, one file a published detector, strict checkpoint loading."""
+
+from __future__ import annotations
+
+from .checkpoints import header, load_strictly, read_checkpoint, save_weights
+from .detector import Detector, WeightsOrigin, convolution_maps
+from .registry import (
+    ARCHITECTURES,
+    Architecture,
+    describe,
+    get_architecture,
+    load_detector,
+    shipped_weights,
+)
+
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "Detector",
+    "WeightsOrigin",
+    "convolution_maps",
+    "describe",
+    "get_architecture",
+    "header",
+    "load_detector",
+    "load_strictly",
+    "read_checkpoint",
+    "save_weights",
+    "shipped_weights",
+]

@@ -1,0 +1,92 @@
+"""Feature-map dropout: the table as a heat map, and AP as maps go."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from .style import MASK_COLOURS, PAGE, new_figure
+
+MASKS = ("baseline", "top-k", "random-k", "random-k-layer-matched", "low-k", "lowest-non-zero")
+PANELS = (
+    ("ap", "AP (%)"),
+    ("real_accuracy", "accuracy on reals (%)"),
+    ("fake_accuracy", "accuracy on fakes (%)"),
+    ("change_mean_logit_real", "change of the reals' logit"),
+    ("change_mean_logit_fake", "change of the fakes' logit"),
+)
+
+
+def plot_dropout(summary: pd.DataFrame, *, title: str = "") -> Figure:
+    """Draw the dropout table: masks down, generators across, one panel a number.
+
+    summary: of a ``DropoutResult``. The first three panels are percentages on one scale, 0 to 100;
+    the last two are signed changes of the mean logit on one scale symmetric about 0, which tell
+    evidence for fake that was removed (fakes fall, reals stay) from a damaged layer.
+    """
+    generators = list(dict.fromkeys(summary["generator"]))
+    masks = [mask for mask in MASKS if mask in set(summary["mask"])]
+    height = 1.0 + 0.24 * len(masks) + 0.05 * max(map(len, generators))
+    figure = new_figure(PAGE, height)
+    panels = figure.subplots(1, len(PANELS), sharey=True)
+    signed = [name for name, _ in PANELS if name.startswith("change")]
+    reach = float(np.nanmax(np.abs(summary[signed].to_numpy()))) or 1.0
+    for axes, (column, label) in zip(panels, PANELS, strict=True):
+        grid = summary.pivot_table(index="mask", columns="generator", values=column, dropna=False)
+        grid = grid.reindex(index=masks, columns=generators)
+        change = column in signed
+        values = grid.to_numpy() * (1 if change else 100)
+        limits = (-reach, reach) if change else (0, 100)
+        axes.imshow(
+            values,
+            cmap="RdBu" if change else "cividis",
+            vmin=limits[0],
+            vmax=limits[1],
+            aspect="auto",
+        )
+        for (row, place), value in np.ndenumerate(values):
+            if np.isnan(value):
+                continue
+            dark = abs(value) > 0.6 * reach if change else value < 50
+            text = f"{value:+.1f}" if change else f"{value:.0f}"
+            colour = "white" if dark else "black"
+            axes.text(place, row, text, ha="center", va="center", fontsize=5.5, color=colour)
+        axes.set_xticks(range(len(generators)), generators, rotation=90, fontsize=6)
+        axes.set_yticks(range(len(masks)), masks)
+        axes.set_title(label, fontsize=6.5)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+    if title:
+        figure.suptitle(title, fontsize=8)
+    return figure
+
+
+def plot_ap_curve(curve: pd.DataFrame, k: int, *, title: str = "") -> Figure:
+    """Draw AP against the number of dropped maps, one panel a generator.
+
+    curve: of a ``DropoutResult``; random masks as their mean with the range of their draws.
+    """
+    generators = list(dict.fromkeys(curve["generator"]))
+    figure = new_figure(PAGE, 2.2)
+    panels = figure.subplots(1, len(generators), sharey=True, squeeze=False)[0]
+    for axes, generator in zip(panels, generators, strict=True):
+        own = curve[curve["generator"] == generator]
+        base = own.loc[own["mask"] == "baseline", "ap"].iloc[0]
+        axes.axhline(100 * base, color="black", linewidth=0.6, linestyle=":", label="none dropped")
+        for mask in ("random-k", "random-k-layer-matched", "top-k"):
+            rows = own[own["mask"] == mask].sort_values("k")
+            colour = MASK_COLOURS[mask]
+            axes.plot(rows["k"], 100 * rows["ap"], color=colour, marker=".", lw=1, ms=3, label=mask)
+            if (rows["draws"] > 1).any():
+                low, high = 100 * rows["ap_low"], 100 * rows["ap_high"]
+                axes.fill_between(rows["k"], low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.axvline(k, color="black", linewidth=0.4)
+        axes.set(xscale="log", xlabel="maps dropped", ylim=(0, 104))
+        axes.set_title(generator)
+    panels[0].set_ylabel("AP (%)")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    if title:
+        figure.suptitle(title, fontsize=8)
+    return figure

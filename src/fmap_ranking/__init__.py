@@ -1,0 +1,32 @@
+"""FF-RS: which feature maps hold the relevance of a detector's decisions."""
+
+from __future__ import annotations
+
+from .compare import (
+    check_ranking_fits,
+    count_by_layer,
+    layer_shares,
+    layer_sums,
+    overlap,
+    top,
+)
+from .omega import OmegaStatistic, Relevances, descending, relevance_shares
+from .published import load_ranking, save_ranking
+from .rank import Start, rank
+
+__all__ = [
+    "OmegaStatistic",
+    "Relevances",
+    "Start",
+    "check_ranking_fits",
+    "count_by_layer",
+    "descending",
+    "layer_shares",
+    "layer_sums",
+    "load_ranking",
+    "overlap",
+    "rank",
+    "relevance_shares",
+    "save_ranking",
+    "top",
+]

@@ -1,0 +1,76 @@
+"""What is read off rankings: do they fit a detector, what do they share, which layers hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from ..detectors.detector import Detector
+from ..errors import UserError
+from ..records import FeatureMap, Ranking
+
+
+def check_ranking_fits(ranking: Ranking, detector: Detector) -> None:
+    """Refuse a ranking of another network.
+
+    Raises:
+        UserError: the first feature map, in rank order, that the detector does not have.
+    """
+    there = set(detector.feature_maps)
+    for feature_map in ranking.feature_maps():
+        if feature_map not in there:
+            raise UserError(
+                f"detector {detector.name} has no feature map {feature_map}: "
+                "the ranking belongs to another network"
+            )
+
+
+def top(ranking: Ranking, k: int) -> list[FeatureMap]:
+    """Return the k feature maps of the highest ω.
+
+    Raises:
+        UserError: k is below 1 or above the number of feature maps.
+    """
+    if not 1 <= k <= len(ranking):
+        raise UserError(f"k = {k}: the ranking holds {len(ranking)} feature maps, so 1 … that")
+    return ranking.feature_maps(slice(0, k))
+
+
+def overlap(first: Ranking, second: Ranking, k: int) -> list[FeatureMap]:
+    """Return the feature maps in the top k of both, in the first one's order.
+
+    Published fakes and reals share 3 of 114 (ResNet-50) and 1 of 27 (EfficientNet-B0).
+    """
+    others = set(top(second, k))
+    return [feature_map for feature_map in top(first, k) if feature_map in others]
+
+
+def layer_shares(ranking: Ranking, k: int) -> pd.DataFrame:
+    """Return how the top k spread over layers: layer, width, top_k, share_of_top_k, share_of_maps.
+
+    Rows in the order in which layers first appear in the ranking; shares are fractions of 1. A
+    layer with 10 % of the top k and 0.1 % of the maps is there for its narrowness as well: ω is
+    normalised within a layer, so a narrow layer's maps start with larger shares.
+    """
+    top(ranking, k)
+    table = ranking.table
+    layers = table.groupby("layer", sort=False)["width"].first().to_frame()
+    layers["top_k"] = table.iloc[:k]["layer"].value_counts().reindex(layers.index).fillna(0)
+    layers["top_k"] = layers["top_k"].astype(int)
+    layers["share_of_top_k"] = layers["top_k"] / k
+    layers["share_of_maps"] = table["layer"].value_counts().reindex(layers.index) / len(table)
+    return layers.reset_index()
+
+
+def layer_sums(ranking: Ranking) -> pd.Series:
+    """Return Σ_c ω(l, c) of every layer; at most 1 by the definition of ω."""
+    return ranking.table.groupby("layer", sort=False)["omega"].sum()
+
+
+def count_by_layer(feature_maps: Iterable[FeatureMap]) -> dict[str, int]:
+    """Return how many of the feature maps each layer holds."""
+    counts: dict[str, int] = {}
+    for feature_map in feature_maps:
+        counts[feature_map.layer] = counts.get(feature_map.layer, 0) + 1
+    return counts

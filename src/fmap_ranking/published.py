@@ -1,0 +1,112 @@
+"""The published file format of rankings: ``key,mean_relevance``, one feature map a row."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from ..files import write_bytes
+from ..records import FAKE, REAL, FeatureMap, Ranking
+from .omega import ranking_table
+
+COLUMNS = ("key", "mean_relevance")
+
+
+def load_ranking(path: Path, *, label: int | None = None) -> Ranking:
+    """Read a ranking in the published format.
+
+    path: a CSV with the columns key and mean_relevance; others are ignored. A ``manifest.json``
+        beside it that names ``start`` and ``counts`` is heeded.
+    label: 1 fakes, 0 reals; by default what the file name ends in, ``-fake`` or ``-real``.
+
+    The rows are put in falling order of ω; equal values keep the file's order. Standard errors and
+    rank intervals are NaN, for the format does not hold them.
+
+    Raises:
+        UserError: the file cannot be read, a column or every row is missing, a key is no feature
+            map or comes twice, a value is no number ≥ 0, or the label cannot be told.
+    """
+    path = Path(path)
+    label = _label(path) if label is None else label
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as opened:
+            feature_maps, omega = _rows(path, opened)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: no ranking can be read from it ({_reason(error)})") from None
+    if not feature_maps:
+        raise UserError(f"{path}: holds no feature map")
+    facts = _manifest(path)
+    table = ranking_table(feature_maps, np.array(omega)).reset_index(drop=True)
+    counts = facts.get("counts")
+    kind = "fake" if label == FAKE else "real"
+    counted = counts.get(kind, {}) if isinstance(counts, dict) else {}
+    start = str(facts.get("start") or "published")
+    return Ranking(table, label, start, counted if isinstance(counted, dict) else {}, facts)
+
+
+def save_ranking(ranking: Ranking, path: Path) -> None:
+    """Write a ranking in the published format, whole or not at all.
+
+    Rows are in falling order of ω, equal values in the ranking's own order; each number is the
+    shortest that reads back as the same float64. A published file read and written is the same
+    to the byte.
+    """
+    text = io.StringIO()
+    text.write(",".join(COLUMNS) + "\n")
+    omega = ranking.table["omega"].to_numpy(dtype=np.float64)
+    writer = csv.writer(text, lineterminator="\n")
+    feature_maps = ranking.feature_maps()
+    for row in np.argsort(-omega, kind="stable"):
+        writer.writerow((str(feature_maps[row]), repr(float(omega[row]))))
+    write_bytes(Path(path), text.getvalue().encode())
+
+
+def _rows(path: Path, opened: io.TextIOBase) -> tuple[list[FeatureMap], list[float]]:
+    reader = csv.DictReader(opened)
+    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+    if missing:
+        raise UserError(f"{path}: column {missing[0]} is missing; expected {','.join(COLUMNS)}")
+    seen: dict[FeatureMap, float] = {}
+    for row in reader:
+        where = f"{path}, line {reader.line_num}"
+        try:
+            feature_map = FeatureMap.parse(row["key"] or "")
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        if feature_map in seen:
+            raise UserError(f"{where}: {feature_map} is there twice")
+        text = row["mean_relevance"]
+        try:
+            value = float(text)
+        except (TypeError, ValueError):
+            value = math.nan
+        if not (0 <= value < math.inf):
+            raise UserError(f"{where}: mean_relevance is {text!r}, not a number of 0 or more")
+        seen[feature_map] = value
+    return list(seen), list(seen.values())
+
+
+def _label(path: Path) -> int:
+    for ending, label in (("fake", FAKE), ("real", REAL)):
+        if path.stem == ending or path.stem.endswith(f"-{ending}"):
+            return label
+    raise UserError(f"{path}: is it of fakes or of reals? its name should end in -fake or -real")
+
+
+def _manifest(path: Path) -> dict[str, object]:
+    try:
+        found = json.loads((path.parent / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    # Any folder may hold a manifest.json; only that of a ranking says how it was started.
+    return found if isinstance(found, dict) and "start" in found else {}
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or type(error).__name__

@@ -1,0 +1,155 @@
+"""Rank a detector's feature maps by ω over an image set, in one streaming pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+
+from ..data import Batch, Preset, check_skipped, get_preset
+from ..detectors.detector import Detector
+from ..errors import UserError
+from ..lrp import LRP
+from ..records import FAKE, REAL, ImageSet, Ranking, Skipped
+from ..sweep import Partials, Progress, sweep
+from .omega import OmegaStatistic, Relevances, relevance_shares
+
+Start = Literal["predicted", "published"]
+
+KINDS = {REAL: "real", FAKE: "fake"}
+
+
+def rank(
+    detector: Detector,
+    images: ImageSet,
+    *,
+    label: int = FAKE,
+    start: Start = "predicted",
+    min_confidence: float = 0.9,
+    preset: Preset | str | None = None,
+    batch_size: int = 16,
+    seed: int = 0,
+    max_skipped: float = 0.01,
+    skipped: list[Skipped] | None = None,
+    partials: Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Ranking:
+    """Return the feature maps in falling ω (FF-RS; spec: T-FF, Algorithm 1).
+
+    images: of any labels; those of ``label`` (1 fake, 0 real) are ranked on.
+    start: the relevance that LRP starts from at the logit.
+        'predicted': +1 for every image. Each rule divides by its own output, so whatever made the
+        logit what it is, positive or negative, is positive relevance: evidence for the decision.
+        'published': −1 on reals ("explain −f"), +1 on fakes. On reals this negates everything, so
+        their positive relevance, and with it ω, is the minority evidence against the decision.
+        Fakes are the same under both.
+    min_confidence: the least probability of the true class, 0.5 … 1; the published 0.9 means
+        p ≥ 0.90 for fakes and p ≤ 0.10 for reals.
+    preset: the preprocessing, the detector's own by default; published rankings used 'tff-ffrs'.
+    seed: of random presets, together with each image's id.
+    max_skipped: largest share of unreadable images, 0 … 1; ``skipped`` gets them.
+    partials: a folder for partial results; with ``resume`` the finished ones in it are used.
+
+    Memory is O(feature maps): per image only the M shares are computed, and summed.
+
+    Raises:
+        UserError: no image of that label, none predicted right and confidently (the counts by
+            reason are in the message), too many unreadable, or an option out of its range.
+    """
+    check_options(start, min_confidence)
+    chosen = images.only(label=label)
+    if not len(chosen):
+        raise UserError(f"{images.root}: holds no {KINDS[label]} images to rank on")
+    preset = get_preset(preset) if isinstance(preset, str) else preset or detector.preset
+    statistic = OmegaStatistic(detector.feature_maps, label, min_confidence)
+    missed: list[Skipped] = []
+    facts: dict[str, Any] = {
+        "detector": detector.name,
+        "weights": detector.weights.path,
+        "weights_sha256": detector.weights.sha256,
+        "image_set": chosen.hash(),
+        "label": KINDS[label],
+        "start": start,
+        "min_confidence": min_confidence,
+        "preset": preset.name,
+        "seed": seed,
+        "batch_size": batch_size,
+    }
+    kept = Partials(partials, facts, resume=resume) if partials else None
+    sweep(
+        chosen,
+        preset,
+        _Observer(detector, preset, start),
+        [statistic],
+        batch_size=batch_size,
+        seed=seed,
+        partials=kept,
+        progress=progress,
+        skipped=missed,
+    )
+    if skipped is not None:
+        skipped.extend(missed)
+    check_skipped(missed, len(chosen), max_skipped)
+    counts = {**statistic.counts, "unreadable": len(missed)}
+    if not statistic.used:
+        raise UserError(_nothing_used(detector, label, counts, min_confidence))
+    if kept:
+        kept.clear()
+    return replace(statistic.result(), start=start, counts=counts, facts=facts)
+
+
+class _Observer:
+    """Runs LRP on a decoded batch and keeps the shares of the feature maps alone."""
+
+    def __init__(self, detector: Detector, preset: Preset, start: Start) -> None:
+        self.lrp = LRP(detector.network)
+        self.layers = list(detector.layers)
+        self.preset, self.device, self.start = preset, detector.device, start
+
+    def __call__(self, batch: Batch, images: ImageSet) -> Relevances:
+        entries = [images.entries[i] for i in batch.indices]
+        labels = np.array([entry.label for entry in entries])
+        start = torch.ones(len(entries), 1, device=self.device)
+        if self.start == "published":
+            start[torch.from_numpy(labels == REAL).to(self.device)] = -1
+        pixels = self.preset.normalise(batch.pixels.to(self.device))
+        found = self.lrp(pixels, start=start, pixels=False, layers=self.layers, reduce=_reduce)
+        shares = [found.feature_maps[layer] for layer in self.layers]
+        return Relevances(
+            tuple(images.image_id(entry) for entry in entries),
+            labels,
+            found.logits.detach().double().reshape(-1).cpu().numpy(),
+            torch.cat(shares, dim=1).numpy(),
+        )
+
+
+def _reduce(layer: str, relevance: torch.Tensor) -> torch.Tensor:
+    return relevance_shares(relevance)
+
+
+def check_options(start: str, min_confidence: float) -> Start:
+    """Return ``start``, one of the two, or refuse what is out of range.
+
+    Raises:
+        UserError: an unknown start, or a confidence outside 0.5 … 1.
+    """
+    if start not in get_args(Start):
+        raise UserError(f"no start {start!r}; there are {', '.join(get_args(Start))}")
+    if not 0.5 <= min_confidence < 1:
+        raise UserError(f"min confidence {min_confidence}: must be 0.5 or more and below 1")
+    return "published" if start == "published" else "predicted"
+
+
+def _nothing_used(
+    detector: Detector, label: int, counts: Mapping[str, int], min_confidence: float
+) -> str:
+    why = ", ".join(f"{n} {reason}" for reason, n in counts.items() if reason != "used" and n)
+    return (
+        f"{detector.name}: no {KINDS[label]} image is predicted right with p ≥ {min_confidence:g} "
+        f"of its class ({why}); lower --min-confidence or use a better detector"
+    )

@@ -1,0 +1,33 @@
+"""One small file a family of generators; this list is all that a new one has to join."""
+
+from __future__ import annotations
+
+from ...errors import UserError
+from . import dcgan_like, identity, pixelshuffle_like, progan_like
+from .family import Family
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        progan_like.FAMILY,
+        dcgan_like.FAMILY,
+        pixelshuffle_like.FAMILY,
+        identity.FAMILY,
+    )
+}
+
+TRAINED = tuple(name for name, family in FAMILIES.items() if family.trained)
+
+
+def get_family(name: str) -> Family:
+    """Return the family of that name.
+
+    Raises:
+        UserError: there is none; the message lists those there are.
+    """
+    if name not in FAMILIES:
+        raise UserError(f"no family of generators is called {name!r}; there are {list(FAMILIES)}")
+    return FAMILIES[name]
+
+
+__all__ = ["FAMILIES", "TRAINED", "Family", "get_family"]

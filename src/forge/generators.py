@@ -1,0 +1,93 @@
+"""Trained generators on disk, and the way an image goes through one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from ..errors import UserError
+from ..files import home, write_with
+from .families import get_family
+from .families.family import Generator
+
+MARGIN = 8  # pixels around a crop that the network sees and the forge cuts off: no seams
+
+
+def to_signed(image: np.ndarray) -> torch.Tensor:
+    """uint8 (H, W, 3) → float32 (1, 3, H, W) in [-1, 1]."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    return pixels[None].float() / 127.5 - 1
+
+
+def to_uint8(batch: torch.Tensor) -> np.ndarray:
+    """float (1, 3, H, W) in about [-1, 1] → uint8 (H, W, 3), rounded and clipped."""
+    pixels = ((batch[0].detach().cpu() + 1) * 127.5).round().clamp(0, 255)
+    return pixels.to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+def shipped_path(family: str) -> Path:
+    """Return where the project keeps a family's weights."""
+    return home() / "weights" / "forge" / f"{family}.safetensors"
+
+
+def save_generator(path: Path, generator: Generator, facts: dict[str, str]) -> None:
+    """Write a generator in half precision; ``facts`` (family, seed, command …) go with it."""
+    state = {
+        name: tensor.half() if tensor.is_floating_point() else tensor
+        for name, tensor in generator.state_dict().items()
+    }
+    write_with(path, lambda out: safetensors.torch.save_file(state, out, metadata=facts))
+
+
+def member_files(family: str, folder: Path | None = None) -> list[Path]:
+    """Return the files of a family's members: ``<family>.safetensors``, ``<family>-2…``, in order.
+
+    A family can have several networks that differ by the seed they were trained with, as a
+    published generator has one a class; the forge lets them take turns.
+
+    Raises:
+        UserError: there is none.
+    """
+    first = (folder / f"{family}.safetensors") if folder else shipped_path(family)
+    if not first.is_file():
+        raise UserError(f"{first}: no weights for {family}; make them with forensift forge-train")
+    files = [first]
+    while (following := first.with_name(f"{family}-{len(files) + 1}.safetensors")).is_file():
+        files.append(following)
+    return files
+
+
+def load_generator(path: Path, family: str) -> Generator:
+    """Return one member of a family in evaluation mode.
+
+    Raises:
+        UserError: the file holds another network or none.
+    """
+    generator = Generator(get_family(family))
+    try:
+        state = safetensors.torch.load_file(path)
+        generator.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    except Exception as error:
+        raise UserError(f"{path}: not the weights of {family}: {error}") from error
+    return generator.eval().requires_grad_(False)
+
+
+def load_family(family: str, folder: Path | None = None) -> list[Generator | None]:
+    """Return all members of a family; for the identity, one that is None.
+
+    folder: where ``forge-train`` wrote them; by default the weights the project ships.
+    """
+    if not get_family(family).trained:
+        return [None]
+    return [load_generator(path, family) for path in member_files(family, folder)]
+
+
+@torch.no_grad()
+def resynthesise(generator: Generator | None, image: np.ndarray) -> np.ndarray:
+    """Return the fake (H, W, 3) uint8 of an image of the same size; a copy for the identity."""
+    if generator is None:
+        return image.copy()
+    return to_uint8(generator(to_signed(image)))

@@ -1,0 +1,15 @@
+"""Layer-wise relevance propagation, written once for any architecture."""
+
+from .canonise import IMAGENET_BOX
+from .lrp import LRP, FeatureMapRelevance, Relevance
+from .report import CanonisationError, LayerWithoutRule, Report
+
+__all__ = [
+    "IMAGENET_BOX",
+    "LRP",
+    "CanonisationError",
+    "FeatureMapRelevance",
+    "LayerWithoutRule",
+    "Relevance",
+    "Report",
+]

@@ -1,0 +1,279 @@
+"""Layer-wise relevance propagation with β = 0: the class that users call.
+
+lrp = LRP(network)
+relevance = lrp(batch)
+relevance.feature_maps["layer1.0.conv1"]     # (N, 64, h, w)
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+from .canonise import IMAGENET_BOX, canonise, private_copy
+from .plan import Passage, Plan
+from .report import CanonisationError, Report
+
+Reduce = Callable[[str, Tensor], Tensor]
+
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-7}  # relative, of the canonised logits
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """Relevance of one batch.
+
+    logits: (N, K), the canonised network's; pixels: (N, 3, H, W), None where not asked for;
+    feature_maps: module name of the network given → (N, C, h, w), the relevance that arrives at
+    the folded convolution's output (or what ``reduce`` made of it), in execution order; budget:
+    see :meth:`LRP.__call__`, None where not asked for. Feature maps may lie in channels-last
+    memory.
+    """
+
+    logits: Tensor
+    pixels: Tensor | None
+    feature_maps: dict[str, Tensor]
+    budget: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class FeatureMapRelevance:
+    """Relevance of the pixels for one feature map at its largest value.
+
+    pixels: (N, 3, H, W); maxima: (N,) largest value of the map, of the *folded* convolution's
+    output; positions: (N, 2) its row and column; positive: (N,) whether that value is > 0. Where
+    it is not, no position responds, and the pixels say only why the least negative one is so.
+    """
+
+    pixels: Tensor
+    maxima: Tensor
+    positions: Tensor
+    positive: Tensor
+
+
+class LRP:
+    """Relevance of pixels and feature maps for any network that torch.fx can trace.
+
+    The rules are z⁺ (β = 0) for convolutions, z^B at a ResNet's first one, ε for linear layers,
+    average pools and residual sums (Bach et al. 2015; Montavon et al. 2017). All work is done on
+    a private copy in evaluation mode, whatever mode the network is in: the network itself is
+    never called and never changed. Later changes of its weights do not reach this object.
+
+    The first batch is the probe: its logits are compared with those of the unchanged copy.
+
+    Args:
+        network: one input (N, 3, H, W), one tensor of logits out; float32 or float64.
+        input_rule: "auto" (the published choice: box for a ResNet's 7×7 stem, z+ elsewhere),
+            "zplus" or "box" for the convolution that reads the pixels.
+        box: lowest and highest pixel value for the box rule, by default the smallest and largest
+            ImageNet-normalised value over the three channels, −2.118 and 2.640.
+
+    Raises:
+        LayerWithoutRule: a layer or function has no rule; the message names it.
+        CanonisationError: the network does not trace, has forward hooks, or has no place for a
+            box.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        input_rule: str = "auto",
+        box: tuple[float, float] = IMAGENET_BOX,
+    ) -> None:
+        self._unchecked: nn.Module | None = private_copy(network)
+        parameter = next(self._unchecked.parameters())
+        self.device, self.dtype = parameter.device, parameter.dtype
+        self._settings = input_rule, box
+        self.plan: Plan
+        self.report: Report
+        with torch.no_grad():
+            self.plan, self.report = canonise(self._unchecked, *self._settings)
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the convolutions that have feature maps, in execution order.
+
+        Convolutions inside a squeeze-excite gate are not among them: no relevance reaches them.
+        """
+        return self.plan.feature_maps
+
+    def __call__(
+        self,
+        batch: Tensor,
+        start: Tensor | None = None,
+        pixels: bool = True,
+        layers: Iterable[str] | None = None,
+        reduce: Reduce | None = None,
+        budget: bool = False,
+    ) -> Relevance:
+        """Return the relevance of a batch.
+
+        Args:
+            batch: (N, 3, H, W) as the network takes it, on its device and in its dtype.
+            start: relevance at the logits, (N, K); by default 1 at the only logit, or at the
+                largest where there are several.
+            pixels: whether to go down to the pixels.
+            layers: names of the feature maps wanted, all by default; with ``pixels=False`` the
+                pass ends at the first of them.
+            reduce: called as ``reduce(layer, R)`` when a layer's relevance (N, C, h, w) is
+                complete; what it returns is kept instead of R, so that memory stays small. It
+                must not keep or change R.
+            budget: also say where relevance goes: a table with one row an operation from the
+                logits down, columns layer, rule, arriving, passed_on (sums over the batch),
+                absorbed (their difference, taken by biases and stabilisers) and share (absorbed
+                as a fraction of the start).
+
+        Raises:
+            UserError: the batch does not fit the network, or a layer's name is unknown.
+            CanonisationError: the first batch shows that the copy computes something else.
+        """
+        wanted = self._wanted(layers)
+        batch = self._prepared(batch)
+        kept: dict[str, Tensor] = {}
+
+        def arrived(layer: str, relevance: Tensor) -> None:
+            kept[layer] = relevance if reduce is None else reduce(layer, relevance)
+
+        with torch.no_grad(), _all_float32_bits(self.device):
+            tape, output = self.plan.forward(batch)
+            logits = output.reshape(len(batch), -1)
+            self._check(batch, output)
+            begin = self._start(logits, start)
+            passages: list[Passage] | None = [] if budget else None
+            found = self.plan.backward(
+                tape, self.plan.output, begin.reshape(output.shape), wanted, pixels, arrived,
+                passages,
+            )  # fmt: skip
+        return Relevance(
+            logits,
+            found.contiguous() if found is not None else None,
+            {layer: kept[layer] for layer in wanted if layer in kept},
+            None if passages is None else _budget_table(passages, float(begin.double().sum())),
+        )
+
+    def from_feature_map(
+        self, batch: Tensor, layer: str, channel: int | Sequence[int]
+    ) -> FeatureMapRelevance:
+        """Return the pixels' relevance for R = 1 at a feature map's largest value.
+
+        Args:
+            batch: (N, 3, H, W) as for :meth:`__call__`.
+            layer: a name from ``layers``.
+            channel: the map's number, one for all images or one for each.
+
+        Raises:
+            UserError: unknown layer, channel outside it, or a batch that does not fit.
+        """
+        (name,) = self._wanted([layer])
+        step = next(step for step in self.plan.steps if step.layer == name and step.feature_map)
+        batch = self._prepared(batch)
+        with torch.no_grad(), _all_float32_bits(self.device):
+            if self._unchecked is not None:
+                self._check(batch, self.plan.forward(batch)[1])
+            tape, values = self.plan.forward(batch, stop=step)
+            maxima, positions, begin = _start_at_maximum(values, layer, channel)
+            found = self.plan.backward(tape, step.node, begin)
+        if found is None:
+            found = torch.zeros_like(batch)
+        return FeatureMapRelevance(found.contiguous(), maxima, positions, maxima > 0)
+
+    def _wanted(self, layers: Iterable[str] | None) -> list[str]:
+        known = self.layers
+        if layers is None:
+            return known
+        asked = set(layers)
+        if unknown := sorted(asked - set(known)):
+            raise UserError(
+                f"no feature maps named {', '.join(unknown)}; this network has {', '.join(known)}"
+            )
+        return [layer for layer in known if layer in asked]
+
+    def _prepared(self, batch: Tensor) -> Tensor:
+        if batch.dim() != 4 or len(batch) == 0:
+            raise UserError(f"LRP needs images (N, C, H, W), N ≥ 1; got {tuple(batch.shape)}")
+        if batch.dtype != self.dtype or batch.device != self.device:
+            raise UserError(
+                f"the network is {self.dtype} on {self.device}, "
+                f"the batch {batch.dtype} on {batch.device}"
+            )
+        batch = batch.detach()
+        if self.device.type == "cpu" and self.dtype == torch.float32:
+            return batch.contiguous(memory_format=torch.channels_last)  # what oneDNN likes best
+        return batch
+
+    def _check(self, batch: Tensor, logits: Tensor) -> None:
+        """Compare the logits of the first batch with the unchanged copy's, then let that go.
+
+        A float32 network that amplifies rounding may differ by more than the tolerance though
+        nothing is wrong; then both are compared again in float64.
+        """
+        if self._unchecked is None:
+            return
+        original = self._unchecked
+        self.report.difference = _difference(logits, original(batch))
+        if not self.report.difference <= TOLERANCE[self.dtype]:
+            exact = copy.deepcopy(original).double()
+            wide = batch.double()
+            plan, _ = canonise(exact, *self._settings)
+            difference = _difference(plan.forward(wide)[1], exact(wide))
+            if not difference <= TOLERANCE[torch.float64]:
+                raise CanonisationError(
+                    f"the canonised network's logits differ from the original's by "
+                    f"{difference:.1e} of their largest magnitude in float64 "
+                    f"(allowed {TOLERANCE[torch.float64]:.0e})"
+                )
+            self.report.ill_conditioned = True
+        self._unchecked = None
+
+    def _start(self, logits: Tensor, start: Tensor | None) -> Tensor:
+        if start is None:
+            begin = torch.zeros_like(logits)
+            return begin.scatter_(1, logits.argmax(dim=1, keepdim=True), 1.0)
+        if start.shape != logits.shape:
+            raise UserError(f"start has shape {tuple(start.shape)}, logits {tuple(logits.shape)}")
+        return start.detach().to(logits)
+
+
+def _difference(logits: Tensor, expected: Tensor) -> float:
+    """Return the largest difference of two logits relative to their largest magnitude."""
+    expected = expected.reshape(logits.shape)
+    scale = max(float(expected.abs().max()), 1e-30)
+    return float((logits - expected).abs().max()) / scale
+
+
+def _start_at_maximum(
+    values: Tensor, layer: str, channel: int | Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the maxima (N,), their positions (N, 2) and R = 1 there, shaped as ``values``."""
+    number, width = values.shape[:2]
+    channels = [channel] * number if isinstance(channel, int) else list(channel)
+    if len(channels) != number or not all(0 <= c < width for c in channels):
+        raise UserError(f"{layer} has channels 0 … {width - 1}, {number} images; got {channel}")
+    rows = torch.arange(number, device=values.device)
+    index = torch.tensor(channels, device=values.device)
+    maxima, flat = values[rows, index].flatten(1).max(dim=1)
+    y, x = flat // values.shape[3], flat % values.shape[3]
+    begin = torch.zeros_like(values)
+    begin[rows, index, y, x] = 1.0
+    return maxima, torch.stack([y, x], dim=1), begin
+
+
+def _budget_table(passages: list[Passage], start: float) -> pd.DataFrame:
+    table = pd.DataFrame(passages, columns=["layer", "rule", "arriving", "passed_on"])
+    table["absorbed"] = table["arriving"] - table["passed_on"]
+    table["share"] = table["absorbed"] / start if start else float("nan")
+    return table
+
+
+def _all_float32_bits(device: torch.device) -> AbstractContextManager[None]:
+    """Return a context without TF32: residual sums amplify its rounding beyond use."""
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)

@@ -1,0 +1,424 @@
+"""Which rule each operation gets: the tables, and the few lines that read an operation's numbers.
+
+To add an operation, add an entry to ``MODULE_RULES`` (by module class) or ``FUNCTION_RULES`` (by
+function, or by method name). A module of one's own may instead carry the attribute ``lrp_rule``:
+"linear" (ε rule through the module's own Jacobian), "pass" or "gradient".
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from efficientnet_pytorch.utils import (
+    Conv2dDynamicSamePadding,
+    Conv2dStaticSamePadding,
+    MemoryEfficientSwish,
+)
+from torch import Tensor, fx, nn
+
+from .report import LayerWithoutRule, Report
+from .rules import (
+    Box,
+    Concatenation,
+    Convolution,
+    EpsilonLinear,
+    EpsilonMap,
+    EpsilonSum,
+    Gate,
+    Pass,
+    Reshape,
+    Rule,
+    Transport,
+    ZPlus,
+)
+
+BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+INACTIVE_MODULES = (
+    nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
+)  # fmt: skip
+INACTIVE_FUNCTIONS = {  # function name → position of its argument ``training``
+    "dropout": 2, "dropout1d": 2, "dropout2d": 2, "dropout3d": 2, "alpha_dropout": 2,
+    "stochastic_depth": 3,
+}  # fmt: skip
+SIZES = frozenset({"size", "shape", "dim", "ndim", "numel", "dtype", "device"})
+SUMS = frozenset({operator.add, operator.iadd, torch.add, "add", "add_"})
+
+
+@dataclass
+class Known:
+    """What is known of the graph so far.
+
+    constants: values that do not depend on the pixels; carrying: tensors that do; nonneg: those
+    known to be ≥ 0; rules: each carrying node's rule and parents; scales: the channel-wise map
+    (scale, shift) of the BatchNorm to fold into a node; boxed: the convolution of the box rule.
+    """
+
+    box: tuple[float, float]
+    report: Report = field(default_factory=Report)
+    constants: dict[fx.Node, Any] = field(default_factory=dict)
+    carrying: set[fx.Node] = field(default_factory=set)
+    nonneg: set[fx.Node] = field(default_factory=set)
+    rules: dict[fx.Node, Built] = field(default_factory=dict)
+    scales: dict[fx.Node, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    boxed: fx.Node | None = None
+
+
+@dataclass
+class Call:
+    """One operation of the graph, as the rule builders see it."""
+
+    known: Known
+    node: fx.Node
+    module: nn.Module | None
+
+    @property
+    def layer(self) -> str:
+        """The module's name in the network, or the graph's name of a function call."""
+        return str(self.node.target) if self.module is not None else self.node.name
+
+    @property
+    def run(self) -> Callable[..., Any]:
+        """The operation as a plain callable of the node's arguments."""
+        if self.module is not None:
+            return self.module
+        target = self.node.target
+        if isinstance(target, str):
+            return lambda x, *args, **kwargs: getattr(x, target)(*args, **kwargs)
+        return target
+
+    @property
+    def carriers(self) -> tuple[fx.Node, ...]:
+        """The inputs that depend on the pixels, in the order of the arguments."""
+        found: list[fx.Node] = []
+        fx.node.map_arg((self.node.args, self.node.kwargs), found.append)
+        return tuple(node for node in found if node in self.known.carrying)
+
+    @property
+    def nonneg(self) -> bool:
+        """Whether every such input is known to be ≥ 0."""
+        return all(node in self.known.nonneg for node in self.carriers)
+
+    def single(self) -> tuple[fx.Node, ...]:
+        """Return the one input that depends on the pixels, or refuse."""
+        if len(self.carriers) != 1:
+            raise self.refuse("it mixes several inputs")
+        return self.carriers
+
+    def argument(self, name: str, position: int, default: Any) -> Any:
+        """Return an argument by name or position, its value where it is a constant node."""
+        args = self.node.args
+        value = args[position] if len(args) > position else self.node.kwargs.get(name, default)
+        if isinstance(value, fx.Node):
+            if value not in self.known.constants:
+                raise self.refuse(f"its {name} depends on the input")
+            return self.known.constants[value]
+        return value
+
+    def refuse(self, why: str = "") -> LayerWithoutRule:
+        """Return the error that names this layer and its type."""
+        if self.module is not None:
+            kind = f"{type(self.module).__module__}.{type(self.module).__qualname__}"
+        else:
+            kind = str(getattr(self.node.target, "__name__", self.node.target))
+        return LayerWithoutRule(
+            f"no relevance rule for {self.layer!r} ({kind})"
+            + (f": {why}" if why else "")
+            + "; add one to MODULE_RULES or FUNCTION_RULES of forensift.lrp.operations, or set "
+            "lrp_rule on the module"
+        )
+
+
+Built = tuple[Rule, tuple[fx.Node, ...]]
+Builder = Callable[[Call], Built]
+
+
+def module_builder(module: nn.Module) -> Builder | None:
+    """Return the builder of a module's rule, or None where it has none.
+
+    A subclass that overrides ``forward`` computes something else and does not inherit the rule.
+    """
+    declared = getattr(module, "lrp_rule", None)
+    if isinstance(declared, str) and declared in DECLARED_RULES:
+        return DECLARED_RULES[declared]
+    for kind in type(module).__mro__:
+        if kind in MODULE_RULES:
+            same = type(module).forward is kind.forward  # type: ignore[attr-defined]
+            return MODULE_RULES[kind] if same else None
+    return None
+
+
+def drop_inplace(node: fx.Node) -> None:
+    """Take the argument ``inplace`` from a functional call: the plan decides what to overwrite."""
+    if node.op != "call_function" or not inspect.isfunction(node.target):
+        return
+    signature = inspect.signature(node.target)
+    if "inplace" in signature.parameters:
+        arguments = signature.bind(*node.args, **node.kwargs).arguments
+        arguments.pop("inplace", None)
+        first, *rest = arguments
+        node.args = (arguments[first],)
+        node.kwargs = {name: arguments[name] for name in rest}
+
+
+def _tuple(value: int | Sequence[int], length: int) -> tuple[int, ...]:
+    return (value,) * length if isinstance(value, int) else tuple(value)
+
+
+def _weighted(call: Call, convolution: Convolution) -> Built:
+    """Fold the BatchNorm in and choose between the two rules of a convolution."""
+    if call.node in call.known.scales:
+        convolution = convolution.folded(*call.known.scales[call.node])
+    if call.node is call.known.boxed:
+        return Box(convolution, *call.known.box), call.single()
+    return ZPlus(convolution, call.nonneg), call.single()
+
+
+def _convolution(call: Call) -> Built:
+    m: Any = call.module
+    pad: Any = None
+    padding = m.padding
+    if isinstance(m, Conv2dDynamicSamePadding):
+        pad = same_padding(m.kernel_size, tuple(m.stride), m.dilation)
+    elif isinstance(m, Conv2dStaticSamePadding):
+        pad = getattr(m.static_padding, "padding", None)
+    elif m.padding_mode != "zeros" or isinstance(m.padding, str):
+        pad, padding = m._reversed_padding_repeated_twice, (0,) * len(m.kernel_size)
+    transposed = isinstance(m, TRANSPOSED)
+    return _weighted(
+        call,
+        Convolution(
+            m.weight.detach(),
+            None if m.bias is None else m.bias.detach(),
+            tuple(m.stride),
+            tuple(padding),
+            tuple(m.dilation),
+            m.groups,
+            transposed,
+            tuple(m.output_padding) if transposed else (),
+            pad,
+            "constant" if m.padding_mode == "zeros" else m.padding_mode,
+        ),
+    )
+
+
+def same_padding(
+    kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> Callable[[Sequence[int]], list[int]]:
+    """Return TensorFlow's "same" padding as a function from (h, w) to [left, right, top, bottom].
+
+    The output has ceil(size / stride) positions; an odd amount has its extra one at the end.
+    """
+
+    def amounts(size: Sequence[int]) -> list[int]:
+        pads: list[int] = []
+        for length, k, step, d in zip(size, kernel, stride, dilation, strict=True):
+            total = max((math.ceil(length / step) - 1) * step + (k - 1) * d + 1 - length, 0)
+            pads = [total // 2, total - total // 2, *pads]
+        return pads
+
+    return amounts
+
+
+def _functional_convolution(call: Call) -> Built:
+    weight = call.argument("weight", 1, None)
+    dims = weight.dim() - 2
+    padding = call.argument("padding", 4, 0)
+    if isinstance(padding, str):
+        raise call.refuse(f"padding {padding!r} in a functional call")
+    return _weighted(
+        call,
+        Convolution(
+            weight.detach(),
+            call.argument("bias", 2, None),
+            _tuple(call.argument("stride", 3, 1), dims),
+            _tuple(padding, dims),
+            _tuple(call.argument("dilation", 5, 1), dims),
+            call.argument("groups", 6, 1),
+        ),
+    )
+
+
+def _linear(call: Call) -> Built:
+    layer: Any = call.module
+    if layer is not None:
+        weight, bias = layer.weight, layer.bias
+    else:
+        weight, bias = call.argument("weight", 1, None), call.argument("bias", 2, None)
+    bias = None if bias is None else bias.detach()
+    if call.node in call.known.scales:
+        scale, shift = call.known.scales[call.node]
+        total = shift if bias is None else shift + scale * bias.double()
+        bias = total.to(weight.dtype)
+        weight = (weight.double() * scale[:, None]).to(weight.dtype)
+    return EpsilonLinear(weight.detach(), bias), call.single()
+
+
+def _pass(
+    sign: str = "any",
+    function: Callable[..., Tensor] | None = None,
+    overwrite: Callable[..., Tensor] | None = None,
+    squashing: bool = False,
+) -> Builder:
+    return lambda call: (Pass(function or call.run, sign, overwrite, squashing), call.single())
+
+
+def _epsilon_map(sign: str) -> Builder:
+    return lambda call: (EpsilonMap(call.run, sign), call.single())
+
+
+def _transport(sign: str) -> Builder:
+    return lambda call: (Transport(call.run, sign), call.single())
+
+
+def _reshape(call: Call) -> Built:
+    return Reshape(call.run), call.single()
+
+
+def _concatenation(call: Call) -> Built:
+    tensors: Any = call.node.args[0]
+    if list(tensors) != list(call.carriers):
+        raise call.refuse("it joins constants with what depends on the pixels")
+    return Concatenation(), call.carriers
+
+
+def _sum(factor: int) -> Builder:
+    def build(call: Call) -> Built:
+        if call.node.kwargs:
+            raise call.refuse(f"arguments {sorted(call.node.kwargs)}")
+        if len(call.carriers) == 2:
+            return EpsilonSum(factor), call.carriers
+        positive = factor == 1 and all(
+            isinstance(arg, fx.Node) or arg >= 0  # type: ignore[operator]
+            for arg in call.node.args
+        )
+        constant = any(arg in call.known.constants for arg in call.node.all_input_nodes)
+        # a constant added to one tensor shifts it as an unfolded BatchNorm does
+        return Pass(call.run, "keep" if positive and not constant else "any"), call.single()
+
+    return build
+
+
+def _product(call: Call) -> Built:
+    """x · constant passes; of two tensors, the one that a sigmoid made is the gate."""
+    if len(call.carriers) == 1:
+        numbers = [arg for arg in call.node.args if not isinstance(arg, fx.Node)]
+        positive = bool(numbers) and all(number >= 0 for number in numbers)  # type: ignore[operator]
+        return Pass(call.run, "keep" if positive else "any"), call.carriers
+    gates = [node for node in call.carriers if _is_gate(call.known, node)]
+    if len(gates) != 1 or len(call.carriers) != 2:
+        raise call.refuse("a product of two tensors of which not exactly one is a sigmoid gate")
+    call.known.report.gates.append(call.layer)
+    content = tuple(node for node in call.carriers if node is not gates[0])
+    return Gate(call.run, "keep"), content
+
+
+def _is_gate(known: Known, node: fx.Node) -> bool:
+    """Return whether a node is the output of a sigmoid, up to reshaping."""
+    if node not in known.rules:
+        return False
+    rule, parents = known.rules[node]
+    if isinstance(rule, (Reshape, Transport)):
+        return _is_gate(known, parents[0])
+    return isinstance(rule, Pass) and rule.squashing
+
+
+def _quotient(call: Call) -> Built:
+    if call.node.args[0] not in call.known.carrying or len(call.carriers) != 1:
+        raise call.refuse("it divides by what depends on the pixels")
+    divisor = call.node.args[1]
+    positive = isinstance(divisor, (int, float)) and divisor > 0
+    return Pass(call.run, "keep" if positive else "any"), call.carriers
+
+
+RELU = _pass("nonneg", torch.relu, torch.relu_)
+NONNEG, ANY, SQUASHING = _pass("nonneg"), _pass(), _pass("nonneg", squashing=True)
+
+DECLARED_RULES: dict[str, Builder] = {
+    "linear": _epsilon_map("any"), "pass": ANY, "gradient": _transport("any"),
+}  # fmt: skip
+
+MODULE_RULES: dict[type, Builder] = {
+    **dict.fromkeys((*CONVOLUTIONS, *TRANSPOSED), _convolution),
+    Conv2dDynamicSamePadding: _convolution,
+    Conv2dStaticSamePadding: _convolution,
+    nn.Linear: _linear,
+    **dict.fromkeys((*BATCHNORMS, *INACTIVE_MODULES), ANY),
+    nn.ReLU: RELU,
+    **dict.fromkeys((nn.ReLU6, nn.Softplus), NONNEG),
+    **dict.fromkeys((nn.Sigmoid, nn.Hardsigmoid, nn.Softmax), SQUASHING),
+    **dict.fromkeys(
+        (
+            nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish,
+            nn.Hardswish, nn.Hardtanh, nn.Tanh, nn.LogSoftmax, nn.LogSigmoid, MemoryEfficientSwish,
+        ),
+        ANY,
+    ),
+    **dict.fromkeys(
+        (nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d),
+        _epsilon_map("keep"),
+    ),
+    nn.Upsample: _epsilon_map("any"),
+    **dict.fromkeys(
+        (
+            nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.ZeroPad2d,
+            nn.ReflectionPad2d, nn.ReplicationPad2d, nn.PixelShuffle, nn.PixelUnshuffle,
+            nn.ChannelShuffle,
+        ),
+        _transport("keep"),
+    ),
+    **dict.fromkeys((nn.Flatten, nn.Unflatten), _reshape),
+}  # fmt: skip
+
+FUNCTION_RULES: dict[Any, Builder] = {
+    F.conv1d: _functional_convolution,
+    F.conv2d: _functional_convolution,
+    F.linear: _linear,
+    **dict.fromkeys((F.relu, torch.relu, "relu", "relu_"), RELU),
+    **dict.fromkeys((F.relu6, F.softplus), NONNEG),
+    **dict.fromkeys(
+        (
+            torch.sigmoid, F.sigmoid, "sigmoid", "sigmoid_", F.hardsigmoid, F.softmax,
+            torch.softmax, "softmax",
+        ),
+        SQUASHING,
+    ),
+    **dict.fromkeys(
+        (
+            F.leaky_relu, F.elu, F.selu, F.gelu, F.silu, F.mish, F.hardswish, F.hardtanh,
+            torch.tanh, F.tanh, "tanh", F.log_softmax, F.logsigmoid,
+        ),
+        ANY,
+    ),
+    **dict.fromkeys(
+        (F.avg_pool2d, F.adaptive_avg_pool2d, torch.mean, "mean"), _epsilon_map("keep")
+    ),
+    F.interpolate: _epsilon_map("any"),
+    **dict.fromkeys(
+        (F.max_pool2d, F.adaptive_max_pool2d, torch.amax, "amax", torch.permute, "permute",
+         torch.transpose, "transpose", operator.getitem, "expand", "expand_as", "repeat",
+         F.pixel_shuffle),
+        _transport("keep"),
+    ),
+    F.pad: _transport("any"),
+    **dict.fromkeys(
+        (torch.flatten, "flatten", torch.reshape, "reshape", torch.squeeze, "squeeze",
+         torch.unsqueeze, "unsqueeze", "contiguous", "clone"),
+        _reshape,
+    ),
+    "view": lambda call: (Reshape(torch.Tensor.reshape), call.single()),  # fits every layout
+    **dict.fromkeys((torch.cat, torch.concat), _concatenation),
+    **dict.fromkeys(SUMS, _sum(1)),
+    **dict.fromkeys((operator.sub, operator.isub, torch.sub, "sub", "sub_"), _sum(-1)),
+    **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul", "mul_"), _product),
+    **dict.fromkeys((operator.truediv, operator.itruediv, torch.div, "div", "div_"), _quotient),
+}  # fmt: skip

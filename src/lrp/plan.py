@@ -1,0 +1,185 @@
+"""Run a canonised network forwards and its relevance backwards, without autograd.
+
+A plan is the list of the network's operations in execution order, each with its rule. Values are
+dropped after their last use, so what stays is what the rules need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, fx
+
+from .rules import Rule, Saved
+
+Values = dict[fx.Node, Any]
+
+
+@dataclass
+class Step:
+    """One operation of the network.
+
+    layer: the name that the report uses (module name, or the graph's name for functions);
+    rule: None where no relevance passes (sizes, the branch of a gate); run: the operation itself,
+    used where there is no rule, or its in-place form; parents: the nodes that receive relevance,
+    in the rule's order; feature_map: whether this is a convolution whose relevance is a result;
+    last_use: nodes whose value nothing after this step needs; overwrites: ``run`` may write the
+    output over the input.
+    """
+
+    node: fx.Node
+    layer: str
+    rule: Rule | None
+    run: Callable[..., Any]
+    parents: tuple[fx.Node, ...] = ()
+    feature_map: bool = False
+    last_use: tuple[fx.Node, ...] = ()
+    overwrites: bool = False
+
+
+Tape = list[tuple[Step, Saved]]  # what a forward pass leaves: the steps run, what rules saved
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One step's relevance balance, summed over the batch in float64."""
+
+    layer: str
+    rule: str
+    arriving: float
+    passed_on: float
+
+
+class Plan:
+    """The operations of a canonised network.
+
+    pixels, output: the graph's input and the node of the logits; constants: values that do not
+    depend on the pixels.
+    """
+
+    def __init__(
+        self, steps: list[Step], pixels: fx.Node, output: fx.Node, constants: Values
+    ) -> None:
+        self.steps = steps
+        self.pixels = pixels
+        self.output = output
+        self.constants = constants
+        self._schedule()
+
+    @property
+    def feature_maps(self) -> list[str]:
+        """Names of the convolutions that relevance reaches, in execution order."""
+        return [step.layer for step in self.steps if step.feature_map]
+
+    def forward(self, batch: Tensor, stop: Step | None = None) -> tuple[Tape, Tensor]:
+        """Run the network on ``batch``, up to and including ``stop`` where one is given.
+
+        Returns the tape and the last value computed: logits, or the output of ``stop``.
+        """
+        values: Values = {**self.constants, self.pixels: batch}
+        tape: Tape = []
+        result: Any = batch
+        for step in self.steps:
+            args = fx.node.map_arg(step.node.args, values.__getitem__)
+            kwargs = fx.node.map_arg(step.node.kwargs, values.__getitem__)
+            if step.rule is None:
+                result = step.run(*args, **kwargs)
+            elif step.overwrites:
+                result = step.run(*args, **kwargs)
+                tape.append((step, None))
+            else:
+                result, saved = step.rule.forward(*args, **kwargs)
+                tape.append((step, saved))
+            if step is stop:
+                return tape, result
+            values[step.node] = result
+            for node in step.last_use:
+                values.pop(node, None)
+        return tape, values[self.output]
+
+    def backward(
+        self,
+        tape: Tape,
+        start: fx.Node,
+        relevance: Tensor,
+        wanted: Iterable[str] = (),
+        pixels: bool = True,
+        arrived: Callable[[str, Tensor], None] | None = None,
+        budget: list[Passage] | None = None,
+    ) -> Tensor | None:
+        """Carry relevance from node ``start`` back; return that of the pixels (None if not asked).
+
+        arrived(layer, R) is called as soon as the relevance of a wanted feature map is complete.
+        The walk ends where no wanted layer is left and the pixels are not asked for. Consumes the
+        tape.
+        """
+        arriving: dict[fx.Node, Tensor] = {start: relevance}
+        owned: set[fx.Node] = set()  # nodes whose relevance nobody else holds
+        left = set(wanted)
+        while tape and (pixels or left):
+            step, saved = tape.pop()
+            here = arriving.pop(step.node, None)
+            if here is None or step.rule is None:
+                continue
+            if step.feature_map and step.layer in left:
+                left.discard(step.layer)
+                if arrived is not None:
+                    arrived(step.layer, here)
+                if not (pixels or left):
+                    break
+            shares = step.rule.backward(saved, here)
+            if budget is not None:
+                passed = sum(float(share.double().sum()) for share in shares)
+                budget.append(
+                    Passage(step.layer, step.rule.name, float(here.double().sum()), passed)
+                )
+            for parent, share in zip(step.parents, shares, strict=True):
+                self._add(arriving, owned, parent, share, here)
+            del saved, shares
+        found = arriving.get(self.pixels)
+        return found if pixels else None
+
+    @staticmethod
+    def _add(
+        arriving: dict[fx.Node, Tensor],
+        owned: set[fx.Node],
+        node: fx.Node,
+        share: Tensor,
+        source: Tensor,
+    ) -> None:
+        """Add a share to what has arrived at a node, in place only in memory that is ours."""
+        if node not in arriving:
+            arriving[node] = share
+            if share.untyped_storage().data_ptr() != source.untyped_storage().data_ptr():
+                owned.add(node)
+        elif node in owned:
+            arriving[node].add_(share)
+        else:
+            arriving[node] = arriving[node] + share
+            owned.add(node)
+
+    def _schedule(self) -> None:
+        """Find each value's last use, and where an activation may overwrite its input."""
+        last: dict[fx.Node, Step] = {}
+        made: dict[fx.Node, Step] = {}
+        for step in self.steps:
+            made[step.node] = step
+            for node in step.node.all_input_nodes:
+                last[node] = step
+        for step in self.steps:
+            step.last_use = tuple(
+                node
+                for node in step.node.all_input_nodes
+                if last[node] is step and node is not self.output and node not in self.constants
+            )
+            source = made.get(step.parents[0]) if step.parents else None
+            step.overwrites = (
+                step.rule is not None
+                and step.rule.overwrite is not None
+                and source is not None
+                and source.rule is not None
+                and source.rule.fresh
+                and set(source.node.users) == {step.node}
+            )

@@ -1,0 +1,150 @@
+"""What stages hand each other: feature-map names, image sets, rankings."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .errors import UserError
+
+REAL, FAKE = 0, 1
+
+_KEY = re.compile(r"(?P<layer>.+)\.#(?P<channel>\d+)\(T=(?P<width>\d+)\)")
+
+
+@dataclass(frozen=True, order=True)
+class FeatureMap:
+    """One output channel of a convolution, before BatchNorm.
+
+    layer: module name in the plain network; channel: 0 … width − 1; width: channels of the layer.
+    ``str`` gives the published name, ``layer1.0.conv1.#63(T=64)``.
+    """
+
+    layer: str
+    channel: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.layer}.#{self.channel}(T={self.width})"
+
+    @classmethod
+    def parse(cls, key: str) -> FeatureMap:
+        """Read a published name back.
+
+        Raises:
+            UserError: the text is no feature-map name, or its channel is outside the layer.
+        """
+        match = _KEY.fullmatch(key)
+        if match is None:
+            raise UserError(f"{key!r} is no feature map; expected e.g. layer1.0.conv1.#63(T=64)")
+        found = cls(match["layer"], int(match["channel"]), int(match["width"]))
+        if found.channel >= found.width:
+            raise UserError(f"{key!r}: channel {found.channel} is outside a layer of {found.width}")
+        return found
+
+
+@dataclass(frozen=True)
+class ImageEntry:
+    """One image of a set: its file, label (0 real, 1 fake), generator and class ('' if none)."""
+
+    path: Path
+    label: int
+    generator: str
+    class_name: str = ""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A sorted list of images below one root; what ``scan`` returns and every stage takes."""
+
+    root: Path
+    entries: tuple[ImageEntry, ...]
+    layout: str = ""
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[ImageEntry]:
+        return iter(self.entries)
+
+    @property
+    def generators(self) -> tuple[str, ...]:
+        """The generators' names, sorted, each once."""
+        return tuple(sorted({entry.generator for entry in self.entries}))
+
+    def image_id(self, entry: ImageEntry) -> str:
+        """Return the path below the root with forward slashes: the key of an image's randomness."""
+        try:
+            return entry.path.relative_to(self.root).as_posix()
+        except ValueError:
+            return entry.path.as_posix()
+
+    def only(self, *, label: int | None = None, generator: str | None = None) -> ImageSet:
+        """Return the images of one label and/or one generator, in the same order."""
+        kept = tuple(
+            entry
+            for entry in self.entries
+            if label in (None, entry.label) and generator in (None, entry.generator)
+        )
+        return ImageSet(self.root, kept, self.layout)
+
+    def hash(self) -> str:
+        """Return a SHA-256 over ids, labels and file sizes, which names the set in manifests."""
+        digest = hashlib.sha256()
+        for entry in self.entries:
+            size = entry.path.stat().st_size if entry.path.is_file() else -1
+            digest.update(f"{self.image_id(entry)}\t{entry.label}\t{size}\n".encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image that was not scored, and why."""
+
+    path: Path
+    reason: str
+
+
+def skipped_table(skipped: Iterable[Skipped]) -> pd.DataFrame:
+    """Return the table of ``skipped.csv``: path, reason."""
+    rows = [(str(one.path), one.reason) for one in skipped]
+    return pd.DataFrame(rows, columns=["path", "reason"])
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Feature maps in descending order of ω (FF-RS), with what ω alone does not say.
+
+    table: one row a feature map, columns layer, channel, width, omega (0 … 1),
+        standard_error (of ω, NaN if unknown), omega_width (ω × width: 1 means the layer's
+        average share); index 0 … M − 1 in rank order.
+    label: 1 if computed on fakes, 0 on reals.
+    start: 'logit' (R = +1), 'published' (R = −1 on reals) or 'predicted' (+1 for the class).
+    counts: images used, and skipped by reason.
+    """
+
+    table: pd.DataFrame
+    label: int
+    start: str = "logit"
+    counts: Mapping[str, int] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def feature_maps(self, rows: np.ndarray | slice | None = None) -> list[FeatureMap]:
+        """Return the feature maps of the given rows (all by default), in rank order."""
+        chosen = self.table if rows is None else self.table.iloc[rows]
+        return [
+            FeatureMap(str(layer), int(channel), int(width))
+            for layer, channel, width in zip(
+                chosen["layer"], chosen["channel"], chosen["width"], strict=True
+            )
+        ]

@@ -1,0 +1,69 @@
+"""Sums that do not depend on the order of their terms, to the last bit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+WORDS, BITS = 3, 32
+MOST = 2**30  # terms: a 64-bit word holds 2^31 terms of 32 bits
+
+
+class ExactSum:
+    """The sum of arrays of numbers between 0 and 1 in fixed point.
+
+    Floating-point addition is not associative, so sums over shards would depend on how many
+    shards there were. Here each number is cut into three 32-bit pieces (resolution 2^-96) that are
+    summed as integers: any order, any grouping and any number of merges give the same bits.
+
+    words: int64 (3, *shape), most significant first; count: how many arrays were added.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.words = np.zeros((WORDS, *shape), dtype=np.int64)
+        self.count = 0
+
+    def empty_like(self) -> ExactSum:
+        """Return the sum of nothing, in the same shape."""
+        return ExactSum(self.words.shape[1:])
+
+    def add(self, values: np.ndarray) -> None:
+        """Add ``values`` (N, *shape), float64 between 0 and 1, over their first axis.
+
+        Raises:
+            ValueError: a value is outside 0 … 1 or not finite, the shape differs, or more than
+                2^30 arrays were added.
+        """
+        rest = np.array(values, dtype=np.float64)
+        if rest.shape[1:] != self.words.shape[1:]:
+            raise ValueError(f"values of shape {rest.shape[1:]} into {self.words.shape[1:]}")
+        if rest.size and not (rest.min() >= 0 and rest.max() <= 1):
+            raise ValueError("an exact sum takes numbers between 0 and 1")
+        self._grow(len(rest))
+        for word in range(WORDS):
+            rest *= 2.0**BITS
+            whole = np.floor(rest) if word < WORDS - 1 else np.rint(rest)
+            rest -= whole
+            self.words[word] += whole.astype(np.int64).sum(axis=0)
+
+    def merge(self, other: ExactSum) -> None:
+        """Add another sum of the same shape to this one."""
+        if other.words.shape != self.words.shape:
+            raise ValueError(f"cannot merge {other.words.shape} into {self.words.shape}")
+        self._grow(other.count)
+        self.words += other.words
+
+    def value(self) -> np.ndarray:
+        """Return the sum as float64 of ``shape``, right to within one rounding a word."""
+        words = self.words.copy()
+        for word in range(WORDS - 1, 0, -1):  # carry, so that every lower piece is below 2^32
+            words[word - 1] += words[word] >> BITS
+            words[word] &= 2**BITS - 1
+        total = np.zeros(words.shape[1:])
+        for word in range(WORDS - 1, -1, -1):
+            total = (total + words[word]) * 2.0**-BITS
+        return total
+
+    def _grow(self, terms: int) -> None:
+        if self.count + terms > MOST:
+            raise ValueError(f"an exact sum holds at most {MOST} terms")
+        self.count += terms

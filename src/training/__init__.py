@@ -1,0 +1,8 @@
+"""Recipes: how each detector is trained."""
+
+from __future__ import annotations
+
+from .recipes import RECIPES, Recipe, get_recipe
+from .train import Settings, train
+
+__all__ = ["RECIPES", "Recipe", "Settings", "get_recipe", "train"]

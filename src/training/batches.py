@@ -1,0 +1,156 @@
+"""Training batches whose content depends on seed and step alone, whatever loads them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from ..data.decode import UnreadableImage, read_image
+from ..data.presets import IMAGENET_MEAN, IMAGENET_STD
+from ..errors import UserError
+from ..forge.crops import keyed_generator
+from ..records import FAKE, REAL, ImageEntry, ImageSet
+from .augment import blur_and_jpeg, validation_blur_and_jpeg
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How images become batches: the recipe's sizes and probabilities, as one run uses them.
+
+    load_size 0 keeps the native size; pairs puts the real and the fake image of the same name into
+    the same batch with the same crop, flip, blur and JPEG, so that only the network differs.
+    """
+
+    batch_size: int
+    load_size: int
+    crop_size: int
+    squash: bool
+    blur: float
+    jpeg: float
+    pairs: bool
+    seed: int
+    published_blur: bool = False
+
+
+def make_pairs(images: ImageSet) -> list[tuple[ImageEntry, ImageEntry]]:
+    """Return (real, fake) of the same generator, class and file name, sorted.
+
+    Raises:
+        UserError: no two images share a name.
+    """
+    found: dict[tuple[str, str, str], dict[int, ImageEntry]] = defaultdict(dict)
+    for entry in images:
+        found[entry.generator, entry.class_name, entry.path.stem][entry.label] = entry
+    pairs = [(both[REAL], both[FAKE]) for both in found.values() if len(both) == 2]
+    if not pairs:
+        raise UserError(
+            f"{images.root}: no real and fake image share a file name; train with --no-pairs"
+        )
+    return pairs
+
+
+class TrainingBatches(Dataset):
+    """Item s is the batch of step s: float32 (N, 3, crop, crop), normalised, and labels (N, 1).
+
+    An epoch is one pass over all units (pairs or images) in an order keyed by seed and epoch; the
+    rest that fills no batch is left out, as is an image that cannot be read (its place is taken by
+    the next unit, and ``check`` has counted it before).
+    """
+
+    def __init__(self, images: ImageSet, sampling: Sampling) -> None:
+        self.sampling = sampling
+        self.units: Sequence[tuple[ImageEntry, ...]]
+        self.units = make_pairs(images) if sampling.pairs else [(entry,) for entry in images]
+        self.units_a_step = max(1, sampling.batch_size // len(self.units[0]))
+        if len(self.units) < self.units_a_step:
+            raise UserError(
+                f"{images.root}: {len(self.units)} {'pairs' if sampling.pairs else 'images'} do "
+                f"not fill a batch of {sampling.batch_size}; give a smaller --batch-size"
+            )
+
+    @property
+    def steps_an_epoch(self) -> int:
+        """Steps in one pass over the data."""
+        return len(self.units) // self.units_a_step
+
+    def __len__(self) -> int:
+        return 2**31 - 1
+
+    def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        seed, epoch = self.sampling.seed, step // self.steps_an_epoch
+        order = keyed_generator(seed, "order", epoch).permutation(len(self.units))
+        start = step % self.steps_an_epoch * self.units_a_step
+        images, labels = [], []
+        for place in range(start, start + self.units_a_step):
+            for entry in self.units[order[place]]:
+                rng = keyed_generator(seed, "augment", step, place)
+                images.append(augmented(entry, self.sampling, rng))
+                labels.append(float(entry.label))
+        return to_batch(images), torch.tensor(labels)[:, None]
+
+
+def loaded(entry: ImageEntry, sampling: Sampling) -> np.ndarray:
+    """Return uint8 (H, W, 3) at the recipe's load size.
+
+    Raises:
+        UserError: the image cannot be read, or is smaller than the crop.
+    """
+    try:
+        image = read_image(entry.path)
+    except UnreadableImage as error:
+        raise UserError(
+            f"{entry.path}: {error}; remove it or train on a manifest without it"
+        ) from error
+    size = sampling.load_size
+    if size:
+        width, height = image.size
+        scale = size / min(width, height)
+        target = (size, size) if sampling.squash else (round(width * scale), round(height * scale))
+        image = image.resize(target, Image.Resampling.BILINEAR)
+    if min(image.size) < sampling.crop_size:
+        raise UserError(
+            f"{entry.path}: {image.width} × {image.height} is smaller than the crop of "
+            f"{sampling.crop_size}; give a smaller --crop-size or a --load-size"
+        )
+    return np.asarray(image)
+
+
+def augmented(entry: ImageEntry, sampling: Sampling, rng: np.random.Generator) -> np.ndarray:
+    """Return a training crop: load, blur, JPEG, random crop, flip, in the published order."""
+    image = loaded(entry, sampling)
+    image = blur_and_jpeg(
+        image, sampling.blur, sampling.jpeg, rng, published_blur=sampling.published_blur
+    )
+    side = sampling.crop_size
+    top = int(rng.integers(0, image.shape[0] - side + 1))
+    left = int(rng.integers(0, image.shape[1] - side + 1))
+    crop = image[top : top + side, left : left + side]
+    return crop[:, ::-1] if rng.random() < 0.5 else crop
+
+
+def validation_crop(entry: ImageEntry, sampling: Sampling, *, clean: bool) -> np.ndarray:
+    """Return a centre crop; blur and JPEG as published unless ``clean``, keyed by the file name."""
+    image = loaded(entry, sampling)
+    if not clean:
+        rng = keyed_generator(sampling.seed, "validation", entry.path.name)
+        image = validation_blur_and_jpeg(
+            image, sampling.blur, sampling.jpeg, rng, published_blur=sampling.published_blur
+        )
+    side = sampling.crop_size
+    top, left = ((length - side) // 2 for length in image.shape[:2])
+    return image[top : top + side, left : left + side]
+
+
+def to_batch(images: Sequence[np.ndarray]) -> torch.Tensor:
+    """Stack uint8 (H, W, 3) crops into a normalised float32 batch (N, 3, H, W)."""
+    pixels = torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy()).float() / 255
+    mean, std = (
+        torch.tensor(values).reshape(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    return (pixels - mean) / std

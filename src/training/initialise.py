@@ -1,0 +1,98 @@
+"""Where a training starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..detectors import Architecture, read_checkpoint
+from ..errors import UserError
+
+INITIALISATIONS = ("default", "high-pass")
+_SECOND_DIFFERENCE = torch.tensor([[-1.0, 2.0, -1.0], [2.0, -4.0, 2.0], [-1.0, 2.0, -1.0]])
+_NORM = 8.0  # of a high-pass filter: its answer to a photograph then has a spread of about 1
+
+
+def initialise(architecture: Architecture, start: str, seed: int) -> nn.Module:
+    """Return the architecture's network, ready to train.
+
+    start: 'default' is PyTorch's initialisation; 'high-pass' changes it in two places: the first
+    convolution's filters ignore constants and ramps, and the last BatchNorm of every residual
+    block starts at zero, so that the network starts shallow; anything else is a checkpoint in any
+    published wrapper (ImageNet weights too: a head of another size is left at its initialisation,
+    as in the published fine-tuning).
+
+    Raises:
+        UserError: no such initialisation or file, or a file of another network.
+    """
+    torch.manual_seed(seed)
+    network = architecture.build()
+    if start == "default":
+        return network
+    if start == "high-pass":
+        convolution = network.get_submodule(architecture.first_convolution)
+        assert isinstance(convolution, nn.Conv2d)
+        with torch.no_grad():
+            convolution.weight.copy_(high_pass_filters(convolution.weight.shape))
+        _zero_last_norms(network)
+        return network
+    if not Path(start).is_file():
+        raise UserError(f"{start!r} is neither one of {list(INITIALISATIONS)} nor a weights file")
+    return _from_file(network, Path(start))
+
+
+def high_pass_filters(shape: torch.Size) -> torch.Tensor:
+    """Return random filters (out, in, k, k) that answer 0 to constants and linear ramps.
+
+    From 5×5 on: random (k−2)×(k−2) filters convolved with a 3×3 second difference. Smaller ones:
+    random filters minus their projection on 1, x and y.
+    """
+    out, channels, size, _ = shape
+    if size >= 5:
+        small = torch.randn(out * channels, 1, size - 2, size - 2)
+        filters = nn.functional.conv2d(small, _SECOND_DIFFERENCE[None, None], padding=2)
+    else:
+        axis = torch.arange(size) - (size - 1) / 2
+        y, x = torch.meshgrid(axis, axis, indexing="ij")
+        ramps, _ = torch.linalg.qr(torch.stack([torch.ones_like(x), x, y]).reshape(3, -1).T)
+        flat = torch.randn(out * channels, size * size)
+        filters = flat - flat @ ramps @ ramps.T
+    filters = filters.reshape(out, channels, size, size)
+    return filters * (_NORM / filters.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1))
+
+
+def _zero_last_norms(network: nn.Module) -> None:
+    """Start every residual block as the identity (Goyal et al. 2017, §5.1)."""
+    block: Any
+    for block in network.modules():
+        if hasattr(block, "bn3") and hasattr(block, "downsample"):
+            nn.init.zeros_(block.bn3.weight)
+        elif hasattr(block, "_bn2") and _has_shortcut(block._block_args):
+            nn.init.zeros_(block._bn2.weight)
+
+
+def _has_shortcut(arguments: Any) -> bool:
+    """Whether an inverted residual block of efficientnet-pytorch adds its input to its output."""
+    stride = arguments.stride if isinstance(arguments.stride, int) else arguments.stride[0]
+    return stride == 1 and arguments.input_filters == arguments.output_filters
+
+
+def _from_file(network: nn.Module, path: Path) -> nn.Module:
+    state, _ = read_checkpoint(path)
+    wanted = network.state_dict()
+    heads = [
+        key
+        for key in wanted
+        if key in state
+        and state[key].shape[1:] == wanted[key].shape[1:]
+        and state[key].shape != wanted[key].shape
+    ]
+    fits = {key: value for key, value in state.items() if key not in heads}
+    missing, unknown = network.load_state_dict(fits, strict=False)
+    lost = [key for key in missing if key not in heads and "num_batches" not in key]
+    if lost or unknown:
+        raise UserError(f"{path}: weights of another network: {(lost + list(unknown))[:5]}")
+    return network

@@ -1,0 +1,41 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def write_image(path: Path, size: tuple[int, int] = (16, 16), seed: int = 0) -> Path:
+    """Write an RGB image of noise, (width, height), in the format of the path's extension."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    return path
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes <generator>/{0_real,1_fake}/<n>.png and gives the folder."""
+
+    def make(
+        generators: tuple[str, ...] = ("one", "two"), n: int = 3, size: tuple[int, int] = (16, 16)
+    ) -> Path:
+        root = tmp_path / "set"
+        for at, generator in enumerate(generators):
+            for label, kind in enumerate(("0_real", "1_fake")):
+                for number in range(n):
+                    seed = 100 * at + 10 * label + number
+                    write_image(root / generator / kind / f"{number}.png", size, seed)
+        return root
+
+    return make

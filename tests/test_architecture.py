@@ -1,0 +1,87 @@
+"""The order of the folders in the design: a folder imports only from those before it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import forensift
+
+SOURCE = Path(forensift.__file__).parent
+ORDER = (
+    "data",
+    "forge",
+    "detectors",
+    "lrp",
+    "gradcam",
+    "sweep",
+    "evaluation",
+    "fmap_ranking",
+    "sensitivity",
+    "histograms",
+    "patches",
+    "embedding",
+    "training",
+    "figures",
+    "report",
+    "explorer",
+    "cli",
+)
+BASE = ("errors", "files", "records", "torchvision_guard")
+ONLY = {"matplotlib": "figures", "seaborn": "figures", "ray": "sweep"}
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def imported(path: Path) -> list[tuple[int, str]]:
+    """Return line and absolute dotted name of every import of a file, wherever it stands."""
+    package = ["forensift", *path.relative_to(SOURCE).parts[:-1]]
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            start = [*base, node.module] if node.module else base
+            found += [(node.lineno, ".".join([*start, alias.name])) for alias in node.names]
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_a_folder_imports_only_from_those_before_it(path: Path) -> None:
+    parts = path.relative_to(SOURCE).parts
+    home = parts[0].removesuffix(".py")
+    if home == "__init__":
+        return
+    assert home in (*BASE, *ORDER), f"{home} has no place in the order"
+    for line, name in imported(path):
+        words = name.split(".")
+        if words[0] in ONLY:
+            assert home == ONLY[words[0]], f"line {line}: only {ONLY[words[0]]} imports {words[0]}"
+        if words[0] != "forensift" or words[1:2] == [home]:
+            continue
+        assert len(words) > 1, f"line {line}: imports the package itself"
+        if words[1] in BASE:
+            continue
+        assert words[1] in ORDER, f"line {line}: {name} is not in the order"
+        assert home in ORDER, f"line {line}: {home} imports from {words[1]}"
+        assert ORDER.index(words[1]) < ORDER.index(home), f"line {line}: {home} imports {name}"
+
+
+def test_imports_inside_the_package_are_relative() -> None:
+    for path in FILES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                assert (node.module or "").split(".")[0] != "forensift", path
+            if isinstance(node, ast.Import):
+                assert not any(one.name.split(".")[0] == "forensift" for one in node.names), path
+
+
+def test_every_name_of_the_package_resolves() -> None:
+    for name in forensift.__all__:
+        assert getattr(forensift, name) is not None
+        assert name in dir(forensift)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = forensift.nothing

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from forensift.data import manifest_table, require_both_classes, scan
+from forensift.errors import UserError
+from forensift.files import write_csv
+from forensift.records import ImageSet
+
+from .conftest import write_image
+
+MakeFolder = Callable[..., Path]
+
+
+def make(root: Path, *names: str) -> Path:
+    """Make empty files: scanning does not open them."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def rows(images: ImageSet) -> list[tuple[str, int, str, str]]:
+    return [(images.image_id(e), e.label, e.generator, e.class_name) for e in images]
+
+
+def test_a_folder_of_generators_with_and_without_classes(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        "progan/car/0_real/b.png",
+        "progan/car/1_fake/a.PNG",
+        "progan/train/1_fake/a.png",
+        "biggan/0_real/1.jpeg",
+        "biggan/1_fake/.hidden.png",
+        "biggan/1_fake/sub/2.JPG",
+        ".cache/0_real/3.png",
+        "readme.txt",
+    )
+    images = scan(tmp_path)
+    assert images.layout == "forensynths"
+    assert rows(images) == [
+        ("biggan/0_real/1.jpeg", 0, "biggan", ""),
+        ("biggan/1_fake/sub/2.JPG", 1, "biggan", ""),
+        ("progan/car/0_real/b.png", 0, "progan", "car"),
+        ("progan/car/1_fake/a.PNG", 1, "progan", "car"),
+        ("progan/train/1_fake/a.png", 1, "progan", "train"),
+    ]
+
+
+def test_one_generator_with_and_without_classes(tmp_path: Path) -> None:
+    make(tmp_path / "gaugan", "0_real/a.png", "1_fake/a.png")
+    assert [row[1:] for row in rows(scan(tmp_path / "gaugan"))] == [
+        (0, "gaugan", ""),
+        (1, "gaugan", ""),
+    ]
+    make(tmp_path / "stylegan2", "cat/0_real/a.png", "cat/1_fake/a.png", "car/1_fake/a.png")
+    assert [row[1:] for row in rows(scan(tmp_path / "stylegan2"))] == [
+        (1, "stylegan2", "car"),
+        (0, "stylegan2", "cat"),
+        (1, "stylegan2", "cat"),
+    ]
+
+
+def test_training_folders_are_splits_not_generators(tmp_path: Path) -> None:
+    make(tmp_path / "progan", "train/cat/0_real/a.png", "val/train/1_fake/a.png")
+    assert [row[1:] for row in rows(scan(tmp_path / "progan"))] == [
+        (0, "progan", "cat"),
+        (1, "progan", "train"),
+    ]
+
+
+def test_genimage(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        "ADM/imagenet_ai_0508_adm/train/ai/a.png",
+        "ADM/imagenet_ai_0508_adm/val/nature/a.JPEG",
+        "glide/val/ai/a.png",
+        "glide/train/nature/a.png",
+        "sdv5/nature/a.png",
+    )
+    images = scan(tmp_path)
+    assert images.layout == "genimage"
+    assert [row[1:3] for row in rows(images)] == [
+        (1, "ADM"),
+        (0, "ADM"),
+        (0, "glide"),
+        (1, "glide"),
+        (0, "sdv5"),
+    ]
+    assert {row[2:] for row in rows(scan(tmp_path / "glide"))} == {("glide", "")}
+
+
+def test_real_and_fake_folders(tmp_path: Path) -> None:
+    make(tmp_path / "commfor", "Flux/real/a.webp", "Flux/fake/a.webp", "Dalle/Fake/a.webp")
+    images = scan(tmp_path / "commfor")
+    assert images.layout == "real-fake"
+    assert [row[1:3] for row in rows(images)] == [(1, "Dalle"), (1, "Flux"), (0, "Flux")]
+
+
+def test_the_order_of_the_file_system_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, *(f"{g}/{k}/{n}.png" for g in "ba" for k in ("1_fake", "0_real") for n in "31"))
+    forward = rows(scan(tmp_path))
+    scandir = os.scandir
+
+    class Reversed:
+        def __init__(self, path: str) -> None:
+            with scandir(path) as found:
+                self.listed = list(found)[::-1]
+
+        def __enter__(self) -> list[os.DirEntry[str]]:
+            return self.listed
+
+        def __exit__(self, *error: object) -> None: ...
+
+    monkeypatch.setattr(os, "scandir", Reversed)
+    assert rows(scan(tmp_path)) == forward == sorted(forward)
+
+
+def test_a_directory_named_like_an_image_is_listed(tmp_path: Path) -> None:
+    make(tmp_path, "g/0_real/a.png", "g/1_fake/a.png", "g/1_fake/x.png/inside.png")
+    assert [row[0] for row in rows(scan(tmp_path))][-1] == "g/1_fake/x.png"
+
+
+def test_links_in_a_circle_end(tmp_path: Path) -> None:
+    make(tmp_path, "g/0_real/a.png")
+    (tmp_path / "g" / "again").symlink_to(tmp_path)
+    assert len(scan(tmp_path)) == 1
+
+
+def test_a_manifest_comes_back_equal(image_folder: MakeFolder, tmp_path: Path) -> None:
+    images = scan(image_folder())
+    out = tmp_path / "results"
+    write_csv(out / "manifest.csv", manifest_table(images, relative_to=out))
+    again = scan(out / "manifest.csv")
+    assert again.entries == images.entries
+    assert again.root == images.root
+    assert again.hash() == images.hash()
+    assert (out / "manifest.csv").read_text().splitlines()[:2] == [
+        "path,label,generator,class",
+        "../set/one/0_real/0.png,0,one,",
+    ]
+
+
+def test_odd_file_names_survive(tmp_path: Path) -> None:
+    names = ['g/0_real/a,b "c".png', "g/0_real/line\nbreak.png", "g/1_fake/é.png"]
+    make(tmp_path / "set", *names)
+    images = scan(tmp_path / "set")
+    write_csv(tmp_path / "manifest.csv", manifest_table(images, relative_to=tmp_path))
+    assert scan(tmp_path / "manifest.csv").entries == images.entries
+    (tmp_path / "set" / "g" / "1_fake" / os.fsdecode(b"\xff.png")).touch()
+    with pytest.raises(UserError, match=r"1_fake: the name '\\udcff.png' is not UTF-8"):
+        scan(tmp_path / "set")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label,generator\na.png,0,g\n", "column 'class' is missing"),
+        ("path,label,generator,class\n", "no images are listed"),
+        ("path,label,generator,class\na.png,0,g,\nb.png,fake,g,\n", "row 3: label 'fake'"),
+        ("path,label,generator,class\na.png,0,,\n", "row 2: path or generator is empty"),
+        ("path,label,generator,class\na.png,0,g,\na.png,1,g,\n", "row 3: a.png is listed twice"),
+        ("", "cannot be read as CSV"),
+    ],
+)
+def test_a_csv_that_does_not_fit(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "m.csv").write_text(text)
+    with pytest.raises(UserError, match=message):
+        scan(tmp_path / "m.csv")
+
+
+def test_folders_that_do_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder or file"):
+        scan(tmp_path / "absent")
+    with pytest.raises(UserError, match="is empty; expected"):
+        scan(tmp_path)
+    make(tmp_path / "text", "0_real/a.txt")
+    with pytest.raises(UserError, match="no images"):
+        scan(tmp_path / "text")
+    make(tmp_path / "flat", "a.png", "b.png")
+    with pytest.raises(UserError, match="2 images, but none in a folder that says real or fake"):
+        scan(tmp_path / "flat")
+    make(tmp_path / "g", "0_real/a.png")
+    with pytest.raises(UserError, match="1 images of one label; give the folder above it"):
+        scan(tmp_path / "g" / "0_real")
+    with pytest.raises(UserError, match="is a file; give a folder"):
+        scan(tmp_path / "flat" / "a.png")
+    with pytest.raises(UserError, match="no layout 'coco'"):
+        scan(tmp_path / "g", layout="coco")
+    with pytest.raises(UserError, match=r"no images .* in the layout genimage"):
+        scan(tmp_path / "g", layout="genimage")
+
+
+def test_a_missing_class_is_named(tmp_path: Path) -> None:
+    make(tmp_path, "a/0_real/1.png", "a/1_fake/1.png", "b/1_fake/1.png", "b/1_fake/2.png")
+    images = scan(tmp_path)
+    with pytest.raises(UserError, match=r"generator 'b' has no real images \(and 2 fake\)"):
+        require_both_classes(images)
+    require_both_classes(images.only(generator="a"))
+    with pytest.raises(UserError, match="'a' has no fake images"):
+        require_both_classes(images.only(generator="a", label=0))
+    with pytest.raises(UserError, match="no images"):
+        require_both_classes(ImageSet(tmp_path, ()))
+
+
+def test_images_are_found_by_extension(tmp_path: Path) -> None:
+    for suffix in ("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "ppm"):
+        write_image(tmp_path / "0_real" / f"{suffix}.{suffix}")
+    make(tmp_path, "0_real/a.gif", "0_real/b.npy")
+    assert len(scan(tmp_path)) == 8

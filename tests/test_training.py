@@ -1,0 +1,226 @@
+"""Training: the recipe's augmentations and plateau rule, keyed batches, exact resume."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from forensift.data import scan
+from forensift.detectors import get_architecture, load_detector
+from forensift.errors import UserError
+from forensift.training import RECIPES, Settings, get_recipe, train
+from forensift.training.augment import blur, blur_and_jpeg, jpeg
+from forensift.training.batches import TrainingBatches, make_pairs
+from forensift.training.initialise import high_pass_filters, initialise
+from forensift.training.plateau import Plateau
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Eight pairs of noise and smoothed noise: a difference that a network can find."""
+    root = tmp_path_factory.mktemp("pairs")
+    rng = np.random.default_rng(0)
+    for kind in ("0_real", "1_fake"):
+        (root / "toy" / kind).mkdir(parents=True)
+    for number in range(8):
+        image = rng.integers(0, 256, (40, 44, 3)).astype(np.uint8)
+        Image.fromarray(image).save(root / "toy" / "0_real" / f"{number}.png")
+        Image.fromarray(blur(image, 1.0)).save(root / "toy" / "1_fake" / f"{number}.png")
+    return scan(root)
+
+
+def settings(**changes) -> Settings:
+    values = {
+        "recipe": get_recipe("npr"),
+        "batch_size": 4,
+        "load_size": 0,
+        "crop_size": 32,
+        "pairs": True,
+    }
+    return Settings(**(values | {"epoch_steps": 2, "workers": 0} | changes))
+
+
+def test_recipes_hold_the_published_values():
+    for name, probability in (("blur-jpg-0.5", 0.5), ("blur-jpg-0.1", 0.1)):
+        recipe = RECIPES[name]
+        assert (recipe.blur, recipe.jpeg) == (probability, probability)
+        assert (recipe.load_size, recipe.crop_size, recipe.batch_size) == (256, 224, 64)
+        assert (recipe.learning_rate, recipe.plateau) == (1e-4, True)
+    npr = RECIPES["npr"]
+    assert (npr.blur, npr.jpeg, npr.squash, npr.batch_size) == (0, 0, True, 32)
+    assert (npr.learning_rate, npr.decay, npr.epochs) == (2e-4, (10, 0.9), 50)
+    with pytest.raises(UserError, match="there are"):
+        get_recipe("blur")
+
+
+def test_published_blur_truncates_after_each_pass():
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    exact = np.stack([gaussian_filter(image[..., c].astype(float), 1.5) for c in range(3)], -1)
+    difference = blur(image, 1.5, published=True) - exact
+    assert difference.mean() == pytest.approx(-0.99, abs=0.03)  # the figure of the specification
+    assert difference.max() < 0
+    in_place = image.copy()
+    for c in range(3):
+        gaussian_filter(in_place[..., c], 1.5, output=in_place[..., c])
+    assert np.array_equal(blur(image, 1.5, published=True), in_place)
+
+
+def test_blur_rounds_once_and_zero_is_the_identity():
+    image = np.random.default_rng(1).integers(0, 256, (32, 48, 3)).astype(np.uint8)
+    exact = np.stack([gaussian_filter(image[..., c].astype(float), 2.0) for c in range(3)], -1)
+    assert np.abs(blur(image, 2.0) - exact).max() <= 0.501
+    for published in (False, True):
+        assert np.array_equal(blur(image, 0.0, published=published), image)
+
+
+def test_jpeg_goes_through_the_named_codec():
+    image = np.asarray(Image.linear_gradient("L").resize((40, 40)).convert("RGB"))
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=40)
+    assert np.array_equal(jpeg(image, 40, "pil"), np.asarray(Image.open(buffer)))
+    red = np.zeros((32, 32, 3), np.uint8)
+    red[..., 0] = 200  # a channel swap would turn it blue
+    assert np.abs(jpeg(red, 95, "cv2").astype(int) - red).max() < 12
+    with pytest.raises(ValueError, match="no codec"):
+        jpeg(image, 50, "gif")
+
+
+def test_blur_and_jpeg_strike_independently_at_their_rates():
+    image = np.random.default_rng(2).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+    rng = np.random.default_rng(3)
+    for probability in (0.1, 0.5):
+        same = [
+            np.array_equal(blur_and_jpeg(image, probability, probability, rng), image)
+            for _ in range(600)
+        ]
+        expected = (1 - probability) ** 2
+        assert abs(np.mean(same) - expected) < 4 * np.sqrt(expected * (1 - expected) / 600)
+
+
+def test_plateau_follows_the_published_state_machine():
+    watch = Plateau(1e-4)
+    rates = []
+    for _ in range(18):
+        watch.update(0.5)
+        rates.append(watch.learning_rate)
+        if watch.ended:
+            break
+    assert rates[:6] == [1e-4] * 5 + [1e-5]
+    assert rates[11] == pytest.approx(1e-6)
+    assert len(rates) == 18  # the third plateau: 1e-6 itself is still trained with
+    assert watch.ended
+
+
+def test_plateau_counts_only_progress_by_the_margin():
+    watch = Plateau(1e-4)
+    for accuracy in (0.5, 0.5009, 0.501, 0.5):
+        watch.update(accuracy)
+    assert (watch.best, watch.waited) == (0.501, 1)
+
+
+def test_pairs_share_crop_and_flip_and_come_together(pairs):
+    data = TrainingBatches(pairs, settings().sampling())
+    images, labels = data[0]
+    assert images.shape == (4, 3, 32, 32)
+    assert labels.flatten().tolist() == [0, 1, 0, 1]
+    for real, fake in ((0, 1), (2, 3)):
+        flat = torch.stack([images[real].flatten(), images[fake].flatten()])
+        assert torch.corrcoef(flat)[0, 1] > 0.1  # noise: any other crop would have none
+    assert len(make_pairs(pairs)) == 8
+
+
+def test_an_epoch_sees_every_pair_once_and_batches_depend_on_the_step_alone(pairs):
+    data = TrainingBatches(pairs, settings().sampling())
+    assert data.steps_an_epoch == 4
+    again = TrainingBatches(pairs, settings().sampling())
+    assert torch.equal(data[6][0], again[6][0])
+    assert not torch.equal(data[6][0], data[2][0])
+
+
+def test_unpaired_data_and_small_images_are_refused_with_the_mend(pairs, tmp_path):
+    reals = pairs.only(label=0)
+    with pytest.raises(UserError, match="--no-pairs"):
+        TrainingBatches(reals, settings().sampling())
+    data = TrainingBatches(pairs, settings(crop_size=41).sampling())
+    with pytest.raises(UserError, match="--crop-size"):
+        data[0]
+
+
+@pytest.mark.parametrize("size", [3, 7])
+def test_high_pass_filters_ignore_constants_and_ramps(size):
+    filters = high_pass_filters(torch.Size((8, 3, size, size))).double()
+    axis = torch.arange(size, dtype=torch.float64)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    for pattern in (torch.ones_like(x), x, y):
+        assert (filters * pattern).sum((2, 3)).abs().max() < 1e-4
+    assert filters.flatten(1).norm(dim=1).min() > 1
+
+
+@pytest.mark.parametrize("name", ["resnet50", "efficientnet-b0"])
+def test_high_pass_starts_residual_blocks_as_the_identity(name):
+    network = initialise(get_architecture(name), "high-pass", 0)
+    zeros = [
+        module
+        for module in network.modules()
+        if isinstance(module, torch.nn.BatchNorm2d) and not module.weight.any()
+    ]
+    assert len(zeros) == {"resnet50": 16, "efficientnet-b0": 9}[name]
+
+
+def test_a_checkpoint_is_an_initialisation_and_a_bad_name_is_refused(tmp_path):
+    architecture = get_architecture("npr")
+    network = initialise(architecture, "default", 1)
+    torch.save(network.state_dict(), tmp_path / "n.pth")
+    again = initialise(architecture, str(tmp_path / "n.pth"), 2)
+    for a, b in zip(network.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b)
+    state = network.state_dict()
+    state["fc1.weight"], state["fc1.bias"] = torch.zeros(1000, 512), torch.zeros(1000)
+    torch.save(state, tmp_path / "imagenet.pth")
+    assert initialise(architecture, str(tmp_path / "imagenet.pth"), 3).fc1.weight.shape == (1, 512)
+    with pytest.raises(UserError, match="neither"):
+        initialise(architecture, "kaiming", 0)
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(pairs, tmp_path):
+    whole = train("npr", pairs, pairs, settings(max_steps=6), tmp_path / "whole")
+    for _ in range(3):  # three crashes, each after an epoch
+        cut = train("npr", pairs, pairs, settings(max_steps=6), tmp_path / "cut", stop_after=1)
+    times = ["seconds"]
+    pd.testing.assert_frame_equal(whole.drop(columns=times), cut.drop(columns=times))
+    states = [
+        torch.load(tmp_path / name / "checkpoint.pth", weights_only=True)["model"]
+        for name in ("whole", "cut")
+    ]
+    for key, value in states[0].items():
+        assert torch.equal(value, states[1][key]), key
+    load_detector("npr", weights=tmp_path / "cut" / "npr.safetensors")
+    load_detector("npr", weights=tmp_path / "cut" / "checkpoint.pth")
+
+
+def test_workers_change_nothing(pairs, tmp_path):
+    histories = [
+        train("npr", pairs, pairs, settings(max_steps=2, workers=w), tmp_path / str(w))
+        for w in (0, 1)
+    ]
+    assert histories[0]["loss"].tolist() == histories[1]["loss"].tolist()
+
+
+def test_another_run_is_not_overwritten(pairs, tmp_path):
+    train("npr", pairs, pairs, settings(max_steps=2), tmp_path)
+    with pytest.raises(UserError, match="other settings"):
+        train("npr", pairs, pairs, settings(max_steps=2, seed=1), tmp_path)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_training_lowers_the_loss(pairs, tmp_path, precision):
+    run = settings(max_steps=30, epoch_steps=10, precision=precision, learning_rate=1e-3)
+    history = train("npr", pairs, pairs, run, tmp_path)
+    assert history["loss"].iloc[-1] < 0.8 * history["loss"].iloc[0]
+    assert list(history["step"]) == [10, 20, 30]
