@@ -35,6 +35,16 @@ def forge(
             "--weights", metavar="DIR", help="Folder of FAMILY.safetensors from `forge-train`."
         ),
     ] = None,
+    vary: Annotated[
+        float,
+        typer.Option(
+            "--vary",
+            min=0.0,
+            max=1.0,
+            help="Make each fake with its own random variation of the network, up to this "
+            "strength: a training set from which no detector learns one network by heart.",
+        ),
+    ] = 0.0,
     audit: Annotated[
         bool, typer.Option("--audit", help="Also measure what else gives the fakes away.")
     ] = False,
@@ -65,6 +75,7 @@ def forge(
             per_family=per_family,
             side=size,
             seed=seed,
+            vary=vary,
             weights=weights,
             progress=progress,
         )
@@ -81,6 +92,7 @@ def forge(
         "pairs": forged.pairs,
         "size": size,
         "seed": seed,
+        "vary": vary,
         "weights_sha256": used,
         "image_set_sha256": images.hash(),
     }

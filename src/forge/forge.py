@@ -16,7 +16,7 @@ from ..errors import UserError
 from ..files import write_bytes
 from .crops import keyed_generator, random_crop, read_photograph
 from .families.family import STRIDE
-from .generators import MARGIN, load_family, resynthesise
+from .generators import MARGIN, load_family, resynthesise, varied
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ def forge(
     per_family: int = 100,
     side: int = 128,
     seed: int = 0,
+    vary: float = 0.0,
     weights: Path | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Forged:
@@ -59,6 +60,8 @@ def forge(
     families or pairs.
 
     Args:
+        vary: make each fake with its own variation of the network, of a strength drawn from 0 to
+            ``vary`` (see ``varied``); for training sets.
         weights: a folder of ``<family>.safetensors`` (``<family>-2`` …); by default the weights
             that the project ships.
         progress: is told (pairs done, pairs in all, family).
@@ -75,7 +78,7 @@ def forge(
     duplicates = {path.stem for path in photographs}
     if len(duplicates) < len(photographs):
         raise UserError("two photographs share a file name; their crops would overwrite each other")
-    _claim(Path(out), photographs, side, seed)
+    _claim(Path(out), photographs, side, seed, vary)
     total, done = per_family * len(families), 0
     for turn, path in enumerate(photographs):
         numbers = range(len(range(turn, per_family, len(photographs))))
@@ -93,6 +96,9 @@ def forge(
                     source = crop
                     if generator is None:  # another crop: an identical pair would show nothing
                         source = _crop(photo, path, side, seed, number, "identity")
+                    elif vary:
+                        rng = keyed_generator(seed, "vary", family, path.name, number)
+                        generator = varied(generator, rng.uniform(0, vary), rng)
                     write_bytes(fake, png(_inside(resynthesise(generator, source), side)))
                     write_bytes(real, png(_inside(crop, side)))
                 done += 1
@@ -101,10 +107,11 @@ def forge(
     return Forged(Path(out), tuple(families), per_family, side, seed)
 
 
-def _claim(out: Path, photographs: Sequence[Path], side: int, seed: int) -> None:
+def _claim(out: Path, photographs: Sequence[Path], side: int, seed: int, vary: float) -> None:
     """Note what the crops in ``out`` are, and refuse to mix them with others."""
     names = "\n".join(sorted(path.name for path in photographs))
-    claim = {"side": side, "seed": seed, "photographs": hashlib.sha256(names.encode()).hexdigest()}
+    digest = hashlib.sha256(names.encode()).hexdigest()
+    claim = {"side": side, "seed": seed, "vary": vary, "photographs": digest}
     note = out / "forge.json"
     if note.is_file() and json.loads(note.read_text()) != claim:
         raise UserError(

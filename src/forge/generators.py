@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,21 @@ def load_family(family: str, folder: Path | None = None) -> list[Generator | Non
     if not get_family(family).trained:
         return [None]
     return [load_generator(path, family) for path in member_files(family, folder)]
+
+
+@torch.no_grad()
+def varied(generator: Generator, strength: float, rng: np.random.Generator) -> Generator:
+    """Return a copy whose decoder's convolutions are each scaled by 1 + strength · noise.
+
+    A stand-in for training the family again with another seed: the up-sampling stays, the exact
+    pattern it leaves changes. A detector that is trained on one network learns that network.
+    """
+    copied = copy.deepcopy(generator)
+    for parameter in copied.decoder.parameters():
+        if parameter.dim() == 4:
+            noise = rng.standard_normal(tuple(parameter.shape), dtype=np.float32)
+            parameter.mul_(1 + strength * torch.from_numpy(noise))
+    return copied
 
 
 @torch.no_grad()

@@ -107,8 +107,9 @@ def demo(
         lap("rank", since)
         since = time.monotonic()
         dropouts: dict[int, DropoutResult] = {}
-        published = PUBLISHED_K.get(detector.name)
-        for k in sorted({published, *ks} if published and "fake" in rankings else ()):
+        most = len(detector.feature_maps) // 2  # random maps must lie outside the top k
+        asked = [k for k in (PUBLISHED_K.get(detector.name), *ks) if k and "fake" in rankings]
+        for k in dict.fromkeys(asked):
             say(f"{detector.name}: dropping {k} of {len(detector.feature_maps)} feature maps")
             dropouts[k] = dropout(
                 detector,
@@ -120,7 +121,8 @@ def demo(
                 held_out=ranked,
                 batch_size=BATCH,
                 seed=seed,
-                ks=None if k == published else (),
+                ks=(k // 4, k, 4 * k) if k == asked[0] and 4 * k < most else (),
+                band_draws=2,
             )
             _save_dropout(dropouts[k], folder, k)
         lap("dropout", since)
