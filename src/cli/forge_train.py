@@ -49,7 +49,8 @@ def forge_train(
 
     Example: `forensift forge-train dcgan-like --out weights/forge`
 
-    A family may have several networks (`--member 2 --seed 1`); the forge lets them take turns.
+    A family may have several networks (`--member 2 --seed 1`), and some families build them
+    differently; the forge lets them take turns.
 
     Writes `FAMILY.safetensors` (half precision), `FAMILY-history.csv` with the PSNR on held-out
     photographs, and `manifest.json`. The defaults made the weights that forensift ships.
@@ -65,7 +66,7 @@ def forge_train(
 
     get_family(family)
     settings = ForgeTraining(
-        steps=steps, batch_size=batch_size, side=size, seed=seed, warm_up=warm_up
+        steps=steps, batch_size=batch_size, side=size, seed=seed, warm_up=warm_up, member=member
     )
     training, validation = photograph_paths(photos), photograph_paths(held_out)
     output = options.output_folder(out)
@@ -81,6 +82,7 @@ def forge_train(
         )
     command = " ".join(["forensift", *sys.argv[1:]])
     facts = {"family": family, "command": command, "seed": str(seed), "steps": str(steps)}
+    facts["member"] = str(member)
     stem = family if member == 1 else f"{family}-{member}"
     save_generator(output / f"{stem}.safetensors", generator, facts)
     write_csv(output / f"{stem}-history.csv", history)

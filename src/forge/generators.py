@@ -67,8 +67,10 @@ def load_generator(path: Path, family: str) -> Generator:
     Raises:
         UserError: the file holds another network or none.
     """
-    generator = Generator(get_family(family))
     try:
+        with safetensors.safe_open(path, "pt") as opened:
+            member = int((opened.metadata() or {}).get("member", 1))
+        generator = Generator(get_family(family), member)
         state = safetensors.torch.load_file(path)
         generator.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     except Exception as error:

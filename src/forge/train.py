@@ -27,7 +27,8 @@ class ForgeTraining:
     steps, batch_size, side (pixels of a training crop); learning_rate of Adam(0.5, 0.99) for both
     networks, decayed by a cosine to a tenth; adversarial: weight of the least-squares loss of Mao
     et al. 2017 beside L1 (images in [-1, 1]); texture: weight of
-    ``texture_loss``; warm_up: share of the steps with L1 alone.
+    ``texture_loss``; warm_up: share of the steps with L1 alone; member: which of the family's
+    networks, from 1.
     """
 
     steps: int = 1000
@@ -38,6 +39,7 @@ class ForgeTraining:
     texture: float = 0.05
     warm_up: float = 0.3
     seed: int = 0
+    member: int = 1
 
 
 class Critic(nn.Module):
@@ -122,7 +124,7 @@ def train_generator(
     columns step, l1, texture, adversarial, critic, psnr (dB on held-out photographs), seconds.
     """
     torch.manual_seed(settings.seed)
-    generator = Generator(get_family(family))
+    generator = Generator(get_family(family), settings.member)
     if start is not None:
         generator.load_state_dict(start.state_dict())
     generator = generator.to(device)

@@ -7,7 +7,7 @@ from torch import nn
 from .family import CODE_CHANNELS, Family, SkipDecoder
 
 
-def build() -> nn.Module:
+def build(member: int = 1) -> nn.Module:
     """Return the decoder: 64 channels at a quarter, 48 at half, RGB at full size."""
     details = nn.Sequential(
         nn.Conv2d(CODE_CHANNELS, 64, 3, padding=1),

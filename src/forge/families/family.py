@@ -17,14 +17,15 @@ CODE_CHANNELS = 32 + 3  # what the encoder learns, and the cell's mean colour
 class Family:
     """A kind of up-sampling stack: how to build its network, and what it follows.
 
-    build: returns a decoder from a code (N, CODE_CHANNELS, H/4, W/4), whose last three channels are
-    the cells' mean colours, to an image (N, 3, H, W) in about [-1, 1]; None for the identity,
-    which is not trained.
+    build: takes a member's number, from 1 (a family has several networks, as a published generator
+    has one a class, and may build them differently); returns a decoder from a code
+    (N, CODE_CHANNELS, H/4, W/4), whose last three channels are the cells' mean colours, to an image
+    (N, 3, H, W) in about [-1, 1]. None for the identity, which is not trained.
     """
 
     name: str
     follows: str
-    build: Callable[[], nn.Module] | None
+    build: Callable[[int], nn.Module] | None
 
     @property
     def trained(self) -> bool:
@@ -75,12 +76,12 @@ class SkipDecoder(nn.Module):
 class Generator(nn.Module):
     """Encoder and one family's decoder: photographs in, fakes of the same size out, in [-1, 1]."""
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: Family, member: int = 1) -> None:
         super().__init__()
         if family.build is None:
             raise ValueError(f"{family.name} has no network")
         self.encoder = Encoder()
-        self.decoder = family.build()
+        self.decoder = family.build(member)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Re-synthesise images (N, 3, H, W) whose sides are multiples of STRIDE."""
