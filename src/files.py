@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -92,14 +93,30 @@ def versions() -> dict[str, str]:
     return found
 
 
+def command_line() -> list[str]:
+    """Return how the program was called; its folder is this machine's business, its name is not."""
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+
+
+def provenance(before: Mapping[str, str], seconds: float) -> dict[str, str]:
+    """Return the facts ``command`` and ``seconds`` of a weights file, over all its trainings.
+
+    before: the header of the file that the training went on from, or nothing; its commands come
+    first, a line each, and its seconds are added.
+    """
+    commands = [before["command"]] if before.get("command") else []
+    return {
+        "command": "\n".join([*commands, shlex.join(command_line())]),
+        "seconds": f"{float(before.get('seconds', 0)) + seconds:.0f}",
+    }
+
+
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write ``manifest.json``: the command, the versions and whatever the stage knows.
 
     ``facts`` holds seeds, the weights' SHA-256, the image set's hash, counts of images used and
     skipped with reasons; values must be plain JSON.
     """
-    # The folder of the program is this machine's business, its name is not.
-    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    content = {"manifest_version": 1, "command": command, "versions": versions(), **facts}
+    content = {"manifest_version": 1, "command": command_line(), "versions": versions(), **facts}
     text = json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
     write_bytes(Path(folder) / "manifest.json", text.encode("utf-8", "backslashreplace"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -55,7 +54,8 @@ def forge_train(
     Writes `FAMILY.safetensors` (half precision), `FAMILY-history.csv` with the PSNR on held-out
     photographs, and `manifest.json`. The defaults made the weights that forensift ships.
     """
-    from ..files import write_csv, write_manifest
+    from ..detectors import header
+    from ..files import provenance, write_csv, write_manifest
     from ..forge import (
         ForgeTraining,
         get_family,
@@ -80,13 +80,13 @@ def forge_train(
             start=load_generator(start, family) if start else None,
             progress=progress,
         )
-    command = " ".join(["forensift", *sys.argv[1:]])
-    facts = {"family": family, "command": command, "seed": str(seed), "steps": str(steps)}
-    facts["member"] = str(member)
+    last = history.iloc[-1]
+    facts = {"family": family, "member": str(member), "seed": str(seed), "steps": str(steps)}
+    facts |= provenance(header(start) if start else {}, float(last["seconds"]))
+    facts["result"] = f"PSNR {last['psnr']:.1f} dB on held-out photographs"
     stem = family if member == 1 else f"{family}-{member}"
     save_generator(output / f"{stem}.safetensors", generator, facts)
     write_csv(output / f"{stem}-history.csv", history)
-    last = history.iloc[-1]
     write_manifest(output, {**facts, "photographs": len(training), "psnr": float(last["psnr"])})
     print(
         f"{family}: PSNR {last['psnr']:.1f} dB on {len(validation)} held-out photographs after "

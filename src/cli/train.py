@@ -100,7 +100,7 @@ def train(
 
     from ..data import require_both_classes, scan
     from ..detectors import get_architecture, header, read_checkpoint, save_weights
-    from ..files import sha256, write_manifest
+    from ..files import provenance, sha256, write_manifest
     from ..training import Settings, get_recipe
     from ..training import train as run
     from ..training.train import PRECISIONS
@@ -150,9 +150,16 @@ def train(
             progress=progress,
         )
     weights = output / f"{detector}.safetensors"
-    if bits != 32:
-        state, _ = read_checkpoint(weights)
-        save_weights(weights, state, header(weights), bits=bits)
+    best = history.loc[history[["accuracy", "clean_ap"]].apply(tuple, axis=1).idxmax()]
+    result = (
+        f"validation accuracy {best['accuracy']:.3f} with blur and JPEG, "
+        f"{best['clean_accuracy']:.3f} without, AP {best['clean_ap']:.3f}"
+    )
+    state, _ = read_checkpoint(weights)
+    before = header(Path(start)) if Path(start).is_file() else {}
+    told = provenance(before, float(history["seconds"].iloc[-1]))
+    told |= {"seed": str(seed), "result": result}
+    save_weights(weights, state, header(weights) | told, bits=bits)
     facts = {
         "detector": detector,
         "settings": dataclasses.asdict(settings),
@@ -162,9 +169,4 @@ def train(
         "seconds": float(history["seconds"].iloc[-1]),
     }
     write_manifest(output, facts)
-    best = history.loc[history[["accuracy", "clean_ap"]].apply(tuple, axis=1).idxmax()]
-    print(
-        f"{detector}: best epoch {int(best['epoch'])} of {len(history)}: accuracy "
-        f"{best['accuracy']:.3f}, AP {best['clean_ap']:.3f} without blur and JPEG, on validation "
-        f"images; weights in {weights}"
-    )
+    print(f"{detector}: best epoch {int(best['epoch'])} of {len(history)}: {result}; {weights}")

@@ -11,6 +11,7 @@ from ..evaluation import MACRO
 from ..files import write_bytes
 from ..sensitivity.tables import UNSEEN
 from .demo import Demo, Study
+from .weights import weights_rows
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem }
@@ -130,6 +131,12 @@ def write_results(demo: Demo, path: Path) -> None:
             parts += [f"### {k} feature maps dropped", study.sentences[k]]
             parts.append(_markdown(dropout_rows(result.summary)))
         parts += ["### Asked and measured", _markdown(asked_rows(study))]
+    parts += [
+        "## Where the weights come from",
+        "Minutes are of two CPU cores that had other work too. The images that the detectors were "
+        "trained on are made by the commands in [training.md](training.md).",
+        _markdown(weights_rows()),
+    ]
     write_bytes(path, ("\n\n".join(parts) + "\n").encode())
 
 
