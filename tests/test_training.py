@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import numpy as np
@@ -14,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 from forensift.data import scan
 from forensift.detectors import get_architecture, load_detector
 from forensift.errors import UserError
-from forensift.training import RECIPES, Settings, get_recipe, train
+from forensift.training import RECIPES, Settings, get_recipe, settled, train
 from forensift.training.augment import blur, blur_and_jpeg, jpeg
 from forensift.training.batches import TrainingBatches, make_pairs
 from forensift.training.initialise import high_pass_filters, initialise
@@ -224,3 +225,23 @@ def test_training_lowers_the_loss(pairs, tmp_path, precision):
     history = train("npr", pairs, pairs, run, tmp_path)
     assert history["loss"].iloc[-1] < 0.8 * history["loss"].iloc[0]
     assert list(history["step"]) == [10, 20, 30]
+
+
+def test_settled_norms_are_plain_averages_over_batches_and_weights_stay(pairs, tmp_path):
+    train("npr", pairs, pairs, settings(max_steps=2), tmp_path)
+    checkpoint = tmp_path / "checkpoint.pth"
+    state, found = settled("npr", checkpoint, pairs, pairs, settings(), 3, crop_size=40)
+    before = torch.load(checkpoint, weights_only=True)["model"]
+    moved = {key for key in before if not torch.equal(before[key], state[key])}
+    assert moved
+    assert all("running_" in key or "num_batches" in key for key in moved)
+    network = get_architecture("npr").build()
+    network.load_state_dict(state)
+    seen: list[torch.Tensor] = []
+    network.bn1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].mean((0, 2, 3))))
+    data = TrainingBatches(pairs, dataclasses.replace(settings().sampling(), crop_size=40))
+    with torch.no_grad():
+        for step in range(3):
+            network.eval()(data[step][0])
+    torch.testing.assert_close(state["bn1.running_mean"], torch.stack(seen).mean(0))
+    assert set(found) == {"accuracy", "ap", "clean_accuracy", "clean_ap"}

@@ -77,6 +77,22 @@ def train(
         bool,
         typer.Option("--published-blur", help="Truncate to 8 bits after each pass of the blur."),
     ] = False,
+    settle: Annotated[
+        int,
+        typer.Option(
+            "--settle",
+            min=0,
+            metavar="N",
+            help="At the end, measure BatchNorm's statistics anew over N batches and write the "
+            "last step instead of the best epoch.",
+        ),
+    ] = 0,
+    settle_crop: Annotated[
+        int,
+        typer.Option(
+            "--settle-crop", min=0, help="Side of the crops for --settle; 0: as in training."
+        ),
+    ] = 0,
     bits: Annotated[
         int, typer.Option("--bits", help="Of the weights written: 32, 16 or 8 (in 8-bit steps).")
     ] = 32,
@@ -101,7 +117,7 @@ def train(
     from ..data import require_both_classes, scan
     from ..detectors import get_architecture, header, read_checkpoint, save_weights
     from ..files import provenance, sha256, write_manifest
-    from ..training import Settings, get_recipe
+    from ..training import Settings, get_recipe, settled
     from ..training import train as run
     from ..training.train import PRECISIONS
 
@@ -150,12 +166,26 @@ def train(
             progress=progress,
         )
     weights = output / f"{detector}.safetensors"
-    best = history.loc[history[["accuracy", "clean_ap"]].apply(tuple, axis=1).idxmax()]
+    if settle:
+        what = f"last step, norms settled over {settle} batches"
+        state, best = settled(
+            detector,
+            output / "checkpoint.pth",
+            sets[0],
+            sets[1],
+            settings,
+            settle,
+            crop_size=settle_crop,
+            device=options.choose_device(device),
+        )
+    else:
+        row = history.loc[history[["accuracy", "clean_ap"]].apply(tuple, axis=1).idxmax()]
+        what = f"best epoch {int(row['epoch'])} of {len(history)}"
+        state, best = read_checkpoint(weights)[0], row.to_dict()
     result = (
         f"validation accuracy {best['accuracy']:.3f} with blur and JPEG, "
         f"{best['clean_accuracy']:.3f} without, AP {best['clean_ap']:.3f}"
     )
-    state, _ = read_checkpoint(weights)
     before = header(Path(start)) if Path(start).is_file() else {}
     told = provenance(before, float(history["seconds"].iloc[-1]))
     told |= {"seed": str(seed), "result": result}
@@ -169,4 +199,4 @@ def train(
         "seconds": float(history["seconds"].iloc[-1]),
     }
     write_manifest(output, facts)
-    print(f"{detector}: best epoch {int(best['epoch'])} of {len(history)}: {result}; {weights}")
+    print(f"{detector}: {what}: {result}; {weights}")

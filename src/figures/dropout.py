@@ -10,11 +10,11 @@ from .style import MASK_COLOURS, PAGE, new_figure
 
 MASKS = ("baseline", "top-k", "random-k", "random-k-layer-matched", "low-k", "lowest-non-zero")
 PANELS = (
-    ("ap", "AP (%)"),
-    ("real_accuracy", "accuracy on reals (%)"),
-    ("fake_accuracy", "accuracy on fakes (%)"),
-    ("change_mean_logit_real", "change of the reals' logit"),
-    ("change_mean_logit_fake", "change of the fakes' logit"),
+    ("ap", "AP\n(%)"),
+    ("real_accuracy", "accuracy on\nreals (%)"),
+    ("fake_accuracy", "accuracy on\nfakes (%)"),
+    ("change_mean_logit_real", "change of the\nreals' mean logit"),
+    ("change_mean_logit_fake", "change of the\nfakes' mean logit"),
 )
 
 
@@ -49,7 +49,8 @@ def plot_dropout(summary: pd.DataFrame, *, title: str = "") -> Figure:
             if np.isnan(value):
                 continue
             dark = abs(value) > 0.6 * reach if change else value < 50
-            text = f"{value:+.1f}" if change else f"{value:.0f}"
+            text = f"{value:+.{int(abs(value) < 9.95)}f}" if change else f"{value:.0f}"
+            text = "0" if change and abs(value) < 0.05 else text
             colour = "white" if dark else "black"
             axes.text(place, row, text, ha="center", va="center", fontsize=5.5, color=colour)
         axes.set_xticks(range(len(generators)), generators, rotation=90, fontsize=6)

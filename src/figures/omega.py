@@ -38,7 +38,7 @@ def plot_omega(ranking: pd.DataFrame, k: int, *, title: str = "") -> Figure:
     left.axvline(k, color=ORANGE, linewidth=1, linestyle="--", label=f"k = {k}")
     left.set(xscale="log", yscale="log", xlabel="rank of the feature map", ylabel="ω (FF-RS)")
     left.set_title(f"{len(omega):,} maps, {int((~positive).sum()):,} of them with ω = 0")
-    left.legend(frameon=False, loc="lower left")
+    left.legend(loc="lower left", framealpha=1, edgecolor="none")
 
     top = ranking.head(k)
     counts = top["layer"].value_counts()

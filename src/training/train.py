@@ -144,8 +144,8 @@ def train(
                     text += f", validation AP {run.history[-1]['clean_ap']:.3f}"
                 progress(run.step, last, text)
         learning_rate = optimiser.param_groups[0]["lr"]
-        accuracy, ap = _validate(network, validation, sampling, device, clean=False)
-        clean_accuracy, clean_ap = _validate(network, validation, sampling, device, clean=True)
+        accuracy, ap = validate(network, validation, sampling, device, clean=False)
+        clean_accuracy, clean_ap = validate(network, validation, sampling, device, clean=True)
         if run.plateau is not None:
             run.plateau.update(accuracy)
         run.epoch += 1
@@ -232,7 +232,7 @@ def _in_float32(module: nn.Module, kind: str) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _validate(
+def validate(
     network: nn.Module,
     images: ImageSet,
     sampling: Sampling,
@@ -240,7 +240,7 @@ def _validate(
     *,
     clean: bool,
 ) -> tuple[float, float]:
-    """Return accuracy at 0.5 and AP on centre crops."""
+    """Return accuracy at 0.5 and AP on centre crops, with the recipe's blur and JPEG or clean."""
     network.eval()
     logits = []
     for start in range(0, len(images), 64):
