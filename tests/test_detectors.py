@@ -17,7 +17,7 @@ from forensift.detectors import (
     save_weights,
     shipped_weights,
 )
-from forensift.detectors.checkpoints import dequantise, quantise
+from forensift.detectors.checkpoints import FEW, dequantise, quantise
 from forensift.detectors.npr import NPR, NPRResidual
 from forensift.errors import UserError
 
@@ -121,7 +121,9 @@ def test_saved_weights_come_back(networks, tmp_path, bits):
     save_weights(tmp_path / "n.safetensors", state, {"seed": "0"}, bits=bits)
     loaded, _ = read_checkpoint(tmp_path / "n.safetensors")
     for key, value in state.items():
-        bound = {32: 0, 16: 1e-3, 8: 0.5 / 127}[bits] * (value.abs().max().item() + 1e-3)
+        # Small tensors stay in half precision: rounded high-pass filters would let brightness in.
+        kept = 16 if bits == 8 and value.numel() < FEW else bits
+        bound = {32: 0, 16: 1e-3, 8: 0.5 / 127}[kept] * (value.abs().max().item() + 1e-3)
         assert (loaded[key].float() - value.float()).abs().max().item() <= bound * 1.001 + 0
 
 
