@@ -17,7 +17,7 @@ State = dict[str, torch.Tensor]
 
 SCALE = "::scale"  # an 8-bit tensor's scales stand beside it under its name and this suffix
 # Rounded to 8 bits, a first convolution's high-pass filters no longer sum to zero, and brightness
-# drowns the traces (AP fell by six points); small tensors cost little anyway.
+# drowns the traces; small tensors cost little anyway.
 FEW = 2**16
 SHOWN = 5  # keys listed in an error before the rest is counted
 
