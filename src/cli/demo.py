@@ -22,7 +22,7 @@ def demo(
     per_family: Annotated[
         int, typer.Option("--per-family", min=15, help="Pairs of real and fake for each family.")
     ] = 60,
-    size: Annotated[int, typer.Option("--size", help="Side of an image; a multiple of 4.")] = 96,
+    size: Annotated[int, typer.Option("--size", help="Side of an image; a multiple of 4.")] = 128,
     ks: Annotated[
         str,
         typer.Option("--k", metavar="N,N", help="Numbers of maps to drop beside the published."),

@@ -59,7 +59,7 @@ def demo(
     *,
     detectors: Sequence[str] = DETECTORS,
     per_family: int = 60,
-    side: int = 96,
+    side: int = 128,
     ks: Sequence[int] = (),
     draws: int = 20,
     seed: int = 0,
