@@ -21,7 +21,7 @@ def demo(
     ] = "resnet50,efficientnet-b0,npr",
     per_family: Annotated[
         int, typer.Option("--per-family", min=15, help="Pairs of real and fake for each family.")
-    ] = 60,
+    ] = 36,
     size: Annotated[int, typer.Option("--size", help="Side of an image; a multiple of 4.")] = 128,
     ks: Annotated[
         str,
