@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import forensift  # noqa: F401  # its guard must be in place before any test imports torchvision
+
 
 @pytest.fixture
 def rng() -> np.random.Generator:

@@ -29,7 +29,7 @@ ORDER = (
     "explorer",
     "cli",
 )
-BASE = ("errors", "files", "records", "torchvision_guard")
+BASE = ("eight_bits", "errors", "files", "records", "torchvision_guard")
 ONLY = {"matplotlib": "figures", "seaborn": "figures", "ray": "sweep"}
 FILES = sorted(SOURCE.rglob("*.py"))
 

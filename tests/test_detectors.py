@@ -17,8 +17,9 @@ from forensift.detectors import (
     save_weights,
     shipped_weights,
 )
-from forensift.detectors.checkpoints import FEW, dequantise, quantise
+from forensift.detectors.checkpoints import FEW
 from forensift.detectors.npr import NPR, NPRResidual
+from forensift.eight_bits import dequantise, quantise
 from forensift.errors import UserError
 
 PARAMETERS = {"resnet50": 23_510_081, "efficientnet-b0": 4_008_829, "npr": 1_437_761}

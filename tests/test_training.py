@@ -10,14 +10,20 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from scipy.ndimage import gaussian_filter
 
 from forensift.data import scan
-from forensift.detectors import get_architecture, load_detector
+from forensift.detectors import (
+    get_architecture,
+    load_detector,
+    read_checkpoint,
+    save_weights,
+)
 from forensift.errors import UserError
 from forensift.training import RECIPES, Settings, get_recipe, settled, train
 from forensift.training.augment import blur, blur_and_jpeg, jpeg
-from forensift.training.batches import TrainingBatches, make_pairs
+from forensift.training.batches import TrainingBatches, augmented, make_pairs
 from forensift.training.initialise import high_pass_filters, initialise
 from forensift.training.plateau import Plateau
 
@@ -245,3 +251,59 @@ def test_settled_norms_are_plain_averages_over_batches_and_weights_stay(pairs, t
             network.eval()(data[step][0])
     torch.testing.assert_close(state["bn1.running_mean"], torch.stack(seen).mean(0))
     assert set(found) == {"accuracy", "ap", "clean_accuracy", "clean_ap"}
+
+
+def test_colour_robust_is_the_published_recipe_with_half_of_the_crops_grey(pairs):
+    recipe = get_recipe("colour-robust")
+    assert (
+        dataclasses.replace(
+            recipe, name="blur-jpg-0.5", follows=RECIPES["blur-jpg-0.5"].follows, grey=0.0
+        )
+        == (RECIPES["blur-jpg-0.5"])
+    )
+    plain = dataclasses.replace(recipe, blur=0.0, jpeg=0.0)
+    sampling = settings(recipe=plain, pairs=False).sampling()
+    entry = pairs.entries[0]
+    crops = [augmented(entry, sampling, np.random.default_rng(seed)) for seed in range(300)]
+    grey = np.array([(crop == crop[:, :, :1]).all() for crop in crops])
+    assert 0.4 < grey.mean() < 0.6
+    coloured = dataclasses.replace(sampling, grey=0.0)
+    for seed in np.flatnonzero(grey)[:5]:  # Pillow's luma of the crop that would have been there
+        crop = augmented(entry, coloured, np.random.default_rng(seed))
+        luma = np.asarray(Image.fromarray(np.ascontiguousarray(crop)).convert("L"))
+        np.testing.assert_array_equal(crops[seed][:, :, 0], luma)
+
+
+def test_frozen_convolutions_keep_their_weights_and_a_difference_leaves_them_out(pairs, tmp_path):
+    base = tmp_path / "base.safetensors"
+    start = get_architecture("npr").build()
+    save_weights(base, start.state_dict(), {}, bits=16)
+    run = settings(start=str(base), freeze=("layer2",), max_steps=2)
+    train("npr", pairs, pairs, run, tmp_path / "run")
+    trained, _ = read_checkpoint(tmp_path / "run" / "npr.safetensors")
+    before, _ = read_checkpoint(base)
+    for key, value in trained.items():
+        if key.startswith("layer2") and "conv" in key:
+            assert torch.equal(value, before[key].float()), key
+    assert not torch.equal(trained["layer1.0.conv1.weight"], before["layer1.0.conv1.weight"])
+
+    path = tmp_path / "npr-other.safetensors"
+    save_weights(path, trained, {}, base=base)
+    assert path.stat().st_size < base.stat().st_size * 2
+    with safe_open(path, "pt") as opened:
+        held = list(opened.keys())
+    assert not any(key.startswith("layer2") and "conv" in key for key in held)
+    whole, wrapper = read_checkpoint(path)
+    assert "over base.safetensors" in wrapper
+    assert whole.keys() == trained.keys()
+    for key, value in trained.items():
+        assert torch.equal(whole[key].float(), value.float()), key
+
+    base.write_bytes(base.read_bytes()[:-1] + b"x")
+    with pytest.raises(UserError, match=r"base\.safetensors"):
+        read_checkpoint(path)
+
+
+def test_a_prefix_that_freezes_nothing_is_refused(pairs, tmp_path):
+    with pytest.raises(UserError, match="--freeze layer9"):
+        train("npr", pairs, pairs, settings(freeze=("layer9",)), tmp_path)

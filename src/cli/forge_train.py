@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import UserError
 from . import options
 from .forge import photograph_paths
 
@@ -42,6 +43,7 @@ def forge_train(
             "--member", min=1, help="Number of this network in its family: names the file."
         ),
     ] = 1,
+    bits: Annotated[int, typer.Option("--bits", help="Of the weights written: 8 or 16.")] = 8,
     out: options.Out = Path("output/forge-train"),
 ) -> None:
     """Train a small generator to re-synthesise photographs: L1, adversarial and texture loss.
@@ -51,8 +53,8 @@ def forge_train(
     A family may have several networks (`--member 2 --seed 1`), and some families build them
     differently; the forge lets them take turns.
 
-    Writes `FAMILY.safetensors` (half precision), `FAMILY-history.csv` with the PSNR on held-out
-    photographs, and `manifest.json`. The defaults made the weights that forensift ships.
+    Writes `FAMILY.safetensors`, `FAMILY-history.csv` with the PSNR on held-out
+    photographs, and `manifest.json`.
     """
     from ..detectors import header
     from ..files import provenance, write_csv, write_manifest
@@ -65,6 +67,8 @@ def forge_train(
     )
 
     get_family(family)
+    if bits not in (8, 16):
+        raise UserError(f"--bits {bits}: choose 16 or 8")
     settings = ForgeTraining(
         steps=steps, batch_size=batch_size, side=size, seed=seed, warm_up=warm_up, member=member
     )
@@ -85,7 +89,7 @@ def forge_train(
     facts |= provenance(header(start) if start else {}, float(last["seconds"]))
     facts["result"] = f"PSNR {last['psnr']:.1f} dB on held-out photographs"
     stem = family if member == 1 else f"{family}-{member}"
-    save_generator(output / f"{stem}.safetensors", generator, facts)
+    save_generator(output / f"{stem}.safetensors", generator, facts, bits=bits)
     write_csv(output / f"{stem}-history.csv", history)
     write_manifest(output, {**facts, "photographs": len(training), "psnr": float(last["psnr"])})
     print(

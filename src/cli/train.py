@@ -23,7 +23,10 @@ def train(
         ),
     ],
     recipe: Annotated[
-        str, typer.Option("--recipe", metavar="NAME", help="blur-jpg-0.5, blur-jpg-0.1 or npr.")
+        str,
+        typer.Option(
+            "--recipe", metavar="NAME", help="blur-jpg-0.5, blur-jpg-0.1, colour-robust or npr."
+        ),
     ],
     validation: Annotated[
         Path | None,
@@ -96,6 +99,23 @@ def train(
     bits: Annotated[
         int, typer.Option("--bits", help="Of the weights written: 32, 16 or 8 (in 8-bit steps).")
     ] = 32,
+    freeze: Annotated[
+        str,
+        typer.Option(
+            "--freeze",
+            metavar="A,B",
+            help="Modules (name prefixes) whose convolutions keep the weights they start with.",
+        ),
+    ] = "",
+    difference: Annotated[
+        Path | None,
+        typer.Option(
+            "--difference",
+            metavar="FILE",
+            help="Write only the tensors that differ from these weights, which must then lie "
+            "beside the new ones, or be shipped.",
+        ),
+    ] = None,
     workers: Annotated[
         int, typer.Option("--workers", min=0, help="Processes that load images.")
     ] = 1,
@@ -153,7 +173,10 @@ def train(
         precision=precision,
         published_blur=published_blur,
         workers=workers,
+        freeze=tuple(prefix for prefix in freeze.split(",") if prefix),
     )
+    if difference is not None:
+        read_checkpoint(difference)  # before anything is computed
     output = options.output_folder(out)
     with options.steps(f"training {detector}") as progress:
         history = run(
@@ -189,7 +212,7 @@ def train(
     before = header(Path(start)) if Path(start).is_file() else {}
     told = provenance(before, float(history["seconds"].iloc[-1]))
     told |= {"seed": str(seed), "result": result}
-    save_weights(weights, state, header(weights) | told, bits=bits)
+    save_weights(weights, state, header(weights) | told, bits=bits, base=difference)
     facts = {
         "detector": detector,
         "settings": dataclasses.asdict(settings),

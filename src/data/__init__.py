@@ -2,6 +2,7 @@
 
 from .batching import Batch, Transform, batches, check_skipped
 from .decode import EXTENSIONS, FORMATS, UnreadableImage, image_size, read_image
+from .kept import KeptPixels, keep_pixels
 from .layouts import manifest_table, require_both_classes, scan
 from .photos import photographs, split_photographs
 from .presets import PRESETS, Preset, RandomResizedCrop, get_preset
@@ -11,6 +12,7 @@ __all__ = [
     "FORMATS",
     "PRESETS",
     "Batch",
+    "KeptPixels",
     "Preset",
     "RandomResizedCrop",
     "Transform",
@@ -19,6 +21,7 @@ __all__ = [
     "check_skipped",
     "get_preset",
     "image_size",
+    "keep_pixels",
     "manifest_table",
     "photographs",
     "read_image",

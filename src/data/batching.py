@@ -17,6 +17,7 @@ from PIL import Image
 from ..errors import UserError
 from ..records import ImageSet, Skipped
 from .decode import UnreadableImage, read_image
+from .kept import active
 from .presets import Preset
 
 Transform = Callable[[Image.Image, str], Image.Image]
@@ -55,7 +56,8 @@ def batches(
     Images are decoded in the set's order; each size collects its own batch, which is emitted when
     full, or when the images waiting take too much memory and it is the largest of them; what is
     left at the end is emitted in the order in which the sizes appeared. The pixels of an image
-    depend on its file, the preset, the seed and its id only.
+    depend on its file, the preset, the seed and its id only. Inside a ``keep_pixels`` block a file
+    that another stage has asked for with the same geometry is not decoded again.
 
     skipped: images that cannot be read are appended, with the reason, in the set's order.
     transform: applied to the RGB image and its id before the preset's geometry.
@@ -66,16 +68,22 @@ def batches(
     if batch_size < 1:
         raise UserError(f"batch size {batch_size}: must be 1 or more")
 
+    kept = active() if transform is None else None
+
     def decode(index: int) -> np.ndarray | Skipped:
         entry = images.entries[index]
         key = images.image_id(entry)
-        try:
-            image = read_image(entry.path)
-        except UnreadableImage as error:
-            return Skipped(entry.path, error.reason)
-        if transform is not None:
-            image = transform(image, key)
-        return np.array(preset.geometry(image, key, seed))
+
+        def read() -> np.ndarray | Skipped:
+            try:
+                image = read_image(entry.path)
+            except UnreadableImage as error:
+                return Skipped(entry.path, error.reason)
+            if transform is not None:
+                image = transform(image, key)
+            return np.array(preset.geometry(image, key, seed))
+
+        return read() if kept is None else kept.get(entry.path, preset, key, seed, read)
 
     waiting: dict[tuple[int, ...], list[tuple[int, np.ndarray]]] = {}
     held = 0

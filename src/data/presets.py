@@ -59,6 +59,11 @@ class Preset:
         """Whether ``geometry`` depends on ``key`` and ``seed``."""
         return self.random_resized_crop is not None
 
+    def shape_key(self, key: str = "", seed: int = 0) -> tuple[object, ...]:
+        """Return all that decides what ``geometry`` makes of an image."""
+        steps = (self.resize, self.squash, self.tile, self.random_resized_crop, self.crop)
+        return (*steps, key, seed) if self.random else steps
+
     def geometry(self, image: Image.Image, key: str = "", seed: int = 0) -> Image.Image:
         """Return the RGB image resized and cropped; ``key`` names the image in the set.
 

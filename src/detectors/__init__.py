@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .activations import head, observed
 from .checkpoints import header, load_strictly, read_checkpoint, save_weights
 from .detector import Detector, WeightsOrigin, convolution_maps
 from .registry import (
@@ -21,9 +22,11 @@ __all__ = [
     "convolution_maps",
     "describe",
     "get_architecture",
+    "head",
     "header",
     "load_detector",
     "load_strictly",
+    "observed",
     "read_checkpoint",
     "save_weights",
     "shipped_weights",

@@ -10,12 +10,10 @@ import safetensors
 import safetensors.torch
 import torch
 
+from ..eight_bits import SCALE, State, packed, unpacked
 from ..errors import UserError
-from ..files import write_with
+from ..files import home, sha256, write_with
 
-State = dict[str, torch.Tensor]
-
-SCALE = "::scale"  # an 8-bit tensor's scales stand beside it under its name and this suffix
 # Rounded to 8 bits, a first convolution's high-pass filters no longer sum to zero, and brightness
 # drowns the traces; small tensors cost little anyway.
 FEW = 2**16
@@ -25,7 +23,8 @@ SHOWN = 5  # keys listed in an error before the rest is counted
 def read_checkpoint(path: Path) -> tuple[State, str]:
     """Return the state dict of a weights file and the wrapper it came in.
 
-    Known wrappers: safetensors (plain, half precision or 8-bit), a bare state dict, a dict with
+    Known wrappers: safetensors (plain, half precision, 8-bit, or what differs from another file,
+    which must lie beside it or be shipped), a bare state dict, a dict with
     the state dict under ``model`` (beside an optimiser and a step count, which are ignored), and
     either of these with ``module.`` before every key.
 
@@ -64,14 +63,26 @@ def _read_safetensors(path: Path) -> tuple[State, str]:
         state = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
         raise UserError(f"{path}: not a safetensors file: {error}") from error
-    scales = {key.removesuffix(SCALE) for key in state if key.endswith(SCALE)}
-    if not scales:
-        return state, "safetensors"
-    plain = {key: value for key, value in state.items() if not key.endswith(SCALE)}
-    return {
-        key: dequantise(value, state[key + SCALE]) if key in scales else value
-        for key, value in plain.items()
-    }, "safetensors, 8-bit"
+    wrapper = "safetensors"
+    if any(key.endswith(SCALE) for key in state):
+        state, wrapper = unpacked(state), wrapper + ", 8-bit"
+    if facts := header(path).get("base"):
+        name, digest = facts.split()
+        state = {**read_checkpoint(_base(path, name, digest))[0], **state}
+        wrapper += f", over {name}"
+    return state, wrapper
+
+
+def _base(path: Path, name: str, digest: str) -> Path:
+    """Return the file that ``path`` holds the differences to: beside it, or shipped."""
+    for folder in (path.parent, home() / "weights"):
+        found = folder / name
+        if found.is_file() and sha256(found) == digest:
+            return found
+    raise UserError(
+        f"{path}: holds only what differs from {name} (SHA-256 {digest[:12]}…), which is not "
+        "beside it; put that file there"
+    )
 
 
 def load_strictly(network: torch.nn.Module, state: State, path: Path | str) -> None:
@@ -101,40 +112,34 @@ def load_strictly(network: torch.nn.Module, state: State, path: Path | str) -> N
     network.load_state_dict({key: value.to(wanted[key].dtype) for key, value in full.items()})
 
 
-def quantise(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return int8 values and a float32 scale per output channel: weight ≈ values · scale."""
-    flat = weight.detach().float().reshape(weight.shape[0], -1)
-    scale = flat.abs().amax(1).clamp_min(1e-12) / 127
-    values = (flat / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
-    return values.reshape(weight.shape), scale
-
-
-def dequantise(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Return float32 weights from int8 values and a scale per output channel."""
-    return values.float() * scale.reshape(-1, *[1] * (values.dim() - 1))
-
-
 def save_weights(
-    path: Path, state: Mapping[str, torch.Tensor], facts: Mapping[str, str], *, bits: int = 32
+    path: Path,
+    state: Mapping[str, torch.Tensor],
+    facts: Mapping[str, str],
+    *,
+    bits: int = 32,
+    base: Path | None = None,
 ) -> None:
     """Write a state dict as safetensors with ``facts`` (command, seed …) in its header.
+
+    base: another weights file of the same network; only tensors that differ from it are written.
 
     bits: 32 and 16 keep floats in that precision; 8 stores weights of two or more dimensions in 8
     bits with a scale per output channel, those of fewer than ``FEW`` values in half precision and
     the rest in float32.
     """
     out: State = {}
+    same: State = {}
+    if base is not None:
+        same = read_checkpoint(base)[0]
+        facts = {**facts, "base": f"{base.name} {sha256(base)}"}
     for key, tensor in state.items():
         value = tensor.detach().cpu().contiguous()
-        if bits == 8 and value.is_floating_point() and value.dim() >= 2:
-            if value.numel() < FEW:
-                out[key] = value.half()
-            else:
-                out[key], out[key + SCALE] = quantise(value)
-        elif bits == 16 and value.is_floating_point():
-            out[key] = value.half()
-        else:
-            out[key] = value.clone()
+        if key in same and torch.equal(same[key].to(value.dtype), value):
+            continue
+        out[key] = value.half() if bits == 16 and value.is_floating_point() else value.clone()
+    if bits == 8:
+        out = packed(out, FEW)
     write_with(path, lambda temporary: safetensors.torch.save_file(out, temporary, dict(facts)))
 
 

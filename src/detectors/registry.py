@@ -53,6 +53,9 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
+VARIANTS = ("colour-robust",)  # of the shipped weights, beside those a detector has by default
+
+
 def get_architecture(name: str) -> Architecture:
     """Return the architecture of that name.
 
@@ -64,9 +67,9 @@ def get_architecture(name: str) -> Architecture:
     return ARCHITECTURES[name]
 
 
-def shipped_weights(name: str) -> Path:
-    """Return where the project keeps its own weights of a detector."""
-    return home() / "weights" / f"{name}.safetensors"
+def shipped_weights(name: str, variant: str = "") -> Path:
+    """Return where the project keeps its own weights of a detector; variant: 'colour-robust'."""
+    return home() / "weights" / f"{name}{'-' * bool(variant)}{variant}.safetensors"
 
 
 def describe(
@@ -94,14 +97,18 @@ def load_detector(
 
     Args:
         name: a name of ``ARCHITECTURES``.
-        weights: a checkpoint in any published wrapper; by default the project's own weights.
+        weights: a checkpoint in any published wrapper; by default the project's own weights, and
+            'colour-robust' for those it trained on greyscale too.
         preset: the name of another preprocessing than the detector's own.
 
     Raises:
         UserError: an unknown name, no weights, or weights of another architecture.
     """
     architecture = get_architecture(name)
-    path = Path(weights) if weights is not None else shipped_weights(name)
+    if str(weights) in VARIANTS:
+        path = shipped_weights(name, str(weights))
+    else:
+        path = Path(weights) if weights is not None else shipped_weights(name)
     if weights is None and not path.is_file():
         raise UserError(f"no weights of {name} are shipped; give --weights FILE")
     state, wrapper = read_checkpoint(path)

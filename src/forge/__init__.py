@@ -13,6 +13,7 @@ from .generators import (
     resynthesise,
     save_generator,
 )
+from .planted import Trace, forge_planted, plant
 from .train import ForgeTraining, train_generator
 
 __all__ = [
@@ -21,12 +22,15 @@ __all__ = [
     "TRAINED",
     "ForgeTraining",
     "Forged",
+    "Trace",
     "audit",
     "forge",
+    "forge_planted",
     "get_family",
     "load_family",
     "load_generator",
     "member_files",
+    "plant",
     "resynthesise",
     "save_generator",
     "train_generator",

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import safetensors.torch
 import torch
+from torch import nn
 
+from ..eight_bits import packed, unpacked
 from ..errors import UserError
 from ..files import home, write_with
 from .families import get_family
-from .families.family import Generator
 
+FEW = 2**12  # values of a tensor that is not worth rounding to 8 bits
 MARGIN = 8  # pixels around a crop that the network sees and the forge cuts off: no seams
 
 
@@ -34,12 +36,19 @@ def shipped_path(family: str) -> Path:
     return home() / "weights" / "forge" / f"{family}.safetensors"
 
 
-def save_generator(path: Path, generator: Generator, facts: dict[str, str]) -> None:
-    """Write a generator in half precision; ``facts`` (family, seed, command …) go with it."""
+def save_generator(
+    path: Path, generator: nn.Module, facts: dict[str, str], *, bits: int = 16
+) -> None:
+    """Write a generator; ``facts`` (family, seed, command …) go with it.
+
+    bits: 16 for half precision, 8 for weights of ``FEW`` values and more in 8 bits.
+    """
     state = {
         name: tensor.half() if tensor.is_floating_point() else tensor
         for name, tensor in generator.state_dict().items()
     }
+    if bits == 8:
+        state = packed(state, FEW)
     write_with(path, lambda out: safetensors.torch.save_file(state, out, metadata=facts))
 
 
@@ -61,7 +70,7 @@ def member_files(family: str, folder: Path | None = None) -> list[Path]:
     return files
 
 
-def load_generator(path: Path, family: str) -> Generator:
+def load_generator(path: Path, family: str) -> nn.Module:
     """Return one member of a family in evaluation mode.
 
     Raises:
@@ -70,15 +79,15 @@ def load_generator(path: Path, family: str) -> Generator:
     try:
         with safetensors.safe_open(path, "pt") as opened:
             member = int((opened.metadata() or {}).get("member", 1))
-        generator = Generator(get_family(family), member)
-        state = safetensors.torch.load_file(path)
+        generator = get_family(family).generator(member)
+        state = unpacked(safetensors.torch.load_file(path))
         generator.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     except Exception as error:
         raise UserError(f"{path}: not the weights of {family}: {error}") from error
     return generator.eval().requires_grad_(False)
 
 
-def load_family(family: str, folder: Path | None = None) -> list[Generator | None]:
+def load_family(family: str, folder: Path | None = None) -> list[nn.Module | None]:
     """Return all members of a family; for the identity, one that is None.
 
     folder: where ``forge-train`` wrote them; by default the weights the project ships.
@@ -89,14 +98,14 @@ def load_family(family: str, folder: Path | None = None) -> list[Generator | Non
 
 
 @torch.no_grad()
-def varied(generator: Generator, strength: float, rng: np.random.Generator) -> Generator:
-    """Return a copy whose decoder's convolutions are each scaled by 1 + strength · noise.
+def varied(generator: nn.Module, strength: float, rng: np.random.Generator) -> nn.Module:
+    """Return a copy, the convolutions of its decoder (or of all) scaled by 1 + strength · noise.
 
     A stand-in for training the family again with another seed: the up-sampling stays, the exact
     pattern it leaves changes. A detector that is trained on one network learns that network.
     """
     copied = copy.deepcopy(generator)
-    for parameter in copied.decoder.parameters():
+    for parameter in getattr(copied, "decoder", copied).parameters():
         if parameter.dim() == 4:
             noise = rng.standard_normal(tuple(parameter.shape), dtype=np.float32)
             parameter.mul_(1 + strength * torch.from_numpy(noise))
@@ -104,7 +113,7 @@ def varied(generator: Generator, strength: float, rng: np.random.Generator) -> G
 
 
 @torch.no_grad()
-def resynthesise(generator: Generator | None, image: np.ndarray) -> np.ndarray:
+def resynthesise(generator: nn.Module | None, image: np.ndarray) -> np.ndarray:
     """Return the fake (H, W, 3) uint8 of an image of the same size; a copy for the identity."""
     if generator is None:
         return image.copy()

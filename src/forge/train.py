@@ -7,17 +7,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from torch.nn.functional import avg_pool2d, l1_loss
+from torch.nn.functional import l1_loss
 
 from .crops import keyed_generator, random_crop, read_photograph
 from .families import get_family
-from .families.family import STRIDE, Generator
+from .families.family import STRIDE
 from .generators import MARGIN, to_signed, to_uint8
+from .losses import Critic, texture_loss
 
 
 @dataclass(frozen=True)
@@ -42,53 +44,7 @@ class ForgeTraining:
     member: int = 1
 
 
-class Critic(nn.Module):
-    """A patch discriminator (N, 3, H, W) → (N, 1, H/4, W/4) that is shown the details enlarged.
-
-    Beside the image it sees what a 3×3 mean takes away from it, four times as strong: without that
-    it learns colours and edges first, and the fakes stay smooth.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(6, 32, 3, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(32, 64, 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(64, 96, 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(96, 1, 3, padding=1),
-        )
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.layers(torch.cat([image, 4 * details(image)], dim=1))
-
-
-def details(image: torch.Tensor) -> torch.Tensor:
-    """Return what a 3×3 mean takes away from images (N, C, H, W)."""
-    return image - avg_pool2d(image, 3, stride=1, padding=1, count_include_pad=False)
-
-
-def texture_loss(fake: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """Return how far the fakes' fine and coarser details differ in strength from the reals'.
-
-    Mean |log energy(fake) − log energy(real)| over images, over two scales, and over luma and two
-    colour differences. L1 alone makes fakes smooth, and then "smooth is fake" is all that a
-    detector learns; a critic this small sharpens too slowly on two cores.
-    """
-    mix = fake.new_tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [0.0, -1.0, 1.0]]) / 3
-    loss = fake.new_zeros(())
-    for scale in (1, 2):
-        energies = []
-        for image in (fake, real):
-            mixed = torch.einsum("kc,nchw->nkhw", mix, avg_pool2d(image, scale))
-            energies.append(details(mixed).square().mean((2, 3)).add(1e-6).log())
-        loss = loss + (energies[0] - energies[1]).abs().mean() / 2
-    return loss
-
-
-def psnr(generator: Generator, photographs: Sequence[Path], side: int, seed: int) -> float:
+def psnr(generator: nn.Module, photographs: Sequence[Path], side: int, seed: int) -> float:
     """Return the mean PSNR in dB of 8-bit fakes against their real crops, four a photograph.
 
     Only the inside is compared, without the margin that the forge cuts off too.
@@ -106,6 +62,58 @@ def psnr(generator: Generator, photographs: Sequence[Path], side: int, seed: int
     return float(np.mean(values))
 
 
+class _Adversarial:
+    """One step with L1, texture and a least-squares critic; the critic starts after the warm-up."""
+
+    columns = ("l1", "texture", "adversarial", "critic")
+
+    def __init__(self, generator: nn.Module, settings: ForgeTraining, device: Any) -> None:
+        self.generator, self.settings = generator, settings
+        self.critic = Critic().to(device)
+        betas = (0.5, 0.99)
+        rate = settings.learning_rate
+        self.optimisers = (
+            torch.optim.Adam(generator.parameters(), rate, betas),
+            torch.optim.Adam(self.critic.parameters(), rate / 2, betas),
+        )
+
+    def __call__(self, real: torch.Tensor, step: int) -> tuple[torch.Tensor, ...]:
+        settings, critic = self.settings, self.critic
+        fake = self.generator(real)
+        reconstruction = l1_loss(fake, real)
+        adversarial, judged = real.new_zeros(()), real.new_zeros(())
+        if step >= settings.warm_up * settings.steps:
+            judged = (critic(real) - 1).square().mean() + critic(fake.detach()).square().mean()
+            _descend(self.optimisers[1], judged)
+            adversarial = (critic(fake) - 1).square().mean()
+        texture = texture_loss(fake, real)
+        loss = reconstruction + settings.adversarial * adversarial + settings.texture * texture
+        _descend(self.optimisers[0], loss + getattr(self.generator, "penalty", 0.0))
+        return reconstruction, texture, adversarial, judged
+
+
+class _Denoising:
+    """One step of a network that brings its own loss: a denoiser is not trained as a whole."""
+
+    columns = ("noise",)
+
+    def __init__(self, generator: Any, settings: ForgeTraining, device: Any) -> None:
+        self.generator, self.seed = generator, settings.seed
+        self.optimisers = (torch.optim.Adam(generator.parameters(), settings.learning_rate),)
+
+    def __call__(self, real: torch.Tensor, step: int) -> tuple[torch.Tensor, ...]:
+        draws = torch.Generator().manual_seed((self.seed << 32) + step)
+        loss = self.generator.training_loss(real, draws)
+        _descend(self.optimisers[0], loss)
+        return (loss,)
+
+
+def _descend(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+
+
 def train_generator(
     family: str,
     photographs: Sequence[Path],
@@ -113,51 +121,36 @@ def train_generator(
     settings: ForgeTraining,
     *,
     device: torch.device | str = "cpu",
-    start: Generator | None = None,
+    start: nn.Module | None = None,
     progress: Callable[[int, int, str], None] | None = None,
-) -> tuple[Generator, pd.DataFrame]:
+) -> tuple[nn.Module, pd.DataFrame]:
     """Train a family's generator on ``photographs``; report PSNR on ``held_out``.
 
     Crops, their scale and flips are keyed by seed and step. ``start``: a generator of the family to
     go on from, with a new critic and optimiser. ``progress`` is told (steps done,
     steps, text). Returns the generator in evaluation mode on the CPU, and the history with
-    columns step, l1, texture, adversarial, critic, psnr (dB on held-out photographs), seconds.
+    columns step, l1, texture, adversarial, critic (a denoiser: step, noise), psnr (dB on held-out
+    photographs), seconds.
     """
     torch.manual_seed(settings.seed)
-    generator = Generator(get_family(family), settings.member)
+    generator = get_family(family).generator(settings.member)
     if start is not None:
         generator.load_state_dict(start.state_dict())
-    generator = generator.to(device)
-    critic = Critic().to(device)
-    betas = (0.5, 0.99)
-    forward_optimiser = torch.optim.Adam(generator.parameters(), settings.learning_rate, betas)
-    critic_optimiser = torch.optim.Adam(critic.parameters(), settings.learning_rate / 2, betas)
+    generator = generator.to(device).train()
+    kind = _Denoising if hasattr(generator, "training_loss") else _Adversarial
+    train_on = kind(generator, settings, device)
+    rates = [optimiser.param_groups[0]["lr"] for optimiser in train_on.optimisers]
     photos = [read_photograph(path) for path in photographs]
     side = settings.side - settings.side % STRIDE
     started, rows = time.monotonic(), []
-    sums = {"l1": 0.0, "texture": 0.0, "adversarial": 0.0, "critic": 0.0}
+    sums = dict.fromkeys(train_on.columns, 0.0)
     every = max(1, settings.steps // 10)
     for step in range(settings.steps):
         decay = 0.1 + 0.45 * (1 + math.cos(math.pi * step / settings.steps))
-        for optimiser, rate in ((forward_optimiser, 1.0), (critic_optimiser, 0.5)):
-            optimiser.param_groups[0]["lr"] = settings.learning_rate * rate * decay
-        real = _batch(photos, settings, side, step).to(device)
-        fake = generator(real)
-        reconstruction = l1_loss(fake, real)
-        adversarial = torch.zeros((), device=device)
-        judged = torch.zeros((), device=device)
-        if step >= settings.warm_up * settings.steps:
-            judged = (critic(real) - 1).square().mean() + critic(fake.detach()).square().mean()
-            critic_optimiser.zero_grad()
-            judged.backward()
-            critic_optimiser.step()
-            adversarial = (critic(fake) - 1).square().mean()
-        forward_optimiser.zero_grad()
-        texture = texture_loss(fake, real)
-        loss = reconstruction + settings.adversarial * adversarial + settings.texture * texture
-        loss.backward()
-        forward_optimiser.step()
-        for name, value in zip(sums, (reconstruction, texture, adversarial, judged), strict=True):
+        for optimiser, rate in zip(train_on.optimisers, rates, strict=True):
+            optimiser.param_groups[0]["lr"] = rate * decay
+        losses = train_on(_batch(photos, settings, side, step).to(device), step)
+        for name, value in zip(sums, losses, strict=True):
             sums[name] += float(value.detach())
         if (step + 1) % every == 0 or step + 1 == settings.steps:
             count = every if (step + 1) % every == 0 else settings.steps % every
@@ -170,7 +163,7 @@ def train_generator(
             rows.append({"step": step + 1, **means, "psnr": quality, "seconds": seconds})
             sums = dict.fromkeys(sums, 0.0)
         if progress is not None:
-            text = f"L1 {float(reconstruction.detach()):.3f}"
+            text = f"{train_on.columns[0]} {float(losses[0].detach()):.3f}"
             progress(step + 1, settings.steps, text + (f", PSNR {quality:.1f}" if rows else ""))
     return generator.eval().cpu(), pd.DataFrame(rows)
 

@@ -36,6 +36,7 @@ class Sampling:
     pairs: bool
     seed: int
     published_blur: bool = False
+    grey: float = 0.0
 
 
 def make_pairs(images: ImageSet) -> list[tuple[ImageEntry, ImageEntry]]:
@@ -122,7 +123,7 @@ def loaded(entry: ImageEntry, sampling: Sampling) -> np.ndarray:
 
 
 def augmented(entry: ImageEntry, sampling: Sampling, rng: np.random.Generator) -> np.ndarray:
-    """Return a training crop: load, blur, JPEG, random crop, flip, in the published order."""
+    """Return a training crop: load, blur, JPEG, crop, flip, greyscale, in the published order."""
     image = loaded(entry, sampling)
     image = blur_and_jpeg(
         image, sampling.blur, sampling.jpeg, rng, published_blur=sampling.published_blur
@@ -131,7 +132,10 @@ def augmented(entry: ImageEntry, sampling: Sampling, rng: np.random.Generator) -
     top = int(rng.integers(0, image.shape[0] - side + 1))
     left = int(rng.integers(0, image.shape[1] - side + 1))
     crop = image[top : top + side, left : left + side]
-    return crop[:, ::-1] if rng.random() < 0.5 else crop
+    crop = crop[:, ::-1] if rng.random() < 0.5 else crop
+    if sampling.grey and rng.random() < sampling.grey:
+        crop = np.asarray(Image.fromarray(np.ascontiguousarray(crop)).convert("L").convert("RGB"))
+    return crop
 
 
 def validation_crop(entry: ImageEntry, sampling: Sampling, *, clean: bool) -> np.ndarray:

@@ -12,7 +12,8 @@ class Recipe:
     """How a detector is trained; the fields are the published values.
 
     load_size: shorter side (or both sides if ``squash``) before augmentation, in pixels;
-    crop_size: side of the random crop; blur, jpeg: probabilities; batch_size: images a step;
+    crop_size: side of the random crop; blur, jpeg, grey: probabilities of blur, JPEG and greyscale;
+    batch_size: images a step;
     learning_rate: of Adam(0.9, 0.999) without decay; plateau: Wang et al.'s rule, that divides
     the rate by 10 after 5 epochs without progress and ends below 1e-6; decay: (epochs, factor),
     the rate's fixed schedule where there is no plateau rule; epochs: the cap.
@@ -25,6 +26,7 @@ class Recipe:
     squash: bool = False
     blur: float = 0.0
     jpeg: float = 0.0
+    grey: float = 0.0
     batch_size: int = 64
     learning_rate: float = 1e-4
     plateau: bool = True
@@ -39,6 +41,13 @@ RECIPES: dict[str, Recipe] = {
     for recipe in (
         Recipe("blur-jpg-0.5", f"{_WANG} (0.5)", blur=0.5, jpeg=0.5),
         Recipe("blur-jpg-0.1", f"{_WANG} (0.1)", blur=0.1, jpeg=0.1),
+        Recipe(
+            "colour-robust",
+            "Chandrasegaran et al. 2022, Blur+JPEG (0.5) with random greyscale",
+            blur=0.5,
+            jpeg=0.5,
+            grey=0.5,
+        ),
         Recipe(
             "npr",
             "Tan et al. 2024",

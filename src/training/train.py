@@ -36,7 +36,8 @@ class Settings:
 
     max_steps ends the training however well it goes; epoch_steps shortens an epoch (the interval
     between validations, that the plateau rule counts) on small data sets or slow machines;
-    precision 'bf16' runs all but the first convolution and the loss in bfloat16.
+    precision 'bf16' runs all but the first convolution and the loss in bfloat16; freeze: modules
+    (name prefixes) whose convolutions keep the weights they start with.
     """
 
     recipe: Recipe
@@ -52,6 +53,7 @@ class Settings:
     precision: str = "float32"
     published_blur: bool = False
     workers: int = 1
+    freeze: tuple[str, ...] = ()
 
     def sampling(self) -> Sampling:
         """Return how this run makes its batches."""
@@ -68,6 +70,7 @@ class Settings:
             pairs=self.pairs,
             seed=self.seed,
             published_blur=self.published_blur,
+            grey=recipe.grey,
         )
 
 
@@ -116,7 +119,9 @@ def train(
     network = initialise(architecture, settings.start, settings.seed).to(device)
     # Channels last: faster convolutions on CPU and GPU.
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.Adam(network.parameters(), rate)
+    _freeze(network, settings.freeze)
+    learnt = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.Adam(learnt, rate)
     run = _Run(plateau=Plateau(rate) if settings.recipe.plateau else None)
     out.mkdir(parents=True, exist_ok=True)
     identity = _identity(name, training, settings)
@@ -166,6 +171,16 @@ def train(
         write_csv(out / "history.csv", pd.DataFrame(run.history))
         epochs_left = None if epochs_left is None else epochs_left - 1
     return pd.DataFrame(run.history)
+
+
+def _freeze(network: nn.Module, prefixes: tuple[str, ...]) -> None:
+    names = [name for name, one in network.named_modules() if isinstance(one, nn.Conv2d)]
+    for prefix in prefixes:
+        frozen = [name for name in names if name.startswith(prefix)]
+        if not frozen:
+            raise UserError(f"--freeze {prefix}: no convolution's name begins so")
+        for name in frozen:
+            network.get_submodule(name).requires_grad_(False)
 
 
 def _stream(data: TrainingBatches, start: int, workers: int) -> DataLoader:

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from ...errors import UserError
-from . import dcgan_like, identity, pixelshuffle_like, progan_like
+from . import (
+    dcgan_like,
+    ddpm_like,
+    identity,
+    pixelshuffle_like,
+    progan_like,
+    sngan_like,
+    stylegan2_like,
+)
 from .family import Family
 
 FAMILIES: dict[str, Family] = {
@@ -12,11 +20,15 @@ FAMILIES: dict[str, Family] = {
         progan_like.FAMILY,
         dcgan_like.FAMILY,
         pixelshuffle_like.FAMILY,
+        stylegan2_like.FAMILY,
+        sngan_like.FAMILY,
+        ddpm_like.FAMILY,
         identity.FAMILY,
     )
 }
 
 TRAINED = tuple(name for name, family in FAMILIES.items() if family.trained)
+DIFFUSION = ("ddpm-like",)
 
 
 def get_family(name: str) -> Family:
@@ -30,4 +42,4 @@ def get_family(name: str) -> Family:
     return FAMILIES[name]
 
 
-__all__ = ["FAMILIES", "TRAINED", "Family", "get_family"]
+__all__ = ["DIFFUSION", "FAMILIES", "TRAINED", "Family", "get_family"]

@@ -20,17 +20,30 @@ class Family:
     build: takes a member's number, from 1 (a family has several networks, as a published generator
     has one a class, and may build them differently); returns a decoder from a code
     (N, CODE_CHANNELS, H/4, W/4), whose last three channels are the cells' mean colours, to an image
-    (N, 3, H, W) in about [-1, 1]. None for the identity, which is not trained.
+    (N, 3, H, W) in about [-1, 1].
+    network: for a family that does not share the encoder, the whole of it: takes a member's number,
+    returns a network from images (N, 3, H, W) in [-1, 1] to such images. The identity has neither.
     """
 
     name: str
     follows: str
-    build: Callable[[int], nn.Module] | None
+    build: Callable[[int], nn.Module] | None = None
+    network: Callable[[int], nn.Module] | None = None
 
     @property
     def trained(self) -> bool:
         """Whether the family has a network to train."""
-        return self.build is not None
+        return self.build is not None or self.network is not None
+
+    def generator(self, member: int = 1) -> nn.Module:
+        """Return the untrained network of a member: photographs in, fakes out.
+
+        Raises:
+            ValueError: the family has no network.
+        """
+        if self.network is not None:
+            return self.network(member)
+        return Generator(self, member)
 
 
 class Encoder(nn.Sequential):

@@ -1,0 +1,56 @@
+"""Look at what flows through a network's modules, and leave the network as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import UserError
+
+Take = Callable[[str, Tensor], Any]
+
+
+@contextmanager
+def observed(
+    network: nn.Module, layers: Iterable[str], take: Take, *, inputs: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Yield a dictionary that after each forward pass holds ``take(layer, output)`` of each layer.
+
+    layers: names of modules that return one tensor; inputs: give ``take`` what goes into the module
+    instead of what comes out. The output of a convolution is its feature maps before BatchNorm.
+    The hooks are gone when the block ends, also after an exception.
+
+    Raises:
+        UserError: the network has no module of that name.
+    """
+    modules = dict(network.named_modules())
+    found: dict[str, Any] = {}
+    handles = []
+    try:
+        for layer in layers:
+            if layer not in modules:
+                raise UserError(f"the network has no layer {layer!r}")
+
+            def hook(module: nn.Module, args: Any, output: Any, layer: str = layer) -> None:
+                found[layer] = take(layer, args[0] if inputs else output)
+
+            handles.append(modules[layer].register_forward_hook(hook))
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def head(network: nn.Module) -> str:
+    """Return the name of the last linear layer; its input is the penultimate feature vector.
+
+    Raises:
+        UserError: the network has none.
+    """
+    names = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    if not names:
+        raise UserError(f"{type(network).__name__} has no linear layer, so no penultimate features")
+    return names[-1]
