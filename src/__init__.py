@@ -20,16 +20,22 @@ _WHERE = {
     "Relevance": ".lrp",
     "ImageSet": ".records",
     "UserError": ".errors",
+    "colour": ".sensitivity",
     "dropout": ".sensitivity",
+    "embed": ".embedding",
     "evaluate": ".evaluation",
+    "explain": ".gradcam",
+    "faithfulness": ".evaluation",
     "get_preset": ".data",
     "load_detector": ".detectors",
     "load_ranking": ".fmap_ranking",
+    "median_test": ".histograms",
     "photographs": ".data",
     "rank": ".fmap_ranking",
     "scan": ".data",
     "score": ".evaluation",
     "train": ".training",
+    "transfer": ".sensitivity",
 }
 
 __all__ = sorted(_WHERE)

@@ -9,16 +9,21 @@ import pytest
 
 from forensift.evaluation import MACRO
 from forensift.figures import plot_ap_curve, plot_dropout, plot_omega
-from forensift.forge import TRAINED
-from forensift.report import demo, write_index, write_results
-from forensift.report.pages import asked_rows, dropout_rows, evaluation_rows
+from forensift.report import Scale, demo, write_index, write_results
+from forensift.report.rows import asked_rows, dropout_rows, evaluation_rows
+
+FAMILIES = ("progan-like", "dcgan-like")
+SCALE = Scale(
+    pairs=15, rank_pairs=15, side=48, draws=3, maps=3, transfer_pairs=6, explained=2,
+    modes=("rgb", "grey"),
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo")
     said: list[str] = []
-    done = demo(out, detectors=("npr",), per_family=15, side=48, ks=(8,), draws=3, say=said.append)
+    done = demo(out, detectors=("npr",), families=FAMILIES, scale=SCALE, ks=(8,), say=said.append)
     write_index(done, out / "index.html")
     write_results(done, out / "results.md")
     return done, said
@@ -27,12 +32,44 @@ def small(tmp_path_factory):
 def test_every_family_and_mask_is_in_the_tables(small):
     done, _ = small
     study = done.studies[0]
-    assert set(study.evaluation["generator"]) == {*TRAINED, MACRO}
+    assert set(study.evaluation["generator"]) == {*FAMILIES, MACRO}
     table = pd.read_csv(done.folder / "npr" / "dropout-k8.csv")
-    assert set(table["generator"]) == set(TRAINED)
-    counts = table[table["generator"] == TRAINED[0]]["mask"].value_counts()
+    assert set(table["generator"]) == set(FAMILIES)
+    counts = table[table["generator"] == FAMILIES[0]]["mask"].value_counts()
     assert counts["random-k"] == counts["random-k-layer-matched"] == 3
     assert {"baseline", "top-k", "low-k", "lowest-non-zero"} <= set(counts.index)
+
+
+def test_the_whole_study_decodes_each_image_once(small):
+    done, _ = small
+    images = done.facts["images"]
+    assert done.facts["images_decoded"] <= sum(images.values())
+    assert done.facts["images_asked_for"] > 3 * done.facts["images_decoded"]
+
+
+def test_every_stage_has_its_section_sentence_and_figures(small):
+    done, _ = small
+    titles = [section.title for section in done.studies[0].sections]
+    assert titles == [
+        "Evaluation",
+        "Relevance",
+        "8 feature maps dropped",
+        "Asked and measured",
+        "Colour",
+        "Which maps respond to colour",
+        "What the maps look at",
+        "How images lie",
+        "Transfer matrix",
+        "Attribution, and whether to trust it",
+    ]
+    page = (done.folder / "index.html").read_text()
+    results = (done.folder / "results.md").read_text()
+    for section in done.studies[0].sections:
+        for name, _ in section.figures:
+            assert (done.folder / "npr" / name).stat().st_size > 5000
+            assert f"npr/{name}" in page
+        if section.said:
+            assert section.said in results
 
 
 def test_the_signed_effect_is_in_the_table_the_page_and_the_sentence(small):
@@ -47,12 +84,12 @@ def test_the_signed_effect_is_in_the_table_the_page_and_the_sentence(small):
 
 def test_what_was_asked_stands_beside_what_was_measured(small):
     done, _ = small
-    table = asked_rows(done.studies[0]).set_index("")
+    table = asked_rows(done.studies[0].evaluation, done.studies[0].dropouts).set_index("")
     evaluation = done.studies[0].evaluation.set_index("generator")
     measured = table.loc["AP on the training family", "measured"]
     assert measured == f"{100 * evaluation.loc['progan-like', 'ap']:.1f}"
     assert set(table["met"]) <= {"yes", "no", ""}
-    assert len(evaluation_rows(done.studies[0])) == len(TRAINED) + 1
+    assert len(evaluation_rows(done.studies[0].evaluation)) == len(FAMILIES) + 1
 
 
 def test_the_files_are_there_and_the_manifest_says_how(small):

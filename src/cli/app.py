@@ -10,7 +10,26 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UserError
-from . import demo, doctor, dropout, evaluate, forge, forge_train, rank, scan, train
+from . import (
+    colour,
+    demo,
+    doctor,
+    dropout,
+    embed,
+    evaluate,
+    explain,
+    faithfulness,
+    forge,
+    forge_train,
+    median_test,
+    patches,
+    planted,
+    rank,
+    reproduce,
+    scan,
+    train,
+    transfer,
+)
 
 # Each module is quick to import: what needs torch is imported inside its function.
 VERBS: dict[str, Callable[..., None]] = {
@@ -19,8 +38,17 @@ VERBS: dict[str, Callable[..., None]] = {
     "forge-train": forge_train.forge_train,
     "train": train.train,
     "evaluate": evaluate.evaluate,
+    "explain": explain.explain,
+    "faithfulness": faithfulness.faithfulness,
     "rank": rank.rank,
     "dropout": dropout.dropout,
+    "colour": colour.colour,
+    "median-test": median_test.median_test,
+    "reproduce": reproduce.reproduce,
+    "patches": patches.patches,
+    "embed": embed.embed,
+    "transfer": transfer.transfer,
+    "planted": planted.planted,
     "demo": demo.demo,
     "doctor": doctor.doctor,
 }

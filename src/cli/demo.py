@@ -11,17 +11,25 @@ from ..errors import UserError
 from . import options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
+    from rich.console import Console
     from rich.table import Table
+
+    from ..report import Scale, Section
 
 
 def demo(
     detectors: Annotated[
         str, typer.Option("--detectors", metavar="A,B", help="Which detectors to study.")
     ] = "resnet50,efficientnet-b0,npr",
+    families: Annotated[
+        str, typer.Option("--families", metavar="all|A,B", help="Which generators to look at.")
+    ] = "all",
     per_family: Annotated[
         int, typer.Option("--per-family", min=15, help="Pairs of real and fake for each family.")
-    ] = 36,
+    ] = 16,
     size: Annotated[int, typer.Option("--size", help="Side of an image; a multiple of 4.")] = 128,
     ks: Annotated[
         str,
@@ -36,12 +44,14 @@ def demo(
 
     Held-out photographs are forged into all families; the detectors, trained on one family, are
     evaluated on all; their feature maps are ranked by omega and the top ones dropped, beside
-    controls. Writes tables, figures, `index.html`, `results.md` and `manifest.json`.
+    controls; then colour ablation, median tests, patches, t-SNE, the transfer matrix, attribution
+    and its tests. Writes tables, figures, `index.html`, `results.md` and `manifest.json`.
     """
     from rich.rule import Rule
 
     from .. import report
     from ..detectors import get_architecture
+    from ..forge import TRAINED
 
     names = detectors.split(",")
     for name in names:
@@ -59,10 +69,9 @@ def demo(
     done = report.demo(
         output,
         detectors=names,
-        per_family=per_family,
-        side=size,
+        families=TRAINED if families == "all" else families.split(","),
+        scale=_scale(per_family, size, draws),
         ks=more,
-        draws=draws,
         seed=seed,
         device=options.choose_device(device),
         say=say,
@@ -71,15 +80,43 @@ def demo(
     report.write_results(done, output / "results.md")
     for study in done.studies:
         console.print(Rule(study.name))
-        title = "percent; [ ] 95 % intervals, drawn by photograph"
-        console.print(_table(report.pages.evaluation_rows(study), title))
-        for k, result in study.dropouts.items():
-            title = f"{k} feature maps dropped; logits: mean, below it the change"
-            console.print(_table(report.pages.dropout_rows(result.summary), title))
-            console.print(study.sentences[k], markup=False, highlight=False)
-        console.print(_table(report.pages.asked_rows(study), "asked and measured"))
+        _print(console, study.sections)
+    if done.sections:
+        console.print(Rule("all detectors"))
+        _print(console, done.sections)
     took = ", ".join(f"{stage} {value:.0f} s" for stage, value in done.seconds.items())
     console.print(f"{took}. Everything is in {output}; open {output / 'index.html'}")
+
+
+def _scale(per_family: int, size: int, draws: int) -> Scale:
+    """Return how much of everything, in proportion to the pairs a family."""
+    from ..data.colour import MODES
+    from ..report import Scale
+
+    more = per_family / Scale().pairs
+    if more <= 1:
+        return Scale(pairs=per_family, side=size, draws=draws)
+    return Scale(
+        pairs=per_family,
+        rank_pairs=max(Scale().rank_pairs, per_family),
+        side=size,
+        draws=draws,
+        maps=min(20, round(Scale().maps * more)),
+        transfer_pairs=min(per_family, round(Scale().transfer_pairs * more)),
+        transfer_draws=min(5, round(more)),
+        explained=min(24, round(Scale().explained * more)),
+        modes=MODES if more >= 2 else Scale().modes,
+    )
+
+
+def _print(console: Console, sections: Sequence[Section]) -> None:
+    for section in sections:
+        if section.short:
+            for table in section.tables:
+                console.print(_table(table.rows, f"{section.title}: {table.caption}"))
+        if section.said:
+            said = section.said if section.short else f"{section.title}: {section.said}"
+            console.print(said, markup=False, highlight=False)
 
 
 def _table(table: pd.DataFrame, title: str) -> Table:

@@ -29,6 +29,13 @@ def dropout(
     weights: options.Weights = None,
     preset: options.PresetName = None,
     draws: Annotated[int, typer.Option("--draws", min=1, help="Of each random control.")] = 20,
+    magnitude_matched: Annotated[
+        bool,
+        typer.Option(
+            "--magnitude-matched",
+            help="Also draw maps that respond as strongly as the top k, whatever their layer.",
+        ),
+    ] = False,
     ks: Annotated[
         str,
         typer.Option(
@@ -106,6 +113,7 @@ def dropout(
                 ranked,
                 k,
                 draws=draws,
+                magnitude_matched=magnitude_matched,
                 ks=grid,
                 band_draws=band_draws,
                 training_family=training_family,

@@ -46,6 +46,9 @@ def rank(
     name: Annotated[
         str, typer.Option("--name", help="Of the set, in file names. Default: the folder's.")
     ] = "",
+    digits: Annotated[
+        int, typer.Option("--digits", min=0, help="Significant digits in the CSV; 0: all.")
+    ] = 0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where an interrupted run with this --out was.")
     ] = False,
@@ -106,7 +109,7 @@ def rank(
     finally:
         write_csv(output / "skipped.csv", skipped_table(skipped))
     for kind, ranking in rankings.items():
-        fmap_ranking.save_ranking(ranking, output / f"{set_name}-{kind}.csv")
+        fmap_ranking.save_ranking(ranking, output / f"{set_name}-{kind}.csv", digits or None)
     table = ranking_frame(rankings)
     write_with(output / "ranking.parquet", lambda path: table.to_parquet(path, index=False))
     figure = figures.plot_omega(

@@ -1,6 +1,7 @@
 """Scores of a detector, and metrics with intervals."""
 
 from .evaluate import COLUMNS, MACRO, THRESHOLD, evaluate
+from .faithfulness import Faithfulness, faithfulness
 from .intervals import bootstrap, percentile_interval, weighted_average_precision, wilson
 from .metrics import (
     Accuracies,
@@ -19,6 +20,7 @@ __all__ = [
     "MACRO",
     "THRESHOLD",
     "Accuracies",
+    "Faithfulness",
     "accuracies",
     "average_precision",
     "bootstrap",
@@ -26,6 +28,7 @@ __all__ = [
     "checked",
     "equal_error_rate",
     "evaluate",
+    "faithfulness",
     "percentile_interval",
     "roc_auc",
     "score",

@@ -8,7 +8,16 @@ from matplotlib.figure import Figure
 
 from .style import MASK_COLOURS, PAGE, new_figure
 
-MASKS = ("baseline", "top-k", "random-k", "random-k-layer-matched", "low-k", "lowest-non-zero")
+MASKS = (
+    "baseline",
+    "top-k",
+    "random-k",
+    "random-k-layer-matched",
+    "random-k-magnitude-matched",
+    "low-k",
+    "lowest-non-zero",
+)
+MANY = 6  # generators, above which the panels stand in two rows
 PANELS = (
     ("ap", "AP\n(%)"),
     ("real_accuracy", "accuracy on\nreals (%)"),
@@ -28,8 +37,12 @@ def plot_dropout(summary: pd.DataFrame, *, title: str = "") -> Figure:
     generators = list(dict.fromkeys(summary["generator"]))
     masks = [mask for mask in MASKS if mask in set(summary["mask"])]
     height = 1.0 + 0.24 * len(masks) + 0.05 * max(map(len, generators))
-    figure = new_figure(PAGE, height)
-    panels = figure.subplots(1, len(PANELS), sharey=True)
+    rows = 1 if len(generators) <= MANY else 2
+    figure = new_figure(PAGE, rows * height)
+    grid_of = figure.subplots(rows, -(-len(PANELS) // rows), sharey=True, squeeze=False)
+    panels = list(grid_of.flat)[: len(PANELS)]
+    for empty in list(grid_of.flat)[len(PANELS) :]:
+        empty.set_axis_off()
     signed = [name for name, _ in PANELS if name.startswith("change")]
     reach = float(np.nanmax(np.abs(summary[signed].to_numpy()))) or 1.0
     for axes, (column, label) in zip(panels, PANELS, strict=True):
@@ -69,8 +82,13 @@ def plot_ap_curve(curve: pd.DataFrame, k: int, *, title: str = "") -> Figure:
     curve: of a ``DropoutResult``; random masks as their mean with the range of their draws.
     """
     generators = list(dict.fromkeys(curve["generator"]))
-    figure = new_figure(PAGE, 2.2)
-    panels = figure.subplots(1, len(generators), sharey=True, squeeze=False)[0]
+    columns = len(generators) if len(generators) <= MANY else -(-len(generators) // 2)
+    rows = -(-len(generators) // columns)
+    figure = new_figure(PAGE, 0.5 + 1.7 * rows)
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    panels = list(grid.flat)[: len(generators)]
+    for empty in list(grid.flat)[len(generators) :]:
+        empty.set_axis_off()
     for axes, generator in zip(panels, generators, strict=True):
         own = curve[curve["generator"] == generator]
         base = own.loc[own["mask"] == "baseline", "ap"].iloc[0]
@@ -85,7 +103,8 @@ def plot_ap_curve(curve: pd.DataFrame, k: int, *, title: str = "") -> Figure:
         axes.axvline(k, color="black", linewidth=0.4)
         axes.set(xscale="log", xlabel="maps dropped", ylim=(0, 104))
         axes.set_title(generator)
-    panels[0].set_ylabel("AP (%)")
+    for row in grid:
+        row[0].set_ylabel("AP (%)")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     if title:

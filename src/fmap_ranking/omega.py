@@ -164,6 +164,16 @@ class OmegaStatistic:
         table["rank_high"] = high[table.index.to_numpy()]
         return Ranking(table.reset_index(drop=True), self.label, counts=self.counts)
 
+    def buckets(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return Σr (B, M), feature maps in network order, and the images (B,) of each bucket.
+
+        Only buckets that hold images: resampling them with replacement resamples the images.
+        """
+        held = [one for one in self.sums if one.count]
+        empty = np.zeros((0, len(self.feature_maps)))
+        sums = np.stack([one.value() for one in held]) if held else empty
+        return sums, np.array([one.count for one in held], dtype=np.int64)
+
     def _rank_interval(self) -> tuple[np.ndarray, np.ndarray]:
         held = [one for one in self.sums if one.count]
         unknown = np.full(len(self.feature_maps), np.nan)

@@ -50,12 +50,12 @@ def load_ranking(path: Path, *, label: int | None = None) -> Ranking:
     return Ranking(table, label, start, counted if isinstance(counted, dict) else {}, facts)
 
 
-def save_ranking(ranking: Ranking, path: Path) -> None:
+def save_ranking(ranking: Ranking, path: Path, digits: int | None = None) -> None:
     """Write a ranking in the published format, whole or not at all.
 
     Rows are in falling order of ω, equal values in the ranking's own order; each number is the
-    shortest that reads back as the same float64. A published file read and written is the same
-    to the byte.
+    shortest that reads back as the same float64, or has so many significant ``digits``. A published
+    file read and written is the same to the byte.
     """
     text = io.StringIO()
     text.write(",".join(COLUMNS) + "\n")
@@ -63,7 +63,8 @@ def save_ranking(ranking: Ranking, path: Path) -> None:
     writer = csv.writer(text, lineterminator="\n")
     feature_maps = ranking.feature_maps()
     for row in np.argsort(-omega, kind="stable"):
-        writer.writerow((str(feature_maps[row]), repr(float(omega[row]))))
+        value = float(omega[row])
+        writer.writerow((str(feature_maps[row]), f"{value:.{digits}g}" if digits else repr(value)))
     write_bytes(Path(path), text.getvalue().encode())
 
 

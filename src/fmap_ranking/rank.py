@@ -38,6 +38,7 @@ def rank(
     partials: Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    keep: list[OmegaStatistic] | None = None,
 ) -> Ranking:
     """Return the feature maps in falling ω (FF-RS; spec: T-FF, Algorithm 1).
 
@@ -54,6 +55,8 @@ def rank(
     seed: of random presets, together with each image's id.
     max_skipped: largest share of unreadable images, 0 … 1; ``skipped`` gets them.
     partials: a folder for partial results; with ``resume`` the finished ones in it are used.
+    keep: gets the statistic itself, for what is resampled from its buckets; also where no image
+        was used.
 
     Memory is O(feature maps): per image only the M shares are computed, and summed.
 
@@ -95,6 +98,8 @@ def rank(
     if skipped is not None:
         skipped.extend(missed)
     check_skipped(missed, len(chosen), max_skipped)
+    if keep is not None:
+        keep.append(statistic)
     counts = {**statistic.counts, "unreadable": len(missed)}
     if not statistic.used:
         raise UserError(_nothing_used(detector, label, counts, min_confidence))

@@ -2,7 +2,35 @@
 
 from __future__ import annotations
 
-from .demo import Demo, Study, demo
+from .demo import Demo, Scale, Study, demo
 from .pages import write_index, write_results
+from .reproduce import (
+    TABLES,
+    Protocol,
+    Reproduction,
+    find_weights,
+    reproduce_tff,
+    reproduction_markdown,
+    shown_rows,
+    tally,
+)
+from .sections import Section, Table
 
-__all__ = ["Demo", "Study", "demo", "write_index", "write_results"]
+__all__ = [
+    "TABLES",
+    "Demo",
+    "Protocol",
+    "Reproduction",
+    "Scale",
+    "Section",
+    "Study",
+    "Table",
+    "demo",
+    "find_weights",
+    "reproduce_tff",
+    "reproduction_markdown",
+    "shown_rows",
+    "tally",
+    "write_index",
+    "write_results",
+]

@@ -1,46 +1,72 @@
-"""The study of the embedded default: photographs → fakes → scores → ω → dropout → figures."""
+"""The whole study on the embedded default: photographs → fakes → every stage → tables, figures."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from ..data import photographs, scan
-from ..detectors import Detector, load_detector
+from ..data import keep_pixels
+from ..detectors import Detector, load_detector, shipped_weights
 from ..errors import UserError
 from ..evaluation import evaluate, score
-from ..figures import plot_ap_curve, plot_dropout, plot_omega, save
-from ..files import write_csv, write_manifest, write_with
-from ..fmap_ranking import rank, save_ranking
-from ..forge import TRAINED, forge
-from ..records import FAKE, REAL, ImageSet, Ranking
-from ..sensitivity import PUBLISHED_K, DropoutResult, dropout, sentence
+from ..files import write_csv, write_manifest
+from ..forge import TRAINED
+from ..records import ImageSet, Ranking
+from ..sensitivity import PUBLISHED_K, ColourResult, DropoutResult, dropout, sentence
+from . import rows, stages
+from .dropping import draw_dropout, rank_both, save_dropout
+from .sections import Section, Table
+from .world import TRAINING_FAMILY, forged, photographs_of
 
-TRAINING_FAMILY = "progan-like"
 DETECTORS = ("resnet50", "efficientnet-b0", "npr")
+ROBUST = "colour-robust"
 BATCH = 32
 # Beside the published k, the largest k tried that leaves the reals' accuracy within 5 points on the
 # validation photographs (docs/training.md): these maps blind the detector without damaging it.
 OWN_K = {"resnet50": 200, "efficientnet-b0": 10}
+UNSEEN_COLLAGE = "dcgan-like"
+EVALUATED = "percent; [ ] 95 % intervals, drawn by photograph"
 
 # One line of progress: what is being done, and to what.
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
+class Scale:
+    """How much of everything a run does; the defaults fit eight minutes on two cores.
+
+    pairs: real and fake of each family to look at; rank_pairs: of the training family, to rank on;
+    side: pixels of an image; draws: of each random control; maps: in a collage; transfer_pairs: of
+    every family, to rank on for the transfer matrix; transfer_draws: of its control; explained:
+    images that attribution methods are tested on; modes: of colour.
+    """
+
+    pairs: int = 16
+    rank_pairs: int = 36
+    side: int = 128
+    draws: int = 20
+    maps: int = 8
+    transfer_pairs: int = 12
+    transfer_draws: int = 1
+    explained: int = 4
+    modes: tuple[str, ...] = stages.COLOUR_MODES
+
+
+@dataclass(frozen=True)
 class Study:
-    """One detector's part: its evaluation, its rankings and, where k is known, its dropout."""
+    """One detector's part: its evaluation, rankings, dropout where k is known, and all sections."""
 
     name: str
     evaluation: pd.DataFrame
     rankings: dict[str, Ranking]
     dropouts: dict[int, DropoutResult]
     sentences: dict[int, str]
+    sections: tuple[Section, ...]
 
 
 @dataclass(frozen=True)
@@ -49,163 +75,194 @@ class Demo:
 
     folder: Path
     studies: tuple[Study, ...]
+    sections: tuple[Section, ...]
     families: tuple[str, ...]
     facts: dict[str, object]
     seconds: dict[str, float]
+
+
+class _Clock:
+    """Sums the seconds of each stage, and tells which one begins."""
+
+    def __init__(self, say: Say) -> None:
+        self.say, self.started = say, time.monotonic()
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str, text: str = "") -> Iterator[None]:
+        if text:
+            self.say(text)
+        since = time.monotonic()
+        yield
+        took = self.seconds.get(name, 0.0) + time.monotonic() - since
+        self.seconds[name] = round(took, 1)
 
 
 def demo(
     out: Path,
     *,
     detectors: Sequence[str] = DETECTORS,
-    per_family: int = 36,
-    side: int = 128,
+    families: Sequence[str] = TRAINED,
+    scale: Scale | None = None,
     ks: Sequence[int] = (),
-    draws: int = 20,
     seed: int = 0,
     device: str = "cpu",
     say: Say = print,
 ) -> Demo:
     """Run the whole study on photographs that no training saw, and save tables and figures.
 
-    The *test* photographs are forged into every family for evaluation and dropout; ω is ranked on
-    the training family's fakes of the *validation* photographs, so that no image is used for both.
+    The *test* photographs are forged into every family and looked at; ω is ranked on fakes of the
+    *validation* photographs, so that no image is used for both. Each image is decoded once.
 
     Args:
-        detectors: whose weights the project ships; feature maps are dropped where k is published.
-        per_family: pairs of real and fake a family; side: pixels of an image.
+        detectors: whose weights the project ships; feature maps are dropped where k is published,
+            and the first of these gets the transfer matrix too.
+        families: the training family among them. scale: how much of everything.
         ks: further numbers of maps to drop beside the published one.
-        draws: of each random control.
 
     Raises:
         UserError: weights or photographs are missing, or ``out`` holds other crops.
     """
-    started = time.monotonic()
-    seconds: dict[str, float] = {}
-
-    def lap(stage: str, since: float) -> None:
-        seconds[stage] = round(seconds.get(stage, 0.0) + time.monotonic() - since, 1)
-
+    scale = scale or Scale()
+    out = Path(out)
+    if TRAINING_FAMILY not in families:
+        raise UserError(f"the families must hold {TRAINING_FAMILY}, which detectors are trained on")
+    clock = _Clock(say)
     loaded = [load_detector(name, device=device) for name in detectors]
-    say(f"forging {per_family} pairs a family from held-out photographs: {', '.join(TRAINED)}")
-    since = time.monotonic()
-    test = _forged(out / "images" / "test", "test", TRAINED, per_family, side, seed)
-    ranked = _forged(
-        out / "images" / "rank", "validation", (TRAINING_FAMILY,), per_family, side, seed
-    )
-    lap("forge", since)
-    studies = []
-    for detector in loaded:
-        folder = out / detector.name
-        say(f"{detector.name}: scoring {len(test)} images")
-        since = time.monotonic()
+    about = f"forging {scale.pairs} pairs a family from held-out photographs: {', '.join(families)}"
+    with clock.stage("forge", about):
+        test = forged(out / "images" / "test", "test", families, scale.pairs, scale.side, seed)
+        ranked = forged(
+            out / "images" / "rank", "validation", (TRAINING_FAMILY,), scale.rank_pairs,
+            scale.side, seed,
+        )  # fmt: skip
+        everywhere = forged(
+            out / "images" / "transfer", "validation", families, scale.transfer_pairs,
+            scale.side, seed,
+        )  # fmt: skip
+    studies: list[Study] = []
+    colours: dict[str, ColourResult] = {}
+    robust: dict[str, ColourResult] = {}
+    with keep_pixels() as kept:
+        for detector in loaded:
+            first = not any(study.dropouts for study in studies)
+            study, colours[detector.name] = _study(
+                detector, test, ranked, everywhere if first else None, out / detector.name, scale,
+                ks, seed, clock,
+            )  # fmt: skip
+            studies.append(study)
+        for name in detectors:
+            if shipped_weights(name, ROBUST).is_file():
+                other = load_detector(name, weights=ROBUST, device=device)
+                folder = out / f"{name}-{ROBUST}"
+                with clock.stage("colour", f"{name}, {ROBUST}: scoring in RGB and in grey"):
+                    modes = ("rgb", "grey")
+                    _, robust[name] = stages.colour_stage(other, test, folder, seed, modes)
+    sections: tuple[Section, ...] = ()
+    if robust:
+        sections = (stages.robust_stage(colours, robust, out),)
+    clock.seconds["whole"] = round(time.monotonic() - clock.started, 1)
+    facts: dict[str, object] = {
+        "detectors": {one.name: one.weights.sha256 for one in loaded},
+        "families": tuple(families),
+        "training_family": TRAINING_FAMILY,
+        "scale": vars(scale),
+        "seed": seed,
+        "image_set_sha256": {"test": test.hash(), "rank": ranked.hash()},
+        "images": {"test": len(test), "rank": len(ranked), "transfer": len(everywhere)},
+        "images_decoded": kept.decoded,
+        "images_asked_for": kept.given,
+        "sentences": {study.name: study.sentences for study in studies},
+        "seconds": clock.seconds,
+    }
+    write_manifest(out, facts)
+    return Demo(out, tuple(studies), sections, tuple(families), facts, clock.seconds)
+
+
+def _study(
+    detector: Detector,
+    test: ImageSet,
+    ranked: ImageSet,
+    everywhere: ImageSet | None,
+    folder: Path,
+    scale: Scale,
+    ks: Sequence[int],
+    seed: int,
+    clock: _Clock,
+) -> tuple[Study, ColourResult]:
+    """Run every stage for one detector; ``everywhere``: to rank on for the transfer matrix."""
+    name = detector.name
+    with clock.stage("evaluate", f"{name}: scoring {len(test)} images"):
         scores = score(detector, test, batch_size=BATCH, seed=seed)
-        table = evaluate(scores, seed=seed, clusters=_photographs(scores))
+        table = evaluate(scores, seed=seed, clusters=photographs_of(scores))
         write_csv(folder / "scores.csv", scores)
         write_csv(folder / "evaluation.csv", table)
-        lap("evaluate", since)
-        since = time.monotonic()
-        say(f"{detector.name}: LRP on {len(ranked)} images for the ranking")
-        rankings = _rankings(detector, ranked, folder, seed, say)
-        lap("rank", since)
-        since = time.monotonic()
-        dropouts: dict[int, DropoutResult] = {}
-        most = len(detector.feature_maps) // 2  # random maps must lie outside the top k
-        own = (PUBLISHED_K.get(detector.name), OWN_K.get(detector.name), *ks)
-        asked = [k for k in own if k and "fake" in rankings]
-        for k in dict.fromkeys(asked):
-            say(f"{detector.name}: dropping {k} of {len(detector.feature_maps)} feature maps")
+    sections = [
+        Section("Evaluation", "", (Table(EVALUATED, rows.evaluation_rows(table)),), (), True)
+    ]
+    with clock.stage("rank", f"{name}: LRP on {len(ranked)} images for the ranking"):
+        rankings = rank_both(detector, ranked, folder, seed, clock.say)
+    fakes = rankings.get("fake")
+    published = PUBLISHED_K.get(name)
+    asked = [k for k in (published, OWN_K.get(name), *ks) if k and fakes is not None]
+    dropouts: dict[int, DropoutResult] = {}
+    for k in dict.fromkeys(asked):
+        about = f"{name}: dropping {k} of {len(detector.feature_maps)} feature maps"
+        with clock.stage("dropout", about):
+            most = len(detector.feature_maps) // 2  # random maps must lie outside the top k
             dropouts[k] = dropout(
                 detector,
                 test,
                 rankings["fake"],
                 k,
-                draws=draws,
+                draws=scale.draws,
                 training_family=TRAINING_FAMILY,
                 held_out=ranked,
                 batch_size=BATCH,
                 seed=seed,
                 ks=(k // 4, k, 4 * k) if k == asked[0] and 4 * k < most else (),
-                band_draws=2,
+                band_draws=1,
             )
-            _save_dropout(dropouts[k], folder, k)
-        lap("dropout", since)
-        said = {k: sentence(result) for k, result in dropouts.items()}
-        studies.append(Study(detector.name, table, rankings, dropouts, said))
-        since = time.monotonic()
-        _draw(studies[-1], folder)
-        lap("figures", since)
-    seconds["whole"] = round(time.monotonic() - started, 1)
-    facts: dict[str, object] = {
-        "detectors": {one.name: one.weights.sha256 for one in loaded},
-        "families": TRAINED,
-        "training_family": TRAINING_FAMILY,
-        "pairs": per_family,
-        "side": side,
-        "draws": draws,
-        "seed": seed,
-        "image_set_sha256": {"test": test.hash(), "rank": ranked.hash()},
-        "sentences": {study.name: study.sentences for study in studies},
-        "seconds": seconds,
-    }
-    write_manifest(out, facts)
-    return Demo(Path(out), tuple(studies), TRAINED, facts, seconds)
-
-
-def _forged(
-    folder: Path, split: str, families: Sequence[str], pairs: int, side: int, seed: int
-) -> ImageSet:
-    forge(photographs(split), families, folder, per_family=pairs, side=side, seed=seed)  # type: ignore[arg-type]
-    images = scan(folder)
-    if len(images) != 2 * pairs * len(families):
-        raise UserError(
-            f"{folder} holds {len(images)} images where this run makes "
-            f"{2 * pairs * len(families)}; give another --out or delete it"
+            save_dropout(dropouts[k], folder, k)
+    said = {k: sentence(result) for k, result in dropouts.items()}
+    with clock.stage("figures"):
+        sections += draw_dropout(name, rankings, dropouts, said, folder)
+    if dropouts:
+        sections.append(
+            Section(
+                "Asked and measured",
+                "",
+                (
+                    Table(
+                        "points are of AP or accuracy in percent", rows.asked_rows(table, dropouts)
+                    ),
+                ),
+                (),
+                True,
+            )
         )
-    return images
-
-
-def _photographs(scores: pd.DataFrame) -> np.ndarray:
-    """Crops of one photograph are no independent images: intervals draw photographs."""
-    return np.array([Path(path).stem.rsplit("-", 1)[0] for path in scores["path"]])
-
-
-def _rankings(
-    detector: Detector, images: ImageSet, folder: Path, seed: int, say: Say
-) -> dict[str, Ranking]:
-    rankings = {}
-    for kind, label in (("fake", FAKE), ("real", REAL)):
-        try:
-            ranking = rank(detector, images, label=label, batch_size=BATCH, seed=seed)
-        except UserError as error:  # nothing confident enough of that kind: the rest still holds
-            say(f"{detector.name}: no ranking on {kind}s: {error}")
-            continue
-        save_ranking(ranking, folder / f"{TRAINING_FAMILY}-{kind}.csv")
-        table = ranking.table
-        path = folder / f"ranking-{kind}.parquet"
-        write_with(path, lambda out, table=table: table.to_parquet(out, index=False))  # type: ignore[misc]
-        rankings[kind] = ranking
-    return rankings
-
-
-def _save_dropout(result: DropoutResult, folder: Path, k: int) -> None:
-    tables = {
-        "dropout": result.table,
-        "dropout_summary": result.summary,
-        "dropped": result.dropped(),
-    }
-    for name, table in tables.items():
-        write_csv(folder / f"{name}-k{k}.csv", table)
-    if len(result.curve):
-        write_csv(folder / "ap_curve.csv", result.curve)
-
-
-def _draw(study: Study, folder: Path) -> None:
-    k = PUBLISHED_K.get(study.name, 100)
-    if "fake" in study.rankings:
-        save(plot_omega(study.rankings["fake"].table, k, title=study.name), folder, "omega")
-    for k, result in study.dropouts.items():
-        title = f"{study.name}: {k} of {result.facts['feature_maps']} feature maps dropped"
-        save(plot_dropout(result.summary, title=title), folder, f"dropout-k{k}")
-        if len(result.curve):
-            save(plot_ap_curve(result.curve, k, title=study.name), folder, "ap_curve")
+    with clock.stage("colour", f"{name}: scoring in {len(scale.modes)} colour modes"):
+        section, colours = stages.colour_stage(detector, test, folder, seed, scale.modes)
+        sections.append(section)
+    if fakes is not None and asked:
+        k = asked[0]
+        with clock.stage("median test", f"{name}: median tests of {k} maps"):
+            sections.append(stages.median_stage(detector, test, fakes, k, folder, seed))
+        collages = [one for one in (TRAINING_FAMILY, UNSEEN_COLLAGE) if one in test.generators]
+        with clock.stage("patches", f"{name}: patches of {scale.maps} maps"):
+            sections.append(
+                stages.patches_stage(detector, test, fakes, scale.maps, collages, folder, seed)
+            )
+    with clock.stage("embedding", f"{name}: t-SNE of {len(test)} images"):
+        ranking, k = (fakes, asked[0]) if asked else (None, 0)
+        sections.append(stages.embedding_stage(detector, test, ranking, k, folder, seed))
+    if everywhere is not None and asked:
+        with clock.stage("transfer", f"{name}: ranking on every family, dropping on every other"):
+            sections.append(
+                stages.transfer_stage(
+                    detector, test, everywhere, asked[0], folder, seed, scale.transfer_draws
+                )
+            )
+    with clock.stage("explain", f"{name}: attribution, and tests of the methods"):
+        sections.append(stages.explain_stage(detector, test, scale.explained, folder, seed))
+    return Study(name, table, rankings, dropouts, said, tuple(sections)), colours

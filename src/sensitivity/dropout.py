@@ -15,12 +15,14 @@ from ..evaluation import calibrated_threshold, sigmoid
 from ..fmap_ranking import check_ranking_fits, top
 from ..records import FAKE, REAL, ImageSet, Ranking, Skipped
 from ..sweep import Progress
+from .magnitudes import magnitudes, nearest
 from .masks import (
     Mask,
     baseline,
     layer_matched_random_k,
     low_k,
     lowest_non_zero,
+    magnitude_matched_random_k,
     random_k,
     top_k,
 )
@@ -28,6 +30,7 @@ from .scoring import masked_scores
 from .tables import curve_table, dropped_table, generator_rows, summarise
 
 GRID = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4)  # of k: where the AP(k) curve is computed
+NEAR = 50  # maps of the most similar strength that a magnitude-matched one is drawn from
 TRAINING_THRESHOLD = 0.5  # of the family that the detector was trained on, as published
 
 
@@ -85,6 +88,7 @@ def dropout(
     draws: int = 20,
     ks: Sequence[int] | None = None,
     band_draws: int = 5,
+    magnitude_matched: bool = False,
     training_family: str | None = None,
     held_out: ImageSet | None = None,
     batch_size: int = 16,
@@ -100,6 +104,8 @@ def dropout(
     draws: of random-k and of layer-matched random-k.
     ks: further k of the AP(k) curve, by default k/8 … 4k up to half of the maps; () for no curve.
     band_draws: random draws at each of these k.
+    magnitude_matched: also draw maps that respond about as strongly as the top k, whatever their
+        layer: one more pass over the images, and as many draws.
     training_family: the generator that the detector was trained on; its threshold is 0.5 and it is
         left out of the mean over unseen generators.
     held_out: images of neither training nor test; a threshold calibrated on them gives the columns
@@ -119,6 +125,11 @@ def dropout(
     check_ranking_fits(ranking, detector)
     _check_options(draws, band_draws, images, training_family)
     masks = _masks(detector, ranking, k, draws, seed)
+    if magnitude_matched:
+        strengths = magnitudes(
+            detector, images, batch_size=batch_size, seed=seed, max_skipped=max_skipped
+        )
+        masks += _magnitude_matched(detector, ranking, k, draws, seed, strengths)
     grid = (
         default_grid(k, len(detector.feature_maps), len(ranking)) if ks is None else sorted(set(ks))
     )
@@ -150,6 +161,7 @@ def dropout(
         "k": k,
         "feature_maps": len(detector.feature_maps),
         "draws": draws,
+        "magnitude_matched": magnitude_matched,
         "ks": list(grid),
         "band_draws": band_draws,
         "seed": seed,
@@ -181,6 +193,15 @@ def _masks(detector: Detector, ranking: Ranking, k: int, draws: int, seed: int) 
         low_k(ranking, k),
         lowest_non_zero(ranking, k),
     ]
+
+
+def _magnitude_matched(
+    detector: Detector, ranking: Ranking, k: int, draws: int, seed: int, strengths: np.ndarray
+) -> list[Mask]:
+    first = top(ranking, k)
+    near = nearest(detector.feature_maps, strengths, k + NEAR)  # k of them may be top-k maps
+    free = {one: [other for other in near[one] if other not in set(first)][:NEAR] for one in first}
+    return [magnitude_matched_random_k(free, first, draw, seed) for draw in range(draws)]
 
 
 def _curve_masks(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ BASELINE = "baseline"
 TOP = "top-k"
 RANDOM = "random-k"
 LAYER_MATCHED = "random-k-layer-matched"
+MAGNITUDE_MATCHED = "random-k-magnitude-matched"
 LOW = "low-k"
 LOWEST_NON_ZERO = "lowest-non-zero"
 ENSEMBLE = "random-k-ensemble"  # no mask of its own: the mean score of the first random draws
@@ -126,6 +127,32 @@ def layer_matched_random_k(
         chosen += [outside[i] for i in sorted(picked)] + [inside[i] for i in sorted(extra)]
         shared += spare
     return Mask(LAYER_MATCHED, draw, len(taken), tuple(chosen), shared)
+
+
+def magnitude_matched_random_k(
+    neighbours: Mapping[FeatureMap, Sequence[FeatureMap]],
+    first: Sequence[FeatureMap],
+    draw: int,
+    seed: int,
+) -> Mask:
+    """Return for every top-k map another of about the same strength, drawn at random.
+
+    neighbours: of each top-k map, the maps of the most similar strength, nearest first; one of them
+    that is neither a top-k map nor chosen already is drawn. first: the top k, in rank order.
+    A map whose neighbours are all taken stands for itself; ``shared_with_top_k`` counts these.
+    """
+    taken = set(first)
+    rng = _generator(MAGNITUDE_MATCHED, seed, len(taken), draw)
+    chosen: set[FeatureMap] = set()
+    shared = 0
+    for one in first:
+        free = [other for other in neighbours[one] if other not in taken and other not in chosen]
+        if free:
+            chosen.add(free[int(rng.integers(len(free)))])
+        else:
+            chosen.add(one)
+            shared += 1
+    return Mask(MAGNITUDE_MATCHED, draw, len(taken), tuple(sorted(chosen)), shared)
 
 
 def taken_in_order(feature_maps: Sequence[FeatureMap], taken: set[FeatureMap]) -> list[FeatureMap]:

@@ -6,12 +6,13 @@ import pandas as pd
 
 from ..evaluation import MACRO
 from .dropout import DropoutResult
-from .masks import BASELINE, LAYER_MATCHED, RANDOM, TOP
+from .masks import BASELINE, LAYER_MATCHED, MAGNITUDE_MATCHED, RANDOM, TOP
 from .tables import UNSEEN
 
 CONTROLS = {
     RANDOM: "random maps of the whole network",
     LAYER_MATCHED: "random maps of the same layers",
+    MAGNITUDE_MATCHED: "random maps that respond as strongly",
 }
 
 

@@ -10,10 +10,10 @@ import pandas as pd
 from ..evaluation import MACRO, accuracies, average_precision, sigmoid
 from ..records import FeatureMap
 from .effect import effect, permutation_p
-from .masks import BASELINE, ENSEMBLE, LAYER_MATCHED, RANDOM, TOP, Mask
+from .masks import BASELINE, ENSEMBLE, LAYER_MATCHED, MAGNITUDE_MATCHED, RANDOM, TOP, Mask
 
 UNSEEN = "macro mean, unseen"  # all generators but the one the detector was trained on
-CONTROLS = (RANDOM, LAYER_MATCHED)
+CONTROLS = (RANDOM, LAYER_MATCHED, MAGNITUDE_MATCHED)
 ENSEMBLE_DRAWS = 5  # as published
 
 COLUMNS = (
@@ -159,7 +159,7 @@ def summarise(table: pd.DataFrame, training_family: str | None = None) -> pd.Dat
     table: columns COLUMNS. In the result: draws; the mean of every number; ``_sd`` (n − 1),
     ``_min`` and ``_max`` over draws of AP, accuracies and logit changes; ``fall_ap_points``, the
     fall of AP against the baseline in points of 100; ``effect``, what moved, in words.
-    In the rows of the two random controls, the permutation p-value of the top k against their
+    In the rows of the random controls, the permutation p-value of the top k against their
     draws: ``p_fall_ap``; ``p_fake_evidence`` (fall of the fakes' mean logit); ``p_separation``
     (fall of the fakes' minus fall of the reals' mean logit). All are one-sided: is the top k's
     fall larger than that of random maps?

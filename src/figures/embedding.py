@@ -1,0 +1,135 @@
+"""t-SNE of an image set: where a detector puts reals and the fakes of each generator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from .style import BLUE, GREEN, GREY, ORANGE, PAGE, PURPLE, new_figure
+
+# Okabe and Ito's without black, which reals that generators share are drawn in, and yellow.
+COLOURS = (ORANGE, BLUE, GREEN, PURPLE, "#56B4E9", "#E69F00")
+PALE = "#cccccc"
+REAL_MARK, FAKE_MARK = "o", "^"
+SHARED = "several (one image)"
+ACROSS = 4  # panels side by side where there are more groups than colours
+
+
+def plot_embedding(
+    table: pd.DataFrame,
+    quality: Mapping[str, Any],
+    *,
+    by: str = "generator",
+    title: str = "",
+) -> Figure:
+    """Draw one kind of an ``Embedding``: fakes as filled triangles, reals as open circles.
+
+    table: the rows of one kind; quality: the row of the same kind (perplexity, kl_divergence,
+    trustworthiness, seed, images), which is stated below. by: 'generator' or 'class', the colours.
+    Images at one point in several groups (reals that generators share) are black. With more
+    groups than six colours each has its own panel, fakes orange, reals blue, others grey behind.
+    Axes have no unit: only who is near whom means something, and not how far groups are apart.
+    """
+    table = table.copy()
+    spread = table.groupby(["x", "y", "label"])[by].transform("nunique")
+    table["group"] = table[by].where(spread == 1, SHARED)
+    groups = sorted(set(table[by]))
+    shared = (table["group"] == SHARED).any()
+    draw = _one_panel if len(groups) <= len(COLOURS) else _many_panels
+    figure = draw(table, groups, by, bool(shared), title)
+    figure.supxlabel(caption(quality), fontsize=6.5, color="black")
+    return figure
+
+
+def caption(quality: Mapping[str, Any]) -> str:
+    """Return what has to be known of a t-SNE in one line."""
+    return (
+        f"t-SNE of {quality['images']} images: perplexity {quality['perplexity']:.3g}, "
+        f"seed {quality['seed']}, KL divergence {quality['kl_divergence']:.2f}, "
+        f"trustworthiness {quality['trustworthiness']:.3f}"
+    )
+
+
+def _one_panel(table: pd.DataFrame, groups: list[str], by: str, shared: bool, title: str) -> Figure:
+    figure = new_figure(0.75 * PAGE, 3.6)
+    axes = figure.subplots()
+    axes.set_title(title)
+    colours = dict(zip(groups, COLOURS, strict=False))
+    for label in (0, 1):
+        if shared:
+            own = table[(table["group"] == SHARED) & (table["label"] == label)]
+            _scatter(axes, own.drop_duplicates(["x", "y"]), label, "black")
+        for group in groups:
+            own = table[(table["group"] == group) & (table["label"] == label)]
+            _scatter(axes, own, label, colours[group])
+    _bare(axes)
+    used = [group for group in groups if (table["group"] == group).any()]
+    handles = _kinds(table, "black")
+    handles.append(Line2D([], [], linestyle="", label=f"\n{by}"))
+    handles += [
+        Line2D([], [], marker="s", color=colours[group], linestyle="", ms=5, label=group or "none")
+        for group in used
+    ]
+    if shared:
+        handles.append(Line2D([], [], marker="s", color="black", linestyle="", ms=5, label=SHARED))
+    figure.legend(handles=handles, loc="outside right upper", frameon=False)
+    return figure
+
+
+def _many_panels(
+    table: pd.DataFrame, groups: list[str], by: str, shared: bool, title: str
+) -> Figure:
+    down = math.ceil(len(groups) / ACROSS)
+    figure = new_figure(PAGE, 1.75 * down + 0.8)
+    panels = figure.subplots(down, ACROSS, sharex=True, sharey=True, squeeze=False).ravel()
+    if title:
+        figure.suptitle(title, fontsize=8)
+    for axes in panels[len(groups) :]:
+        axes.set_visible(False)
+    for axes, group in zip(panels, groups, strict=False):
+        own, others = table[table[by] == group], table[table[by] != group]
+        axes.scatter(others["x"], others["y"], s=3, color=PALE, linewidths=0, rasterized=True)
+        _scatter(axes, own[own["label"] == 0], 0, BLUE)
+        _scatter(axes, own[own["label"] == 1], 1, ORANGE)
+        axes.set_title(group or "none", fontsize=7)
+        _bare(axes)
+    handles = [
+        Line2D([], [], marker=REAL_MARK, mfc="none", color=BLUE, linestyle="", ms=4, label="real"),
+        Line2D([], [], marker=FAKE_MARK, color=ORANGE, linestyle="", ms=4, label="fake"),
+        Line2D([], [], marker=".", color=PALE, linestyle="", ms=5, label="others"),
+    ]
+    figure.legend(handles=handles, loc="outside right upper", frameon=False)
+    return figure
+
+
+def _scatter(axes: Axes, rows: pd.DataFrame, label: int, colour: str) -> None:
+    if label:
+        axes.scatter(
+            rows["x"], rows["y"], s=13, marker=FAKE_MARK, color=colour, alpha=0.85, linewidths=0
+        )
+    else:
+        axes.scatter(
+            rows["x"], rows["y"], s=12, marker=REAL_MARK, facecolors="none", edgecolors=colour,
+            linewidths=0.7,
+        )  # fmt: skip
+
+
+def _kinds(table: pd.DataFrame, colour: str) -> list[Line2D]:
+    marks = {0: (REAL_MARK, "none", "real"), 1: (FAKE_MARK, colour, "fake")}
+    return [
+        Line2D([], [], marker=mark, mfc=fill, color=colour, linestyle="", ms=4, label=word)
+        for label, (mark, fill, word) in marks.items()
+        if (table["label"] == label).any()
+    ]
+
+
+def _bare(axes: Axes) -> None:
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(True)
+    axes.spines[:].set(linewidth=0.5, color=GREY)

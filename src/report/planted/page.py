@@ -1,0 +1,201 @@
+"""The page of the ground-truth study, written from its tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+
+from ...figures import save
+from ...figures.planted import plot_along_k, plot_ground_truth, plot_planted_examples
+from ...files import write_bytes, write_with
+from .localisation import ATTRIBUTIONS
+from .parts import AIMS
+from .study import PlantedStudy
+
+FIGURES = ("examples", "found", "along_k")
+
+
+def draw_planted(study: PlantedStudy) -> list[Path]:
+    """Save the figures ``examples``, ``found`` and ``along_k`` beside the tables."""
+    names = list(dict.fromkeys(one.trace for one in study.examples))
+    kept = {name: [one for one in study.examples if one.trace == name] for name in names}
+    # The photograph with the most in it, so that what is found is not found on an empty wall.
+    shown = [max(own, key=lambda one: float(one.real.std())) for own in kept.values()]
+    measured = study.along_k[study.along_k["images"] == "test"]
+    chosen: dict[str, dict[str, int]] = study.facts["k"]  # type: ignore[assignment]
+    figures = {
+        "examples": plot_planted_examples(shown),
+        "along_k": plot_along_k(measured, chosen),
+    }
+    if len(study.localisation):
+        figures["found"] = plot_ground_truth(study.localisation, study.colour)
+    return [path for name, figure in figures.items() for path in save(figure, study.folder, name)]
+
+
+def write_planted_page(study: PlantedStudy, page: Path) -> None:
+    """Write the study as Markdown, and its figures beside it as ``<page>-<figure>.png``."""
+    page = Path(page)
+    facts = study.facts
+    links = {}
+    for name in FIGURES:
+        source = study.folder / f"{name}.png"
+        if source.is_file():
+            page.parent.mkdir(parents=True, exist_ok=True)
+            copy = page.with_name(f"{page.stem}-{name.replace('_', '-')}.png")
+            _shrink(source, copy)
+            links[name] = f"![{name}]({copy.name})"
+    parts = [
+        "# Ground truth: is what was planted found?",
+        "Made by `forensift planted --page`; every number below comes from its tables. "
+        f"{facts['found']} of {facts['asked']} rules are met. The rules stand in the program and "
+        "in the table, met or not. They were settled on smaller trial runs over the same "
+        "photographs, so they are not blind to them: in one, k chosen by an AP of 0.6 on "
+        "validation photographs left 0.84 on test photographs; since then k must bring AP to 0.5.",
+        _method(study),
+        links.get("examples", ""),
+        "## Asked and measured",
+        "Fractions of 1; [ ] are 95 % intervals drawn by photograph. *Blind* is what an "
+        "explanation without insight would get: the box's area, no map, or the mean over draws of "
+        "as many random maps of the same layers.",
+        _markdown(_verdict_rows(study.verdicts)),
+        "## (a) Relevance and the box",
+        "The share of positive relevance in the box, and how often the largest value lies there "
+        "(pointing game). *Another box*: the same maps against the box of another image, which is "
+        "how much a map gets by looking at the middle. The gradient is the absolute gradient of "
+        "the logit; random is noise. Both are controls, not claims.",
+        links.get("found", ""),
+        _markdown(_localisation_rows(study.localisation)) if len(study.localisation) else "",
+        "## (b) Colour",
+        f"The top {facts['colour_k']} maps of each detector: spatial maxima on the same fakes in "
+        "colour and in grey, Mood's median test and Wilcoxon's paired test, both after Benjamini "
+        "and Hochberg. *Twins* are the same crops without the trace. The paired test is sharp "
+        "enough to see what a photograph's own colours do to a map; the last column asks for an "
+        "effect of a tenth of an interquartile range as well. A map that responds to colour on "
+        "twins too responds to the photograph, not to the trace.",
+        _markdown(_colour_rows(study.colour)),
+        "## (c) Dropout",
+        "k is chosen on validation photographs, measured on test photographs: *decision* is the "
+        "smallest k that leaves at most 5 % of the fakes found, *order* the smallest that brings "
+        "AP to chance as well; both spare the reals. Random masks: mean over draws, in [ ] the "
+        "lowest and highest draw. Accuracies at the threshold 0.5. The accuracy on fakes can go "
+        "before AP does: their logits pass the threshold while they still lie above the reals'. "
+        "Where AP falls below 0.5, what is left of the trace speaks for real.",
+        links.get("along_k", ""),
+        _markdown(_dropout_rows(study.dropout)),
+    ]
+    write_bytes(page, ("\n\n".join(part for part in parts if part) + "\n").encode())
+
+
+def _method(study: PlantedStudy) -> str:
+    facts = study.facts
+    traces: dict = facts["traces"]  # type: ignore[assignment]
+    one = next(iter(traces.values()))
+    carried: dict = facts["carried"]  # type: ignore[assignment]
+    return (
+        f"A checkerboard of period {one['period']} pixels and ±{one['strength']} grey levels is "
+        f"added to crops ({facts['side']} × {facts['side']}) of photographs; each fake's real twin "
+        "is the same crop without it. *luma* adds the same to all channels; *chroma* adds to red "
+        "and takes from green so that Pillow's greyscale version stays the same to the bit. "
+        "*whole* covers the image, *box* a square of a quarter of its area at a place of its own "
+        "in every image. Pixels without room (0 … 255) carry no trace: "
+        f"{100 * (1 - min(carried.values())):.1f} % of the test images' or less. For each trace a "
+        f"plain network of four convolutions ({facts['feature_maps']} feature maps) is trained on "
+        f"{facts['pairs']} pairs for {facts['steps']} steps; {facts['held_out']} pairs each of "
+        "other photographs serve to rank and choose k (validation) and to measure (test). Seed "
+        f"{facts['seed']}, {facts['draws']} draws of each random control, "
+        f"{facts['processor_seconds']:.0f} s of processor time."
+    )
+
+
+def _verdict_rows(table: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for row in table.to_dict("records"):
+        rows.append(
+            {
+                "trace": row["trace"],
+                "asked": row["question"],
+                "measured": _interval(row["measured"], row["low"], row["high"]),
+                "blind": f"{row['chance']:.2f}",
+                "rule": row["rule"],
+                "met": "yes" if row["found"] else "**no**",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _localisation_rows(table: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for row in table.to_dict("records"):
+        shown = {"trace": row["trace"], "attribution": row["attribution"]}
+        shown["area"] = f"{row['area']:.2f}"
+        for key, head in (
+            ("share", "share in the box"),
+            ("other_share", "in another box"),
+            ("hit", "pointing game"),
+            ("other_hit", "pointing, another box"),
+        ):
+            shown[head] = _interval(row[key], row[f"{key}_low"], row[f"{key}_high"])
+        rows.append(shown)
+    order = {name: at for at, name in enumerate(ATTRIBUTIONS)}
+    return pd.DataFrame(rows).sort_values(
+        "attribution", key=lambda names: names.map(order), kind="stable"
+    )
+
+
+def _colour_rows(table: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for (trace, images), own in table.groupby(["trace", "images"], sort=False):
+        rows.append(
+            {
+                "trace": trace,
+                "images": images,
+                "maps": len(own),
+                "Mood, q ≤ 0.05": int(own["colour_conditional_mood_q"].sum()),
+                "paired, q ≤ 0.05": int(own["colour_conditional_paired_q"].sum()),
+                "paired and effect": int(own["colour_conditional_paired_q_effect"].sum()),
+                "median effect": f"{own['effect'].abs().median():.2f}",
+                "largest effect": f"{own['effect'].abs().max():.2f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _dropout_rows(table: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for aim in AIMS:
+        for row in table[table["aim"] == aim].to_dict("records"):
+            if row["mask"] == "baseline" and aim != AIMS[0]:
+                continue
+            draws = f" ({row['draws']} draws)" if row["draws"] > 1 else ""
+            shown = {"trace": row["trace"], "mask": f"{row['mask']}{draws}", "k": str(row["k"])}
+            for key, head in (
+                ("ap", "AP"),
+                ("fake_accuracy", "fakes right"),
+                ("real_accuracy", "reals right"),
+            ):
+                shown[head] = _interval(row[key], row[f"{key}_low"], row[f"{key}_high"])
+            shown["fakes' logit"] = f"{row['mean_logit_fake']:.2f}"
+            shown["reals' logit"] = f"{row['mean_logit_real']:.2f}"
+            rows.append(shown)
+    order = {name: at for at, name in enumerate(dict.fromkeys(table["trace"]))}
+    return pd.DataFrame(rows).sort_values(
+        "trace", key=lambda names: names.map(order), kind="stable"
+    )
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    return f"{value:.2f}" + (f" [{low:.2f}, {high:.2f}]" if low == low else "")
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    rows = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows)
+
+
+def _shrink(source: Path, copy: Path) -> None:
+    """Write a figure in 64 colours: enough for a page, and light in a clone."""
+    with Image.open(source) as opened:
+        small = opened.convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    write_with(copy, lambda path: small.save(path, "PNG", optimize=True))

@@ -1,0 +1,29 @@
+"""A published study on the user's data and weights, cell by cell beside what was published."""
+
+from __future__ import annotations
+
+from .parts import CENTRE, FFRS, MIN_CONFIDENCE, NATIVE, Protocol
+from .run import Reproduction, reproduce_tff
+from .tables import TABLES, published_ranking, reproduction_markdown, shown_rows, tally
+from .weights import ALIASES, ARCHS, BASELINE, ROBUST, Slot, find_weights
+
+__all__ = [
+    "ALIASES",
+    "ARCHS",
+    "BASELINE",
+    "CENTRE",
+    "FFRS",
+    "MIN_CONFIDENCE",
+    "NATIVE",
+    "ROBUST",
+    "TABLES",
+    "Protocol",
+    "Reproduction",
+    "Slot",
+    "find_weights",
+    "published_ranking",
+    "reproduce_tff",
+    "reproduction_markdown",
+    "shown_rows",
+    "tally",
+]

@@ -1,0 +1,147 @@
+"""``forensift explain``: files and folders in, raw relevance and overlays out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import forensift.detectors.classifiers
+from forensift import explain
+from forensift.cli.app import app
+from forensift.errors import UserError
+from forensift.figures import overlay, plot_attributions, plot_overlay
+from forensift.gradcam import image_files, output_names
+
+from .conftest import write_image
+from .planted import planted_detector, planted_images
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch) -> Path:
+    planted_images(tmp_path / "set", n=1)
+    monkeypatch.setattr(
+        forensift.detectors.classifiers, "load_any", lambda name, **options: planted_detector()
+    )
+    return tmp_path
+
+
+def run(*words: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["explain", *map(str, words)])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_a_folder_and_a_file(folder: Path) -> None:
+    lone = write_image(folder / "lone.png", (20, 12))
+    out = folder / "out"
+    code, said, err = run("planted", lone, folder / "set", "--out", out)
+    assert (code, err) == (0, "")
+    assert "5 images explained" in said
+    table = pd.read_csv(out / "explained.csv")
+    assert table["path"].tolist()[:2] == ["lone.png", "set/one/0_real/000.png"]
+    assert table["file"].is_unique
+    assert len(table) == 5
+    expected = {one.key: one for one in explain(planted_detector(), [lone, folder / "set"])}
+    for row in table.to_dict("records"):
+        raw = np.load(out / row["file"])
+        one = expected[row["path"]]
+        assert raw.dtype == np.float32
+        np.testing.assert_allclose(raw, one.relevance, rtol=1e-5, atol=1e-12)
+        assert row["sum"] == pytest.approx(raw.astype(float).sum(), abs=1e-6)
+        assert row["logit"] == pytest.approx(one.logit, abs=1e-5)
+        with Image.open(out / row["file"].replace(".npy", ".png")) as drawn:
+            assert drawn.size == (row["width"], row["height"]) == raw.shape[:0:-1]
+            assert "99th percentile" in drawn.text["Description"]  # type: ignore[attr-defined]
+        assert (out / row["file"].replace(".npy", ".pdf")).read_bytes().startswith(b"%PDF")
+    facts = json.loads((out / "manifest.json").read_text())
+    assert (facts["used"], facts["skipped"], facts["method"]) == (5, 0, "lrp")
+    assert "median filter 5 px" in facts["drawn"]
+    assert pd.read_csv(out / "skipped.csv").empty
+
+
+@pytest.mark.parametrize("method", ["gradcam", "guided-gradcam", "guided-backprop", "gradient"])
+def test_methods(folder: Path, method: str) -> None:
+    out = folder / method
+    code, _, err = run(
+        "planted", folder / "set/one/1_fake", "--method", method, "--scaling", "signed",
+        "--target", "decision", "--out", out,
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    raw = np.load(out / "000.npy")
+    assert raw.shape == ((16, 16) if method == "gradcam" else (3, 16, 16))
+    assert "both signs" in json.loads((out / "manifest.json").read_text())["drawn"]
+
+
+def test_unreadable_images_are_named_and_the_rest_explained(folder: Path) -> None:
+    broken = folder / "set/one/1_fake/000.png"
+    broken.write_bytes(b"")
+    out = folder / "out"
+    code, said, _ = run("planted", folder / "set/one", "--out", out)
+    assert code == 0
+    assert "1 image explained" in said
+    assert pd.read_csv(out / "skipped.csv")["reason"].tolist() == ["empty file"]
+    code, _, err = run("planted", broken, "--out", out)
+    assert code == 2
+    assert "empty file" in err
+
+
+def test_bad_input_is_exit_code_2_and_one_line(folder: Path) -> None:
+    (folder / "nothing").mkdir()
+    image = folder / "set/one/1_fake/000.png"
+    cases = {
+        "no such file": ["planted", folder / "none.png"],
+        "no images": ["planted", folder / "nothing"],
+        "no attribution method 'x'": ["planted", image, "--method", "x"],
+        "scaling": ["planted", image, "--scaling", "log"],
+        "no layer 'x'": ["planted", image, "--method", "gradcam", "--layer", "x"],
+        "target 'cat'": ["planted", image, "--target", "cat"],
+        "outputs are 0 … 0": ["planted", image, "--target", "3"],
+    }
+    for message, words in cases.items():
+        code, _, err = run(*words, "--out", folder / "out")
+        assert code == 2, message
+        assert message in err
+        assert err.count("\n") == 1
+
+
+def test_names_never_collide(tmp_path: Path) -> None:
+    files = ["a/x.png", "b/x.png", "b/x.jpg", "b/x-jpg.png", "b/X.bmp", "c.d.png", ".hidden/y.png"]
+    for name in files:
+        write_image(tmp_path / name)
+    found = image_files(tmp_path)
+    assert len(found) == 6
+    names = output_names(found)
+    assert len({name.lower() for name in names}) == 6
+    assert {"a/x", "c.d"} < set(names)
+    assert "b/x-png" in names
+    again = image_files([tmp_path / "a/x.png", tmp_path / "a", tmp_path / "a/../a/x.png"])
+    assert output_names(again) == ["x"]
+    with pytest.raises(UserError, match="no images are given"):
+        image_files([])
+
+
+def test_overlay_is_the_published_blend() -> None:
+    image = np.full((3, 2, 2), 200, dtype=np.uint8)
+    heat = np.array([[0.0, 1.0], [0.5, 0.0]], dtype=np.float32)
+    drawn = overlay(image, heat)
+    assert drawn[0, 0].tolist() == [90, 90, 90]
+    top, middle = np.array([255, 170, 0]), np.array([255, 195, 0])  # #ffaa00 and #ffc300
+    assert np.abs(drawn[0, 1] - (0.55 * top + 90)).max() <= 1
+    assert np.abs(drawn[1, 0] - (0.55 * middle + 90)).max() <= 2
+    signed = overlay(image, heat - 1, signed=True)
+    assert signed[0, 0, 2] > signed[0, 0, 0]
+    assert np.abs(signed[0, 1].astype(int) - 90).max() <= 2  # zero is black
+
+
+def test_panels(rng: np.random.Generator) -> None:
+    images = [rng.integers(0, 256, (3, 12, 16), dtype=np.uint8) for _ in range(2)]
+    heats = {f"ResNet-50\nLRP {n}": [rng.random((12, 16)) for _ in images] for n in range(8)}
+    figure = plot_attributions(images, heats, rows=["a", "b"], scaling="as stated", title="t")
+    assert len(figure.axes) == 2 * 9 + 1
+    assert figure.get_figwidth() == pytest.approx(7)
+    assert len(plot_overlay(images[0], heats["ResNet-50\nLRP 0"][0], caption="c").axes) == 2

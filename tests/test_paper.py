@@ -1,0 +1,114 @@
+"""The scripts in ``paper/``: each runs, tiny, on the embedded default and as on ForenSynths."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from forensift.detectors import load_detector
+from forensift.report import paper
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "paper"
+TINY = [
+    "--families", "progan-like,dcgan-like", "--pairs", "6", "--size", "64",
+    "--arch", "efficientnet-b0", "--min-confidence", "0.5",
+]  # fmt: skip
+MORE = {
+    "fig1_collage": ["--maps", "2", "--n", "2"],
+    "table_dropout": ["--draws", "1"],
+    "fig6_median_test": ["--maps", "3"],
+    "fig_attribution": ["--images", "2", "--classifiers", "none"],
+}
+WRITES = {
+    "fig1_collage": {"efficientnet-b0-dcgan-like", "efficientnet-b0-progan-like"},
+    "fig_omega": {"efficientnet-b0"},
+    "table_dropout": {"efficientnet-b0"},
+    "fig4_whiskers": {"efficientnet-b0"},
+    "fig6_median_test": {
+        "efficientnet-b0-dcgan-like-1", "efficientnet-b0-progan-like-1", "legend"
+    },
+    "table_colour_conditional": {"colour_conditional"},
+    "table_colour_robust": {"colour_robust"},
+    "fig_attribution": {"attribution"},
+}  # fmt: skip
+
+
+def run(name: str, monkeypatch, *words: object) -> None:
+    monkeypatch.setattr(sys, "argv", [f"paper/{name}.py", *map(str, words)])
+    runpy.run_path(str(SCRIPTS / f"{name}.py"), run_name="__main__")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("paper")
+
+
+def test_every_script_is_tested() -> None:
+    assert {path.stem for path in SCRIPTS.glob("*.py")} == set(WRITES)
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_a_script_writes_figure_and_numbers(name: str, folder: Path, monkeypatch) -> None:
+    run(name, monkeypatch, *TINY, "--world", folder / "world", "--out", folder, *MORE.get(name, ()))
+    out = folder / name
+    for figure in WRITES[name]:
+        assert (out / f"{figure}.pdf").read_bytes()[:4] == b"%PDF"
+        assert (out / f"{figure}.png").stat().st_size > 1000
+    tables = list(out.glob("*.csv"))
+    assert tables
+    assert all(len(pd.read_csv(path)) for path in tables)
+    facts = json.loads((out / "manifest.json").read_text())
+    assert facts["images"] == 24
+    assert facts["weights of efficientnet-b0, baseline"]["file"] == "efficientnet-b0.safetensors"
+    if name in ("fig1_collage", "table_dropout", "fig6_median_test"):
+        assert "own, on 6 fakes" in facts["ranking of efficientnet-b0"]
+
+
+def test_on_other_data_and_weights_the_published_ranking_is_used(folder, monkeypatch) -> None:
+    """The path of ForenSynths: a folder, weights as published, no ranking asked for."""
+    weights = folder / "weights" / "efb0"
+    weights.mkdir(parents=True)
+    state = load_detector("efficientnet-b0").network.state_dict()
+    torch.save({"model": state, "total_steps": 1}, weights / "blur_jpg_prob0.5.pth")
+    torch.save({"model": state}, weights / "blur_jpg_probcr0.5.pth")
+    bench = paper.bench("world", "", argv=[*TINY, "--world", str(folder / "world")])
+    data = [
+        "--data", bench.images.root, "--weights", folder / "weights", "--out", folder / "other",
+        "--limit", 2, "--world", folder / "world", "--generators", "dcgan-like",
+    ]  # fmt: skip
+    # Without --arch: the architecture that has weights is taken.
+    run("table_dropout", monkeypatch, *data, "--draws", 1)
+    out = folder / "other" / "table_dropout"
+    facts = json.loads((out / "manifest.json").read_text())
+    assert facts["ranking of efficientnet-b0"] == "published, progan_val-fake.csv"
+    assert facts["images"] == 4
+    assert pd.read_csv(out / "efficientnet-b0-draws.csv")["k"].max() == 27
+    run("table_colour_robust", monkeypatch, *data)
+    table = pd.read_csv(folder / "other" / "table_colour_robust" / "colour_robust.csv")
+    assert list(dict.fromkeys(table["training"])) == ["baseline", "CR"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--arch", "npr"], "--arch npr"),
+        (["--weights", "none.pth"], "no such weights file"),
+        (["--generators", "x"], "no generator 'x'"),
+        (["--data", "nowhere"], "no such folder"),
+        (["--ranking", "none.csv"], "no ranking can be read"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line(words, message, folder, monkeypatch, capsys) -> None:
+    options = [*TINY, "--world", folder / "world", "--out", folder]
+    with pytest.raises(SystemExit) as stopped:
+        run("fig_omega", monkeypatch, *options, *words)
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
