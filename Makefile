@@ -35,7 +35,7 @@ bench: $(VENV)/test.stamp
 
 # A larger demo, whose tables become docs/results.md.
 results: $(VENV)/run.stamp
-	$(BIN)/forensift demo --per-family 60 --out runs/results
+	$(BIN)/forensift demo --per-family 40 --out runs/results
 	cp runs/results/results.md docs/results.md
 
 clean:

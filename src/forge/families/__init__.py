@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from ...errors import UserError
 from . import (
+    cyclegan_like,
     dcgan_like,
     ddpm_like,
     identity,
+    ldm_like,
     pixelshuffle_like,
     progan_like,
     sngan_like,
@@ -22,13 +24,15 @@ FAMILIES: dict[str, Family] = {
         pixelshuffle_like.FAMILY,
         stylegan2_like.FAMILY,
         sngan_like.FAMILY,
+        cyclegan_like.FAMILY,
         ddpm_like.FAMILY,
+        ldm_like.FAMILY,
         identity.FAMILY,
     )
 }
 
 TRAINED = tuple(name for name, family in FAMILIES.items() if family.trained)
-DIFFUSION = ("ddpm-like",)
+DIFFUSION = ("ddpm-like", "ldm-like")
 
 
 def get_family(name: str) -> Family:
