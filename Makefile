@@ -22,8 +22,8 @@ demo: $(VENV)/run.stamp
 test: lint unit
 
 lint: $(VENV)/test.stamp
-	$(BIN)/ruff check src tests benchmarks paper
-	$(BIN)/ruff format --check src tests benchmarks paper
+	$(BIN)/ruff check src tests benchmarks paper notebooks
+	$(BIN)/ruff format --check src tests benchmarks paper notebooks
 	$(BIN)/mypy src
 
 unit: $(VENV)/test.stamp

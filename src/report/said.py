@@ -9,6 +9,7 @@ from ..evaluation import MACRO
 from ..evaluation.faithfulness import RANDOM, Faithfulness
 from ..histograms import MedianTestResult
 from ..sensitivity import ColourResult, Transfer
+from .world import TRAINING_FAMILY
 
 SANE = 0.5  # rank correlation with the map of a random network, above which a method fails
 
@@ -57,16 +58,23 @@ def patches_said(table: pd.DataFrame, maps: int) -> str:
 
 
 def transfer_said(found: Transfer, k: int) -> str:
-    """Say how far the top maps of one generator are those of another."""
+    """Say how far the top maps of one generator are those of another; the training family apart."""
     table, agreement = found.table, found.agreement
-    own = table[table["ranked_on"] == table["dropped_on"]]["fall_ap_points"]
-    other = table[table["ranked_on"] != table["dropped_on"]]["fall_ap_points"]
+    elsewhere = table[table["ranked_on"] != table["dropped_on"]]
+    seen = elsewhere["ranked_on"] == TRAINING_FAMILY
+    parts = []
+    for rows, whose in ((elsewhere[seen], TRAINING_FAMILY), (elsewhere[~seen], "another family")):
+        if len(rows):
+            parts.append(
+                f"ranked on {whose}, {rows['fall_ap_points'].mean():.1f} points (as many random "
+                f"maps of the same layers {rows['fall_ap_points_matched'].mean():.1f})"
+            )
     between = agreement[agreement["first"] != agreement["second"]]
     shared = int(found.transferability["transferable"].sum())
     notes = " ".join(f"({note})" for note in found.notes)
     return (
-        f"The top {k} maps of one generator take {other.mean():.1f} points of AP from another, "
-        f"{own.mean():.1f} from itself. Rankings of two generators agree with τ = "
+        f"What dropping the top {k} maps of one family takes from the AP on others: "
+        f"{'; '.join(parts)}. Rankings of two generators agree with τ = "
         f"{between['kendall_tau'].min():.2f} to {between['kendall_tau'].max():.2f}, and their top "
         f"{k} overlap (Jaccard) by {between['jaccard'].min():.2f} to "
         f"{between['jaccard'].max():.2f}; {shared} maps are in the top {k} of all "
