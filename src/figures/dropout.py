@@ -37,7 +37,7 @@ def plot_dropout(summary: pd.DataFrame, *, title: str = "") -> Figure:
     generators = list(dict.fromkeys(summary["generator"]))
     masks = [mask for mask in MASKS if mask in set(summary["mask"])]
     height = 1.0 + 0.24 * len(masks) + 0.05 * max(map(len, generators))
-    rows = 1 if len(generators) <= MANY else 2
+    rows, size = (1, 5.5) if len(generators) <= MANY else (2, 4.8)
     figure = new_figure(PAGE, rows * height)
     grid_of = figure.subplots(rows, -(-len(PANELS) // rows), sharey=True, squeeze=False)
     panels = list(grid_of.flat)[: len(PANELS)]
@@ -65,7 +65,7 @@ def plot_dropout(summary: pd.DataFrame, *, title: str = "") -> Figure:
             text = f"{value:+.{int(abs(value) < 9.95)}f}" if change else f"{value:.0f}"
             text = "0" if change and abs(value) < 0.05 else text
             colour = "white" if dark else "black"
-            axes.text(place, row, text, ha="center", va="center", fontsize=5.5, color=colour)
+            axes.text(place, row, text, ha="center", va="center", fontsize=size, color=colour)
         axes.set_xticks(range(len(generators)), generators, rotation=90, fontsize=6)
         axes.set_yticks(range(len(masks)), masks)
         axes.set_title(label, fontsize=6.5)
@@ -102,6 +102,10 @@ def plot_ap_curve(curve: pd.DataFrame, k: int, *, title: str = "") -> Figure:
                 axes.fill_between(rows["k"], low, high, color=colour, alpha=0.2, linewidth=0)
         axes.axvline(k, color="black", linewidth=0.4)
         axes.set(xscale="log", xlabel="maps dropped", ylim=(0, 104))
+        # Plain numbers at the k there are: a logarithmic axis would print powers between them.
+        shown = sorted(set(own["k"]) - {0})
+        axes.set_xticks(shown, [str(one) for one in shown], fontsize=6)
+        axes.set_xticks([], minor=True)
         axes.set_title(generator)
     for row in grid:
         row[0].set_ylabel("AP (%)")

@@ -213,7 +213,7 @@ def robust_stage(
     figures.save(figures.plot_intervals(drawn, xlabel="AP (%)"), folder, "colour_robust")
     shown = Table("AP in percent", rows.robust_rows(table))
     pictures = (("colour_robust.png", "AP on RGB and grey, baseline and colour-robust"),)
-    return Section("Colour-robust detectors", said.robust_said(table), (shown,), pictures, True)
+    return Section("Colour-robust detectors", said.robust_said(table), (shown,), pictures)
 
 
 def _one_a_generator(images: ImageSet) -> tuple:
