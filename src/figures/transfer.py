@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 
 from .style import PAGE, new_figure
 
+MANY = 6  # generators, above which the panels stand in two rows
+
 
 def plot_transfer(
     table: pd.DataFrame, agreement: pd.DataFrame, k: int, *, title: str = ""
@@ -31,12 +33,17 @@ def plot_transfer(
     for key, label in (("kendall_tau", "Kendall's τ of ω\n(all maps)"),
                        ("jaccard", "Jaccard overlap\nof the top k")):  # fmt: skip
         shown.append((label, _symmetric(agreement, key, ranked), ranked))
-    cell = 0.85 * PAGE / sum(len(names) for _, _, names in shown)
+    down = 2 if len(dropped) > MANY else 1
+    across = -(-len(shown) // down)
+    cell = 0.85 * PAGE * down / sum(len(names) for _, _, names in shown)
     longest = max(map(len, [*ranked, *dropped]))
-    height = 0.75 + min(cell, 0.5) * len(ranked) + 0.07 * longest
-    figure = new_figure(PAGE, height)
-    widths = [len(names) for _, _, names in shown]
-    panels = figure.subplots(1, len(shown), width_ratios=widths, squeeze=False)[0]
+    height = 0.75 + min(cell, 0.35) * len(ranked) + 0.07 * longest
+    figure = new_figure(PAGE, down * height)
+    widths = None if down > 1 else [len(names) for _, _, names in shown]
+    grid = figure.subplots(down, across, width_ratios=widths, squeeze=False)
+    panels = list(grid.flat)[: len(shown)]
+    for empty in list(grid.flat)[len(shown) :]:
+        empty.set_axis_off()
     used = table.drop_duplicates("ranked_on").set_index("ranked_on")["images_ranked_on"]
     rows = [f"{name} ({used[name]})" for name in ranked]
     reach = max(float(np.nanmax(falls, initial=1.0)), 1.0)
@@ -45,10 +52,11 @@ def plot_transfer(
         _heat(axes, values, reach if points else 1.0, points, cell)
         axes.set_title(label, fontsize=7)
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=6.5)
-        axes.set_yticks(range(len(ranked)), rows if not place else [""] * len(ranked))
+        axes.set_yticks(range(len(ranked)), rows if place % across == 0 else [""] * len(ranked))
         if points:
             axes.set_xlabel("dropped on", fontsize=7)
-    panels[0].set_ylabel("ranked on (fakes used)", fontsize=7)
+    for row in grid:
+        row[0].set_ylabel("ranked on (fakes used)", fontsize=7)
     figure.suptitle(f"{title}{', ' if title else ''}k = {k}", fontsize=8)
     return figure
 
