@@ -127,12 +127,8 @@ def colour(
         )
         figures.save(figure, output, f"boxes_{mode}")
     facts = {
-        "detector": loaded.name,
-        "weights": {"file": loaded.weights.path, "sha256": loaded.weights.sha256},
-        "preset": loaded.preset.name,
-        "data": str(images.root),
+        **options.studied(loaded, images),
         "generator": generator,
-        "image_set_sha256": images.hash(),
         "used": len(images) - len(skipped),
         "skipped": len(skipped),
         "batch_size": batch_size,

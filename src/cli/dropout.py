@@ -139,11 +139,7 @@ def dropout(
         figures.save(figures.plot_ap_curve(result.curve, k, title=loaded.name), output, "ap_curve")
     said = sensitivity.sentence(result)
     facts = {
-        "detector": loaded.name,
-        "weights": {"file": loaded.weights.path, "sha256": loaded.weights.sha256},
-        "preset": loaded.preset.name,
-        "data": str(images.root),
-        "image_set_sha256": images.hash(),
+        **options.studied(loaded, images),
         "used": len(images) - len(skipped),
         "skipped": len(skipped),
         "ranking": {"file": str(ranking), "sha256": sha256(ranking), "start": ranked.start},

@@ -129,11 +129,7 @@ def embed(
             drawn = figures.plot_embedding(rows, quality, by="class", title=title)
             figures.save(drawn, output, f"tsne-{kind}-class")
     facts = {
-        "detector": loaded.name,
-        "weights": {"file": loaded.weights.path, "sha256": loaded.weights.sha256},
-        "preset": loaded.preset.name,
-        "data": str(images.root),
-        "image_set_sha256": images.hash(),
+        **options.studied(loaded, images),
         "used": total - len(skipped),
         "skipped": len(skipped),
         "ranking": {"file": str(ranking), "sha256": sha256(ranking)} if ranking else None,

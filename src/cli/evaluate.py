@@ -74,11 +74,7 @@ def evaluate(
     write_csv(output / "scores.csv", scores)
     write_csv(output / "evaluation.csv", table)
     facts = {
-        "detector": loaded.name,
-        "weights": {"file": loaded.weights.path, "sha256": loaded.weights.sha256},
-        "preset": loaded.preset.name,
-        "data": str(images.root),
-        "image_set_sha256": images.hash(),
+        **options.studied(loaded, images),
         "used": len(scores),
         "skipped": len(skipped),
         "seed": seed,

@@ -90,11 +90,7 @@ def faithfulness(
     )
     figures.save(figure, output, "faithfulness")
     facts = {
-        "detector": loaded.name,
-        "weights": {"file": loaded.weights.path, "sha256": loaded.weights.sha256},
-        "preset": loaded.preset.name,
-        "data": str(images.root),
-        "image_set_sha256": images.hash(),
+        **options.studied(loaded, images),
         "counts": found.counts,
         "methods": names,
         "explained": "the decision",

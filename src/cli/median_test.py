@@ -133,11 +133,7 @@ def median_test(
     figures.save(figures.plot_density_legend(result.maxima.modes), output, "legend")
     used = len(result.maxima.images)
     facts = {
-        "detector": loaded.name,
-        "weights": {"file": loaded.weights.path, "sha256": loaded.weights.sha256},
-        "preset": loaded.preset.name,
-        "data": str(images.root),
-        "image_set_sha256": images.hash(),
+        **options.studied(loaded, images),
         "used": used,
         "skipped": len(skipped),
         "ranking": {"file": str(ranking), "sha256": sha256(ranking), "start": ranked.start},

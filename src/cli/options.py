@@ -16,6 +16,10 @@ from ..errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from .. import detectors
+    from ..detectors.classifiers import Classifier
+    from ..records import ImageSet
+
 Detector = Annotated[
     str,
     typer.Argument(
@@ -108,6 +112,17 @@ def output_folder(out: Path) -> Path:
     if not os.access(out, os.W_OK):
         raise UserError(f"--out {out}: no permission to write there")
     return out
+
+
+def studied(detector: detectors.Detector | Classifier, images: ImageSet) -> dict[str, object]:
+    """Return what every manifest says of the detector and the image set."""
+    return {
+        "detector": detector.name,
+        "weights": {"file": detector.weights.path, "sha256": detector.weights.sha256},
+        "preset": detector.preset.name,
+        "data": str(images.root),
+        "image_set_sha256": images.hash(),
+    }
 
 
 def console() -> Console:

@@ -141,11 +141,7 @@ def patches(
     if len(found) > 1:
         figures.save_pages(every, output, "collage", png=False)
     facts = {
-        "detector": loaded.name,
-        "weights": {"file": loaded.weights.path, "sha256": loaded.weights.sha256},
-        "preset": loaded.preset.name,
-        "data": str(images.root),
-        "image_set_sha256": images.hash(),
+        **options.studied(loaded, images),
         "used": sum(one.facts["images"] for one in found.values()),
         "skipped": len(skipped),
         "ranking": {"file": str(ranking), "sha256": sha256(ranking), "start": ranked.start},

@@ -117,11 +117,7 @@ def rank(
     )
     figures.save(figure, output, "omega")
     facts = {
-        "detector": loaded.name,
-        "weights": {"file": loaded.weights.path, "sha256": loaded.weights.sha256},
-        "preset": loaded.preset.name,
-        "data": str(images.root),
-        "image_set_sha256": images.hash(),
+        **options.studied(loaded, images),
         "counts": {kind: dict(ranking.counts) for kind, ranking in rankings.items()},
         "start": start,
         "min_confidence": min_confidence,

@@ -101,12 +101,8 @@ def transfer(
     figures.save(figure, output, "transfer")
     transferable = int(found.transferability["transferable"].sum())
     facts = {
-        "detector": loaded.name,
-        "weights": {"file": loaded.weights.path, "sha256": loaded.weights.sha256},
-        "preset": loaded.preset.name,
-        "data": str(images.root),
+        **options.studied(loaded, images),
         "rank_data": str(others.root) if others else None,
-        "image_set_sha256": images.hash(),
         "skipped": len(skipped),
         "batch_size": batch_size,
         "transferable": transferable,
