@@ -77,7 +77,6 @@ def colour(
     from ..data.colour import MODES, PUBLISHED_MODES, parse_mode
     from ..detectors import load_detector
     from ..files import write_csv, write_manifest
-    from ..records import Skipped, skipped_table
     from ..sensitivity import colour as ablate
 
     known = {"all": MODES, "published": PUBLISHED_MODES}
@@ -95,23 +94,22 @@ def colour(
         detector, weights=weights, preset=preset, device=options.choose_device(device)
     )
     output = options.output_folder(out)
-    skipped: list[Skipped] = []
-    with options.progress("changing colours", len(images)) as advance:
-        try:
-            result = ablate(
-                loaded,
-                images,
-                asked,
-                least_probability=least_probability,
-                clusters=image_clusters(images, cluster),
-                batch_size=batch_size,
-                seed=seed,
-                max_skipped=max_skipped,
-                skipped=skipped,
-                progress=advance,
-            )
-        finally:
-            write_csv(output / "skipped.csv", skipped_table(skipped))
+    with (
+        options.skipped_images(output) as skipped,
+        options.progress("changing colours", len(images)) as advance,
+    ):
+        result = ablate(
+            loaded,
+            images,
+            asked,
+            least_probability=least_probability,
+            clusters=image_clusters(images, cluster),
+            batch_size=batch_size,
+            seed=seed,
+            max_skipped=max_skipped,
+            skipped=skipped,
+            progress=advance,
+        )
     write_csv(output / "colour.csv", result.table)
     write_csv(output / "scores.csv", result.scores)
     write_csv(output / "boxes.csv", result.box)

@@ -93,7 +93,7 @@ def dropout(
     from ..detectors import load_detector
     from ..files import sha256, write_csv, write_manifest, write_with
     from ..fmap_ranking import load_ranking
-    from ..records import FAKE, Skipped, skipped_table
+    from ..records import FAKE
 
     grid = _grid(ks)
     ranked = load_ranking(ranking, label=FAKE)
@@ -104,28 +104,27 @@ def dropout(
         detector, weights=weights, preset=preset, device=options.choose_device(device)
     )
     output = options.output_folder(out)
-    skipped: list[Skipped] = []
-    with options.progress("dropping feature maps", len(images)) as advance:
-        try:
-            result = sensitivity.dropout(
-                loaded,
-                images,
-                ranked,
-                k,
-                draws=draws,
-                magnitude_matched=magnitude_matched,
-                ks=grid,
-                band_draws=band_draws,
-                training_family=training_family,
-                held_out=others,
-                batch_size=batch_size,
-                seed=seed,
-                max_skipped=max_skipped,
-                skipped=skipped,
-                progress=advance,
-            )
-        finally:
-            write_csv(output / "skipped.csv", skipped_table(skipped))
+    with (
+        options.skipped_images(output) as skipped,
+        options.progress("dropping feature maps", len(images)) as advance,
+    ):
+        result = sensitivity.dropout(
+            loaded,
+            images,
+            ranked,
+            k,
+            draws=draws,
+            magnitude_matched=magnitude_matched,
+            ks=grid,
+            band_draws=band_draws,
+            training_family=training_family,
+            held_out=others,
+            batch_size=batch_size,
+            seed=seed,
+            max_skipped=max_skipped,
+            skipped=skipped,
+            progress=advance,
+        )
     write_csv(output / "dropout.csv", result.table)
     write_csv(output / "dropout_summary.csv", result.summary)
     write_csv(output / "ap_curve.csv", result.curve)

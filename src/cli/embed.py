@@ -82,7 +82,7 @@ def embed(
     from ..detectors import load_detector
     from ..files import sha256, write_csv, write_manifest
     from ..fmap_ranking import load_ranking
-    from ..records import FAKE, Skipped, skipped_table
+    from ..records import FAKE
 
     if (ranking is None) != (k is None):
         raise UserError("--ranking and --k belong together")
@@ -93,29 +93,28 @@ def embed(
         detector, weights=weights, preset=preset, device=options.choose_device(device)
     )
     output = options.output_folder(out)
-    skipped: list[Skipped] = []
     most = per_group or None
     total = len(embedding.drawn(images, most, seed))
-    with options.progress("computing features", total) as advance:
-        try:
-            found = embedding.embed(
-                loaded,
-                images,
-                ranking=ranked,
-                k=k,
-                pooling=cast(embedding.Pooling, pooling),
-                settings=settings,
-                perplexity=perplexity,
-                neighbours=neighbours,
-                per_group=most,
-                batch_size=batch_size,
-                seed=seed,
-                max_skipped=max_skipped,
-                skipped=skipped,
-                progress=advance,
-            )
-        finally:
-            write_csv(output / "skipped.csv", skipped_table(skipped))
+    with (
+        options.skipped_images(output) as skipped,
+        options.progress("computing features", total) as advance,
+    ):
+        found = embedding.embed(
+            loaded,
+            images,
+            ranking=ranked,
+            k=k,
+            pooling=cast(embedding.Pooling, pooling),
+            settings=settings,
+            perplexity=perplexity,
+            neighbours=neighbours,
+            per_group=most,
+            batch_size=batch_size,
+            seed=seed,
+            max_skipped=max_skipped,
+            skipped=skipped,
+            progress=advance,
+        )
     write_csv(output / "embedding.csv", found.table)
     write_csv(output / "quality.csv", found.quality)
     write_csv(output / "neighbours.csv", found.neighbours)

@@ -76,7 +76,6 @@ def explain(
     from ..files import write_csv, write_manifest
     from ..gradcam import attributor, explanations, image_files, named_target, output_names
     from ..gradcam.heat import BLUR, check_scaling, scaling_words
-    from ..records import Skipped, skipped_table
 
     check_scaling(scaling)
     files = image_files(images)
@@ -89,21 +88,20 @@ def explain(
     blur = BLUR if method == "lrp" else 0
     names = dict(zip((entry.path for entry in files), output_names(files), strict=True))
     order = {entry.path: place for place, entry in enumerate(files)}
-    skipped: list[Skipped] = []
     rows: list[dict[str, Any]] = []
-    try:
-        with options.progress(f"explaining by {method}", len(files)) as advance:
-            for one in explanations(
-                loaded, files, method, target=wanted, layer=layer, batch_size=batch_size,
-                seed=seed, skipped=skipped,
-            ):  # fmt: skip
-                assert one.path is not None
-                name = names[one.path]
-                row = _save(one, output, name, loaded.name, scaling, blur)
-                rows.append({"place": order[one.path]} | row)
-                advance(1)
-    finally:
-        write_csv(output / "skipped.csv", skipped_table(skipped))
+    with (
+        options.skipped_images(output) as skipped,
+        options.progress(f"explaining by {method}", len(files)) as advance,
+    ):
+        for one in explanations(
+            loaded, files, method, target=wanted, layer=layer, batch_size=batch_size,
+            seed=seed, skipped=skipped,
+        ):  # fmt: skip
+            assert one.path is not None
+            name = names[one.path]
+            row = _save(one, output, name, loaded.name, scaling, blur)
+            rows.append({"place": order[one.path]} | row)
+            advance(1)
     check_skipped(skipped, len(files), max_skipped)
     table = pd.DataFrame(rows).sort_values("place").drop(columns="place")
     write_csv(output / "explained.csv", table)

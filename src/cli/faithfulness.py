@@ -62,23 +62,21 @@ def faithfulness(
     from ..evaluation import faithfulness as test
     from ..files import write_csv, write_manifest
     from ..gradcam import image_files
-    from ..records import Skipped, skipped_table
 
     images = image_files(data) if detector in CLASSIFIERS else scan(data)
     loaded = load_any(
         detector, weights=weights, preset=preset, device=options.choose_device(device)
     )
     output = options.output_folder(out)
-    skipped: list[Skipped] = []
     names = [name.strip() for name in methods.split(",")]
-    try:
-        with options.progress("testing attributions", n) as advance:
-            found = test(
-                loaded, images, methods=names, n=n, label=LABELS[label], steps=steps, draws=draws,
-                cell=cell, fill=fill, seed=seed, skipped=skipped, progress=advance,
-            )  # fmt: skip
-    finally:
-        write_csv(output / "skipped.csv", skipped_table(skipped))
+    with (
+        options.skipped_images(output) as skipped,
+        options.progress("testing attributions", n) as advance,
+    ):
+        found = test(
+            loaded, images, methods=names, n=n, label=LABELS[label], steps=steps, draws=draws,
+            cell=cell, fill=fill, seed=seed, skipped=skipped, progress=advance,
+        )  # fmt: skip
     check_skipped(skipped, len(images), max_skipped)
     write_csv(output / "faithfulness.csv", found.summary)
     write_csv(output / "curves.csv", found.curves)

@@ -86,7 +86,7 @@ def median_test(
     from ..detectors import load_detector
     from ..files import sha256, write_csv, write_manifest, write_with
     from ..fmap_ranking import load_ranking
-    from ..records import FAKE, Skipped, skipped_table
+    from ..records import FAKE
 
     parse_mode(mode)
     ranked = load_ranking(ranking, label=FAKE)
@@ -95,29 +95,28 @@ def median_test(
         detector, weights=weights, preset=preset, device=options.choose_device(device)
     )
     output = options.output_folder(out)
-    skipped: list[Skipped] = []
     total = len(images.only(label=FAKE, generator=generator))
-    with options.progress("looking at feature maps", total) as advance:
-        try:
-            result = histograms.median_test(
-                loaded,
-                images,
-                ranked,
-                k,
-                generator=generator,
-                num_instances=num_instances,
-                mode=mode,
-                ties=ties,
-                level=level,
-                min_effect=min_effect,
-                batch_size=batch_size,
-                seed=seed,
-                max_skipped=max_skipped,
-                skipped=skipped,
-                progress=advance,
-            )
-        finally:
-            write_csv(output / "skipped.csv", skipped_table(skipped))
+    with (
+        options.skipped_images(output) as skipped,
+        options.progress("looking at feature maps", total) as advance,
+    ):
+        result = histograms.median_test(
+            loaded,
+            images,
+            ranked,
+            k,
+            generator=generator,
+            num_instances=num_instances,
+            mode=mode,
+            ties=ties,
+            level=level,
+            min_effect=min_effect,
+            batch_size=batch_size,
+            seed=seed,
+            max_skipped=max_skipped,
+            skipped=skipped,
+            progress=advance,
+        )
     write_csv(output / "median_test.csv", result.table)
     write_csv(output / "percentages.csv", result.percentages)
     samples, curves = result.maxima.table(), result.densities()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from .. import detectors
     from ..detectors.classifiers import Classifier
-    from ..records import ImageSet
+    from ..records import ImageSet, Skipped
 
 Detector = Annotated[
     str,
@@ -112,6 +112,19 @@ def output_folder(out: Path) -> Path:
     if not os.access(out, os.W_OK):
         raise UserError(f"--out {out}: no permission to write there")
     return out
+
+
+@contextmanager
+def skipped_images(output: Path) -> Iterator[list[Skipped]]:
+    """Yield a list for images that cannot be read; it is ``skipped.csv``, also after an error."""
+    from ..files import write_csv
+    from ..records import skipped_table
+
+    skipped: list[Skipped] = []
+    try:
+        yield skipped
+    finally:
+        write_csv(output / "skipped.csv", skipped_table(skipped))
 
 
 def studied(detector: detectors.Detector | Classifier, images: ImageSet) -> dict[str, object]:

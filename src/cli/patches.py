@@ -89,7 +89,7 @@ def patches(
     from ..detectors import load_detector
     from ..files import sha256, write_csv, write_manifest
     from ..fmap_ranking import load_ranking
-    from ..records import FAKE, Skipped, skipped_table
+    from ..records import FAKE
 
     if pooled and generator:
         raise UserError("--pooled and --generator exclude each other")
@@ -105,29 +105,28 @@ def patches(
         detector, weights=weights, preset=preset, device=options.choose_device(device)
     )
     output = options.output_folder(out)
-    skipped: list[Skipped] = []
     found: dict[str, Patches] = {}
     total = sum(len(fakes.only(generator=name)) + k * n for name in names)
-    with options.progress("cutting patches", total) as advance:
-        try:
-            for name in names:
-                found[name or "all"] = work.patches(
-                    loaded,
-                    images,
-                    ranked,
-                    k,
-                    n,
-                    generator=name,
-                    percentile=percentile,
-                    published_edge=published_box,
-                    batch_size=batch_size,
-                    seed=seed,
-                    max_skipped=max_skipped,
-                    skipped=skipped,
-                    progress=advance,
-                )
-        finally:
-            write_csv(output / "skipped.csv", skipped_table(skipped))
+    with (
+        options.skipped_images(output) as skipped,
+        options.progress("cutting patches", total) as advance,
+    ):
+        for name in names:
+            found[name or "all"] = work.patches(
+                loaded,
+                images,
+                ranked,
+                k,
+                n,
+                generator=name,
+                percentile=percentile,
+                published_edge=published_box,
+                batch_size=batch_size,
+                seed=seed,
+                max_skipped=max_skipped,
+                skipped=skipped,
+                progress=advance,
+            )
     tables = [save_patches(one, output, name) for name, one in found.items()]
     table = pd.concat(tables, ignore_index=True)
     write_csv(output / "patches.csv", table)

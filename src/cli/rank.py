@@ -71,10 +71,9 @@ def rank(
     from .. import figures, fmap_ranking, sensitivity
     from ..data import scan
     from ..detectors import load_detector
-    from ..files import write_csv, write_manifest, write_with
+    from ..files import write_manifest, write_with
     from ..fmap_ranking.rank import KINDS as WORDS
     from ..fmap_ranking.rank import check_options
-    from ..records import Skipped, skipped_table
 
     kind_of_start = check_options(start, min_confidence)
     images = scan(data)
@@ -86,9 +85,8 @@ def rank(
     )
     output = options.output_folder(out)
     set_name = name or images.root.resolve().name or "images"
-    skipped: list[Skipped] = []
     rankings: dict[str, Ranking] = {}
-    try:
+    with options.skipped_images(output) as skipped:
         for one in KINDS[label]:
             kind = WORDS[one]
             with options.progress(f"ranking {kind}s", len(images.only(label=one))) as advance:
@@ -106,8 +104,6 @@ def rank(
                     resume=resume,
                     progress=advance,
                 )
-    finally:
-        write_csv(output / "skipped.csv", skipped_table(skipped))
     for kind, ranking in rankings.items():
         fmap_ranking.save_ranking(ranking, output / f"{set_name}-{kind}.csv", digits or None)
     table = ranking_frame(rankings)

@@ -66,7 +66,6 @@ def transfer(
     from ..detectors import load_detector
     from ..files import write_csv, write_manifest
     from ..fmap_ranking.rank import check_options
-    from ..records import Skipped, skipped_table
 
     start = check_options("predicted", min_confidence)
     images = scan(data)
@@ -75,25 +74,24 @@ def transfer(
         detector, weights=weights, preset=preset, device=options.choose_device(device)
     )
     output = options.output_folder(out)
-    skipped: list[Skipped] = []
-    with options.progress("ranking and dropping", len(images)) as advance:
-        try:
-            found = sensitivity.transfer(
-                loaded,
-                images,
-                k,
-                rank_images=others,
-                min_confidence=min_confidence,
-                start=start,
-                draws=draws,
-                batch_size=batch_size,
-                seed=seed,
-                max_skipped=max_skipped,
-                skipped=skipped,
-                progress=advance,
-            )
-        finally:
-            write_csv(output / "skipped.csv", skipped_table(skipped))
+    with (
+        options.skipped_images(output) as skipped,
+        options.progress("ranking and dropping", len(images)) as advance,
+    ):
+        found = sensitivity.transfer(
+            loaded,
+            images,
+            k,
+            rank_images=others,
+            min_confidence=min_confidence,
+            start=start,
+            draws=draws,
+            batch_size=batch_size,
+            seed=seed,
+            max_skipped=max_skipped,
+            skipped=skipped,
+            progress=advance,
+        )
     write_csv(output / "transfer.csv", found.table)
     write_csv(output / "agreement.csv", found.agreement)
     write_csv(output / "transferability.csv", found.transferability)

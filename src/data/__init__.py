@@ -1,6 +1,6 @@
 """Find, check, decode, transform and batch images."""
 
-from .batching import Batch, Transform, batches, check_skipped
+from .batching import Batch, Transform, batches, check_skipped, content
 from .decode import EXTENSIONS, FORMATS, UnreadableImage, image_size, read_image
 from .kept import KeptPixels, keep_pixels
 from .layouts import manifest_table, require_both_classes, scan
@@ -19,6 +19,7 @@ __all__ = [
     "UnreadableImage",
     "batches",
     "check_skipped",
+    "content",
     "get_preset",
     "image_size",
     "keep_pixels",

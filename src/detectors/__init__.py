@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .activations import head, observed
+from .activations import ChosenMaps, head, observed
 from .checkpoints import header, load_strictly, read_checkpoint, save_weights
 from .detector import Detector, WeightsOrigin, convolution_maps
 from .registry import (
@@ -17,6 +17,7 @@ from .registry import (
 __all__ = [
     "ARCHITECTURES",
     "Architecture",
+    "ChosenMaps",
     "Detector",
     "WeightsOrigin",
     "convolution_maps",

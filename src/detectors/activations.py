@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..records import FeatureMap
 
 Take = Callable[[str, Tensor], Any]
 
@@ -42,6 +44,31 @@ def observed(
     finally:
         for handle in handles:
             handle.remove()
+
+
+class ChosenMaps:
+    """Chosen feature maps of any layers: picked from each layer's output, joined in their order.
+
+    layers: the layers that hold them, in the order they first come.
+    """
+
+    def __init__(self, feature_maps: Sequence[FeatureMap]) -> None:
+        self._channels: dict[str, list[int]] = {}
+        places: dict[str, list[int]] = {}
+        for place, one in enumerate(feature_maps):
+            self._channels.setdefault(one.layer, []).append(one.channel)
+            places.setdefault(one.layer, []).append(place)
+        self.layers = list(self._channels)
+        by_layer = [place for layer in self.layers for place in places[layer]]
+        self._order = sorted(range(len(by_layer)), key=by_layer.__getitem__)
+
+    def of(self, layer: str, output: Tensor) -> Tensor:
+        """Return the chosen channels (N, C', h, w) of a layer's output (N, C, h, w)."""
+        return output[:, self._channels[layer]].detach()
+
+    def joined(self, found: Mapping[str, Tensor]) -> Tensor:
+        """Return (N, k, …) in the maps' order, of what was made of each layer's (N, C', …)."""
+        return torch.cat([found[layer] for layer in self.layers], dim=1)[:, self._order]
 
 
 def head(network: nn.Module) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
@@ -10,10 +9,9 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 import torch
 
-from ..data import Batch
-from ..detectors import Detector, head, observed
+from ..data import Batch, content
+from ..detectors import ChosenMaps, Detector, head, observed
 from ..errors import UserError
-from ..fmap_ranking.compare import count_by_layer
 from ..records import FeatureMap, ImageSet
 
 Pooling = Literal["max", "mean"]
@@ -76,8 +74,8 @@ class FeatureStatistic:
             observation.penultimate,
             observation.channels,
         )
-        for image_id, content, penultimate, channels in zip(*columns, strict=True):
-            self.rows[image_id] = _Row(content, penultimate.copy(), channels.copy())
+        for image_id, digest, penultimate, channels in zip(*columns, strict=True):
+            self.rows[image_id] = _Row(digest, penultimate.copy(), channels.copy())
 
     def merge(self, other: FeatureStatistic) -> None:
         """Take in what ``other`` has seen."""
@@ -136,37 +134,29 @@ class FeatureObserver:
             raise UserError(f"no pooling {pooling!r}; there are {', '.join(get_args(Pooling))}")
         self.detector, self.pooling = detector, pooling
         self.head = head(detector.network)
-        self.layers = list(count_by_layer(feature_maps))
-        self.channels = {
-            layer: [one.channel for one in feature_maps if one.layer == layer]
-            for layer in self.layers
-        }
-        by_layer = [one for layer in self.layers for one in feature_maps if one.layer == layer]
-        place = {one: column for column, one in enumerate(by_layer)}
-        self.order = [place[one] for one in feature_maps]
+        self.chosen = ChosenMaps(feature_maps)
 
     def __call__(self, batch: Batch, images: ImageSet) -> Observed:
         """Return the features of each image of the batch."""
         network = self.detector.network
         with (
             observed(network, [self.head], _vectors, inputs=True) as last,
-            observed(network, self.layers, self._pool) as pooled,
+            observed(network, self.chosen.layers, self._pool) as pooled,
         ):
             self.detector.logits(batch.pixels)
         number = len(batch.indices)
         channels = np.zeros((number, 0), dtype=np.float32)
-        if self.layers:
-            channels = torch.cat([pooled[layer] for layer in self.layers], dim=1).numpy()
-            channels = channels[:, self.order]
+        if self.chosen.layers:
+            channels = self.chosen.joined(pooled).numpy()
         return Observed(
             tuple(images.image_id(images.entries[i]) for i in batch.indices),
-            tuple(_digest(image.numpy()) for image in batch.pixels),
+            tuple(content(image).hex() for image in batch.pixels),
             last[self.head].numpy(),
             channels,
         )
 
     def _pool(self, layer: str, output: torch.Tensor) -> torch.Tensor:
-        chosen = output[:, self.channels[layer]].detach().float()
+        chosen = self.chosen.of(layer, output).float()
         pooled = chosen.amax(dim=(2, 3)) if self.pooling == "max" else chosen.mean(dim=(2, 3))
         return pooled.cpu()
 
@@ -190,9 +180,3 @@ def weighted(channels: np.ndarray, omega: np.ndarray) -> np.ndarray:
 
 def _vectors(layer: str, entering: torch.Tensor) -> torch.Tensor:
     return entering.detach().float().flatten(1).cpu()
-
-
-def _digest(pixels: np.ndarray) -> str:
-    found = hashlib.sha256(str(pixels.shape).encode())
-    found.update(np.ascontiguousarray(pixels).tobytes())
-    return found.hexdigest()

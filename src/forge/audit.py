@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ..records import FAKE, ImageSet
+from .crops import photograph_of
 
 
 def dct_statistics(image: np.ndarray) -> np.ndarray:
@@ -40,7 +41,7 @@ def audit(images: ImageSet, *, resamples: int = 200, seed: int = 0) -> pd.DataFr
             with Image.open(entry.path) as opened:
                 pixels.append(np.asarray(opened.convert("RGB")))
         labels = np.array([entry.label == FAKE for entry in entries])
-        photographs = np.array([entry.path.stem.rsplit("-", 1)[0] for entry in entries])
+        photographs = np.array([photograph_of(entry.path) for entry in entries])
         probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
         folds = GroupKFold(min(5, len(set(photographs))))
         features = np.array([dct_statistics(image) for image in pixels])

@@ -55,3 +55,8 @@ def read_photograph(path: Path) -> Image.Image:
         return read_image(path)
     except Exception as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def photograph_of(path: Path) -> str:
+    """Return the name of the photograph that a forged crop, ``<photograph>-<n>.png``, is of."""
+    return path.stem.rsplit("-", 1)[0]

@@ -11,12 +11,12 @@ import torch
 
 from ..data import Batch
 from ..data.colour import PUBLISHED_MODES, parse_mode, recolour
-from ..detectors.activations import observed
+from ..detectors.activations import ChosenMaps, observed
 from ..detectors.detector import Detector
 from ..errors import UserError
 from ..records import FeatureMap, ImageSet, Skipped
 from ..sweep import Progress, sweep
-from ..sweep.per_image import PerImage
+from ..sweep.per_image import ImageRows, PerImage
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,6 @@ class Maxima:
         return table.assign(maximum=self.maxima.reshape(-1))
 
 
-@dataclass(frozen=True)
-class MaximaRows:
-    """Maxima of one batch: ids (N), float32 values (N, modes, k)."""
-
-    image_ids: tuple[str, ...]
-    values: np.ndarray
-
-
 class MaximaObserver:
     """Observes a decoded batch with one forward pass a colour mode, whatever the number of maps."""
 
@@ -64,30 +56,23 @@ class MaximaObserver:
     ) -> None:
         self.detector, self.modes = detector, tuple(modes)
         self.size = len(feature_maps)
-        self._columns: dict[str, list[int]] = {}
-        self._channels: dict[str, torch.Tensor] = {}
-        for column, one in enumerate(feature_maps):
-            self._columns.setdefault(one.layer, []).append(column)
-        for layer, columns in self._columns.items():
-            channels = [feature_maps[column].channel for column in columns]
-            self._channels[layer] = torch.tensor(channels, device=detector.device)
+        self.chosen = ChosenMaps(feature_maps)
 
     def statistic(self) -> PerImage:
         """Return an empty statistic that takes what this observer sees."""
         return PerImage((len(self.modes), self.size), np.float32)
 
-    def __call__(self, batch: Batch, images: ImageSet) -> MaximaRows:
+    def __call__(self, batch: Batch, images: ImageSet) -> ImageRows:
         values = np.empty((len(batch.indices), len(self.modes), self.size), dtype=np.float32)
-        with observed(self.detector.network, self._channels, self._take) as seen:
+        with observed(self.detector.network, self.chosen.layers, self._take) as seen:
             for place, mode in enumerate(self.modes):
                 self.detector.logits(recolour(batch.pixels, mode))
-                for layer, columns in self._columns.items():
-                    values[:, place, columns] = seen[layer].float().cpu().numpy()
+                values[:, place] = self.chosen.joined(seen).float().cpu().numpy()
         ids = tuple(images.image_id(images.entries[index]) for index in batch.indices)
-        return MaximaRows(ids, values)
+        return ImageRows(ids, values)
 
     def _take(self, layer: str, output: torch.Tensor) -> torch.Tensor:
-        return output[:, self._channels[layer]].amax(dim=(2, 3))
+        return self.chosen.of(layer, output).amax(dim=(2, 3))
 
 
 def maxima(

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 
 from ..data import Batch
-from ..detectors import Detector, observed
+from ..detectors import ChosenMaps, Detector, observed
 from ..errors import UserError
-from ..fmap_ranking.compare import count_by_layer
 from ..records import FeatureMap, ImageSet
 
 KEPT_BYTES = 256 * 2**20  # of decoded images; those beyond are read again when they are needed
@@ -147,30 +146,25 @@ class PeakObserver:
         if not feature_maps:
             raise UserError("no feature map is chosen")
         self.detector = detector
-        self.layers = list(count_by_layer(feature_maps))
-        self.channels = {
-            layer: [one.channel for one in feature_maps if one.layer == layer]
-            for layer in self.layers
-        }
-        by_layer = [one for layer in self.layers for one in feature_maps if one.layer == layer]
-        place = {one: column for column, one in enumerate(by_layer)}
-        self.order = [place[one] for one in feature_maps]
+        self.chosen = ChosenMaps(feature_maps)
 
     def __call__(self, batch: Batch, images: ImageSet) -> Peaks:
         """Return where the maps are largest in each image of the batch."""
-        with observed(self.detector.network, self.layers, self._take) as found:
+        with observed(self.detector.network, self.chosen.layers, self._take) as found:
             self.detector.logits(batch.pixels)
-        values = torch.cat([found[layer][0] for layer in self.layers], dim=1)
-        positions = torch.cat([found[layer][1] for layer in self.layers], dim=1)
+        values, positions = (
+            self.chosen.joined({layer: both[part] for layer, both in found.items()})
+            for part in (0, 1)
+        )
         return Peaks(
             tuple(images.image_id(images.entries[i]) for i in batch.indices),
-            values[:, self.order].numpy(),
-            positions[:, self.order].numpy(),
+            values.numpy(),
+            positions.numpy(),
             batch.pixels,
         )
 
     def _take(self, layer: str, output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        chosen = output[:, self.channels[layer]].detach()
+        chosen = self.chosen.of(layer, output)
         values, flat = chosen.flatten(2).max(dim=2)
         width = chosen.shape[3]
         return values.double().cpu(), torch.stack([flat // width, flat % width], dim=2).cpu()

@@ -22,6 +22,7 @@ from ..errors import UserError
 from ..files import write_bytes, write_csv, write_manifest, write_with
 from ..fmap_ranking import check_ranking_fits, load_ranking, rank, save_ranking
 from ..forge import TRAINED, forge
+from ..forge.crops import photograph_of
 from ..histograms import first_instances
 from ..records import FAKE, ImageSet, Ranking
 from ..sensitivity import PUBLISHED_K
@@ -80,7 +81,7 @@ class Bench:
         """What intervals draw: photographs on the embedded default, images (None) elsewhere."""
         if self.options.data:
             return None
-        return [entry.path.stem.rsplit("-", 1)[0] for entry in self.images]
+        return [photograph_of(entry.path) for entry in self.images]
 
     def detector(self, arch: str, training: str = BASELINE) -> Detector | None:
         """Return a detector at native size; None where there is no colour-robust one."""

@@ -11,6 +11,7 @@ import pandas as pd
 from ..data import photographs, scan
 from ..errors import UserError
 from ..forge import forge
+from ..forge.crops import photograph_of
 from ..records import ImageSet
 
 TRAINING_FAMILY = "progan-like"  # the only one that a detector has seen
@@ -39,4 +40,4 @@ def forged(
 def photographs_of(scores: pd.DataFrame) -> np.ndarray:
     """Return each image's photograph: crops of one are no independent images, so intervals draw
     photographs."""
-    return np.array([Path(path).stem.rsplit("-", 1)[0] for path in scores["path"]])
+    return np.array([photograph_of(Path(path)) for path in scores["path"]])

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from ..data import Batch, check_skipped, require_both_classes
+from ..data import Batch, check_skipped, content, require_both_classes
 from ..data.colour import MODES, parse_mode, recolour
 from ..detectors.detector import Detector
 from ..errors import UserError
 from ..evaluation import sigmoid
 from ..records import ImageSet, Skipped
 from ..sweep import Progress, sweep
-from ..sweep.per_image import PerImage
+from ..sweep.per_image import ImageRows, PerImage
 from .colour_tables import LEAST_PROBABILITY, box_table, colour_table
 
 RGB = "rgb"
@@ -40,14 +39,6 @@ class ColourResult:
     facts: dict[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class ColourLogits:
-    """Logits of one batch: ids (N), float64 values (N, modes)."""
-
-    image_ids: tuple[str, ...]
-    values: np.ndarray
-
-
 class ColourScorer:
     """Observes a decoded batch in every colour mode; images of the same pixels are scored once."""
 
@@ -55,11 +46,8 @@ class ColourScorer:
         self.detector, self.modes = detector, tuple(modes)
         self._seen: dict[bytes, np.ndarray] = {}
 
-    def __call__(self, batch: Batch, images: ImageSet) -> ColourLogits:
-        keys = [
-            hashlib.sha256(f"{tuple(one.shape)}".encode() + one.numpy().tobytes()).digest()
-            for one in batch.pixels
-        ]
+    def __call__(self, batch: Batch, images: ImageSet) -> ImageRows:
+        keys = [content(image) for image in batch.pixels]
         new = {key: row for row, key in enumerate(keys) if key not in self._seen}
         if new:
             pixels = batch.pixels[list(new.values())]
@@ -67,7 +55,7 @@ class ColourScorer:
             columns = np.stack([one.numpy() for one in logits], axis=1)
             self._seen |= dict(zip(new, columns, strict=True))
         ids = tuple(images.image_id(images.entries[index]) for index in batch.indices)
-        return ColourLogits(ids, np.stack([self._seen[key] for key in keys]))
+        return ImageRows(ids, np.stack([self._seen[key] for key in keys]))
 
 
 def colour(

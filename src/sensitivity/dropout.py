@@ -199,8 +199,10 @@ def _magnitude_matched(
     detector: Detector, ranking: Ranking, k: int, draws: int, seed: int, strengths: np.ndarray
 ) -> list[Mask]:
     first = top(ranking, k)
-    near = nearest(detector.feature_maps, strengths, k + NEAR)  # k of them may be top-k maps
-    free = {one: [other for other in near[one] if other not in set(first)][:NEAR] for one in first}
+    taken = set(first)
+    # Up to k of a map's neighbours may be top-k maps themselves.
+    near = nearest(detector.feature_maps, strengths, k + NEAR, of=taken)
+    free = {one: [other for other in near[one] if other not in taken][:NEAR] for one in first}
     return [magnitude_matched_random_k(free, first, draw, seed) for draw in range(draws)]
 
 

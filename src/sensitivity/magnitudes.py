@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,13 +95,22 @@ def _strength(layer: str, output: torch.Tensor) -> torch.Tensor:
 
 
 def nearest(
-    feature_maps: Sequence[FeatureMap], strengths: np.ndarray, number: int
+    feature_maps: Sequence[FeatureMap],
+    strengths: np.ndarray,
+    number: int,
+    of: Collection[FeatureMap] | None = None,
 ) -> dict[FeatureMap, list[FeatureMap]]:
-    """Return for each map the ``number`` others of the most similar strength, nearest first."""
+    """Return for each map the ``number`` others of the most similar strength, nearest first.
+
+    of: the maps asked about, all by default.
+    """
+    asked = None if of is None else set(of)
     order = np.argsort(strengths, kind="stable")
     place = {int(at): rank for rank, at in enumerate(order)}
     found = {}
     for at, one in enumerate(feature_maps):
+        if asked is not None and one not in asked:
+            continue
         rank = place[at]
         near = order[max(rank - number, 0) : rank + number + 1]
         gap = np.abs(np.log(strengths[near] + 1e-12) - np.log(strengths[at] + 1e-12))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
 from ..data import batches
+from ..data import content as content_of
 from ..detectors.detector import Detector
 from ..records import FeatureMap, ImageSet, Skipped
 from ..sweep import Progress
@@ -77,9 +77,7 @@ def _chunks(
     read = size = 0
     for batch in batches(images, detector.preset, batch_size, seed=seed, skipped=skipped):
         for image, index in zip(batch.pixels, batch.indices, strict=True):
-            digest = hashlib.sha256(str(tuple(image.shape)).encode())
-            digest.update(image.numpy().tobytes())
-            key = digest.digest()
+            key = content_of(image)
             if key not in places:
                 places[key] = len(places)
                 chunk.append(image)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
 
 
-class Rows(Protocol):
+@dataclass(frozen=True)
+class ImageRows:
     """What was observed on a batch: the N images' ids, and their rows (N, *shape)."""
 
-    @property
-    def image_ids(self) -> Sequence[str]: ...
-    @property
-    def values(self) -> np.ndarray: ...
+    image_ids: tuple[str, ...]
+    values: np.ndarray
 
 
 class PerImage:
@@ -33,7 +32,7 @@ class PerImage:
         """Return a statistic of the same kind that has seen nothing."""
         return PerImage(self.shape, self.dtype)
 
-    def update(self, observation: Rows) -> None:
+    def update(self, observation: ImageRows) -> None:
         """Take in the rows of one batch."""
         values = np.asarray(observation.values, dtype=self.dtype)
         if values.shape != (len(observation.image_ids), *self.shape):

@@ -14,6 +14,7 @@ from ...detectors.detector import Detector
 from ...errors import UserError
 from ...evaluation import average_precision, bootstrap, percentile_interval, sigmoid
 from ...fmap_ranking import top
+from ...forge.crops import photograph_of
 from ...histograms import median_test
 from ...records import FAKE, REAL, ImageSet, Ranking
 from ...sensitivity import BASELINE, LAYER_MATCHED, RANDOM, TOP, dropout
@@ -150,4 +151,4 @@ def load_pixels(images: ImageSet, detector: Detector, mode: str = "rgb") -> torc
 
 def photographs_of(images: ImageSet) -> list[str]:
     """Return the photograph that each crop was cut from, by its file name."""
-    return [entry.path.stem.rsplit("-", 1)[0] for entry in images]
+    return [photograph_of(entry.path) for entry in images]
