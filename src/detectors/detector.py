@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ..data.presets import Preset
+from ..errors import UserError
 from ..records import FeatureMap
 
 
@@ -28,9 +29,11 @@ class WeightsOrigin:
 class Detector:
     """A complete description of a detector of generated images.
 
-    network: takes a normalised batch (N, 3, H, W), returns logits (N, 1); in evaluation mode.
+    network: takes a normalised batch (N, 3, H, W), returns logits (N, K); in evaluation mode.
     preset: the preprocessing its scores are meant for.
     feature_maps: every output channel of every ranked convolution, in network order.
+    classes: names of the K ≥ 2 classes, in the network's order; empty where K = 1; real: which of
+    them is the real one.
     A positive logit means fake; the score is its sigmoid; the decision is score > 0.5.
     """
 
@@ -39,6 +42,8 @@ class Detector:
     preset: Preset
     feature_maps: tuple[FeatureMap, ...]
     weights: WeightsOrigin
+    classes: tuple[str, ...] = ()
+    real: int = 0
 
     @property
     def layers(self) -> dict[str, int]:
@@ -58,13 +63,36 @@ class Detector:
         """Return the same detector with its network on ``device``."""
         return replace(self, network=self.network.to(device))
 
+    def decide(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return the logits of 'fake' (N,) for the network's outputs (N, K); differentiable.
+
+        With several classes that is log p(any class but the real one) − log p(real), which the
+        softmax's normaliser drops out of.
+
+        Raises:
+            UserError: the network gives another number of outputs than it has classes.
+        """
+        if outputs.dim() != 2 or outputs.shape[1] != max(1, len(self.classes)):
+            raise UserError(
+                f"{self.name}: outputs {tuple(outputs.shape)} instead of "
+                f"(N, {max(1, len(self.classes))})"
+            )
+        if not self.classes:
+            return outputs[:, 0]
+        fakes = [index for index in range(len(self.classes)) if index != self.real]
+        return outputs[:, fakes].logsumexp(dim=1) - outputs[:, self.real]
+
     @torch.no_grad()
-    def logits(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return the logits (N,) on the CPU of a uint8 batch (N, 3, H, W)."""
+    def outputs(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the network's outputs (N, K) on the CPU of a uint8 batch (N, 3, H, W)."""
         batch = self.preset.normalise(pixels.to(self.device))
         # Depthwise convolutions are several times faster in this layout on the CPU.
         batch = batch.contiguous(memory_format=torch.channels_last)
-        return self.network(batch).reshape(-1).float().cpu()
+        return self.network(batch).reshape(len(batch), -1).float().cpu()
+
+    def logits(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the logits of 'fake' (N,) on the CPU of a uint8 batch (N, 3, H, W)."""
+        return self.decide(self.outputs(pixels))
 
 
 def convolution_maps(

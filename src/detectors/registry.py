@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,24 +15,32 @@ from ..data.presets import get_preset
 from ..errors import UserError
 from ..files import home, sha256
 from . import efficientnet_b0, npr, resnet50
-from .checkpoints import State, load_strictly, read_checkpoint
+from .checkpoints import State, header, load_strictly, read_checkpoint
 from .detector import Detector, WeightsOrigin, convolution_maps
+
+Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class Architecture:
     """A published detector's network before it has weights.
 
+    build: makes the network; its options (width, backbone …) have the published values by default.
+    options_of: what ``build`` needs for a network with a state dict of these shapes and a file
+    header with these facts; classes_of: names of the classes for these options and shapes, and the
+    index of the real one; ((), 0) for a network with one logit.
     first_convolution: module name, for initialisations that shape it; without: own names of
     convolutions whose outputs are no feature maps; dead_keys: entries with shapes that old
     published files hold and the network does not use.
     """
 
     name: str
-    build: Callable[[], nn.Module]
+    build: Callable[..., nn.Module]
     preset: str
-    recognises: Callable[[dict[str, tuple[int, ...]]], bool]
+    recognises: Callable[[Shapes], bool]
     first_convolution: str
+    options_of: Callable[[Shapes, Mapping[str, str]], dict[str, Any]]
+    classes_of: Callable[[Mapping[str, Any]], tuple[tuple[str, ...], int]]
     without: tuple[str, ...] = ()
     dead_keys: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
@@ -43,6 +52,8 @@ def _architecture(module: ModuleType) -> Architecture:
         module.PRESET,
         module.recognises,
         module.FIRST_CONVOLUTION,
+        getattr(module, "options_of", lambda shapes, facts: {}),
+        getattr(module, "classes_of", lambda options: ((), 0)),
         getattr(module, "WITHOUT", ()),
         tuple(getattr(module, "DEAD_KEYS", {}).items()),
     )
@@ -73,16 +84,26 @@ def shipped_weights(name: str, variant: str = "") -> Path:
 
 
 def describe(
-    name: str, network: nn.Module, origin: WeightsOrigin, preset: str | None = None
+    name: str,
+    network: nn.Module,
+    origin: WeightsOrigin,
+    preset: str | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Detector:
-    """Return the complete description of a network of a registered architecture."""
+    """Return the complete description of a network of a registered architecture.
+
+    options: what its ``build`` was given; preset: by default the architecture's own.
+    """
     architecture = get_architecture(name)
+    classes, real = architecture.classes_of(options or {})
     return Detector(
         name=name,
         network=network.eval(),
         preset=get_preset(preset or architecture.preset),
         feature_maps=convolution_maps(network, without=architecture.without),
         weights=origin,
+        classes=classes,
+        real=real,
     )
 
 
@@ -99,7 +120,8 @@ def load_detector(
         name: a name of ``ARCHITECTURES``.
         weights: a checkpoint in any published wrapper; by default the project's own weights, and
             'colour-robust' for those it trained on greyscale too.
-        preset: the name of another preprocessing than the detector's own.
+        preset: the name of another preprocessing than the detector's own, which is the one that
+            the weights' header names, or the published one.
 
     Raises:
         UserError: an unknown name, no weights, or weights of another architecture.
@@ -111,19 +133,37 @@ def load_detector(
         path = Path(weights) if weights is not None else shipped_weights(name)
     if weights is None and not path.is_file():
         raise UserError(f"no weights of {name} are shipped; give --weights FILE")
+    network, origin, options = load_network(architecture, path)
+    facts = header(path)
+    return describe(
+        name, network.to(device), origin, preset or facts.get("preset") or None, options
+    )
+
+
+def load_network(
+    architecture: Architecture, path: Path
+) -> tuple[nn.Module, WeightsOrigin, dict[str, Any]]:
+    """Return an architecture's network with the weights of a file, their origin, its options.
+
+    Raises:
+        UserError: weights of another architecture, or not all of them.
+    """
     state, wrapper = read_checkpoint(path)
     for key, shape in architecture.dead_keys:
         if key in state and tuple(state[key].shape) == shape:
             state.pop(key)
-    if not architecture.recognises(_shapes(state)):
-        others = [one.name for one in ARCHITECTURES.values() if one.recognises(_shapes(state))]
+    shapes = _shapes(state)
+    if not architecture.recognises(shapes):
+        others = [one.name for one in ARCHITECTURES.values() if one.recognises(shapes)]
         if others:
-            raise UserError(f"{path}: weights of {' or '.join(others)}, not of {name}")
-    network = architecture.build()
+            raise UserError(f"{path}: weights of {' or '.join(others)}, not of {architecture.name}")
+        options = {}  # the strict loading below lists what is wrong
+    else:
+        options = architecture.options_of(shapes, header(path))
+    network = architecture.build(**{key: options[key] for key in options if key != "class_names"})
     load_strictly(network, state, path)
-    origin = WeightsOrigin(path.name, sha256(path), wrapper)
-    return describe(name, network.to(device), origin, preset)
+    return network, WeightsOrigin(path.name, sha256(path), wrapper), options
 
 
-def _shapes(state: State) -> dict[str, tuple[int, ...]]:
+def _shapes(state: State) -> Shapes:
     return {key: tuple(value.shape) for key, value in state.items()}

@@ -44,7 +44,8 @@ def rank(
 
     images: of any labels; those of ``label`` (1 fake, 0 real) are ranked on.
     start: the relevance that LRP starts from at the logit.
-        'predicted': +1 for every image. Each rule divides by its own output, so whatever made the
+        'predicted': +1 for every image, at the only logit or, where there are
+        several classes, at the largest. Each rule divides by its own output, so whatever made the
         logit what it is, positive or negative, is positive relevance: evidence for the decision.
         'published': −1 on reals ("explain −f"), +1 on fakes. On reals this negates everything, so
         their positive relevance, and with it ω, is the minority evidence against the decision.
@@ -112,23 +113,30 @@ class _Observer:
     """Runs LRP on a decoded batch and keeps the shares of the feature maps alone."""
 
     def __init__(self, detector: Detector, preset: Preset, start: Start) -> None:
+        if start == "published" and detector.classes:
+            raise UserError(
+                f"{detector.name} has {len(detector.classes)} classes: the published start needs "
+                "one logit; use --start predicted"
+            )
         self.lrp = LRP(detector.network)
+        self.detector = detector
         self.layers = list(detector.layers)
         self.preset, self.device, self.start = preset, detector.device, start
 
     def __call__(self, batch: Batch, images: ImageSet) -> Relevances:
         entries = [images.entries[i] for i in batch.indices]
         labels = np.array([entry.label for entry in entries])
-        start = torch.ones(len(entries), 1, device=self.device)
+        start = None  # +1 at the only logit, or at the largest
         if self.start == "published":
-            start[torch.from_numpy(labels == REAL).to(self.device)] = -1
+            signs = [-1.0 if label == REAL else 1.0 for label in labels]
+            start = torch.tensor(signs, device=self.device)[:, None]
         pixels = self.preset.normalise(batch.pixels.to(self.device))
         found = self.lrp(pixels, start=start, pixels=False, layers=self.layers, reduce=_reduce)
         shares = [found.feature_maps[layer] for layer in self.layers]
         return Relevances(
             tuple(images.image_id(entry) for entry in entries),
             labels,
-            found.logits.detach().double().reshape(-1).cpu().numpy(),
+            self.detector.decide(found.logits.detach().double()).cpu().numpy(),
             torch.cat(shares, dim=1).numpy(),
         )
 

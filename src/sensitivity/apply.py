@@ -52,4 +52,4 @@ def masked_logits(detector: Detector, overrides: Overrides, pixels: torch.Tensor
         batch = batch.contiguous(memory_format=torch.channels_last)
     # No two convolutions share weights, so looking for ties would only cost time.
     found = torch.func.functional_call(detector.network, overrides, (batch,), tie_weights=False)
-    return found.reshape(-1).float().cpu()
+    return detector.decide(found.reshape(len(batch), -1).float()).cpu()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torchvision.models import ResNet
 
 from ..detectors import Architecture, read_checkpoint
 from ..errors import UserError
@@ -16,20 +18,25 @@ _SECOND_DIFFERENCE = torch.tensor([[-1.0, 2.0, -1.0], [2.0, -4.0, 2.0], [-1.0, 2
 _NORM = 8.0  # of a high-pass filter: its answer to a photograph then has a spread of about 1
 
 
-def initialise(architecture: Architecture, start: str, seed: int) -> nn.Module:
+def initialise(
+    architecture: Architecture,
+    start: str,
+    seed: int,
+    options: Mapping[str, Any] | None = None,
+) -> nn.Module:
     """Return the architecture's network, ready to train.
 
     start: 'default' is PyTorch's initialisation; 'high-pass' changes it in two places: the first
     convolution's filters ignore constants and ramps, and the last BatchNorm of every residual
     block starts at zero, so that the network starts shallow; anything else is a checkpoint in any
     published wrapper (ImageNet weights too: a head of another size is left at its initialisation,
-    as in the published fine-tuning).
+    as in the published fine-tuning). options: of the architecture's ``build``.
 
     Raises:
         UserError: no such initialisation or file, or a file of another network.
     """
     torch.manual_seed(seed)
-    network = architecture.build()
+    network = architecture.build(**(options or {}))
     if start == "default":
         return network
     if start == "high-pass":
@@ -92,6 +99,8 @@ def _from_file(network: nn.Module, path: Path) -> nn.Module:
     ]
     fits = {key: value for key, value in state.items() if key not in heads}
     missing, unknown = network.load_state_dict(fits, strict=False)
+    if "fc.weight" in heads and isinstance(network, ResNet):
+        nn.init.normal_(network.fc.weight, std=0.02)  # Wang et al.'s --init_gain
     lost = [key for key in missing if key not in heads and "num_batches" not in key]
     if lost or unknown:
         raise UserError(f"{path}: weights of another network: {(lost + list(unknown))[:5]}")

@@ -34,7 +34,7 @@ def attribution_maps(
         found["lrp"].append(_arrays(relevance(part, layers=()).pixels))
         leaf = part.clone().requires_grad_(True)
         # Asked for the input's gradient alone, so that the network's parameters get none.
-        (slope,) = torch.autograd.grad(detector.network(leaf).sum(), leaf)
+        (slope,) = torch.autograd.grad(detector.decide(detector.network(leaf)).sum(), leaf)
         found["gradient"].append(_arrays(slope.abs()))
     maps = {name: np.concatenate(parts) for name, parts in found.items()}
     maps["random"] = np.stack([generator(seed, one).random(pixels.shape[2:]) for one in image_ids])
