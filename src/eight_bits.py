@@ -1,9 +1,15 @@
-"""Weights in 8 bits with a scale per output channel: a quarter of the file, nearly the network."""
+"""Weights in 8 bits with a scale per output channel: a quarter of the file, nearly the network.
+
+And without loss: 8-bit weights crowd around zero, so a Huffman code takes a tenth off the file.
+"""
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 
 State = dict[str, torch.Tensor]
@@ -48,3 +54,61 @@ def unpacked(state: Mapping[str, torch.Tensor]) -> State:
         for key, value in state.items()
         if not key.endswith(SCALE)
     }
+
+
+CODED = "::deflate"  # a tensor's bytes as a deflate stream (uint8) stand under its name and this
+SHAPES = "deflate"  # the header's entry with their dtypes and shapes: {name: [dtype, [shape]]}
+WORTH = 2**12  # bytes; smaller tensors stay as they are
+
+
+def deflated(state: Mapping[str, torch.Tensor]) -> tuple[State, dict[str, str]]:
+    """Return a state dict whose larger tensors are deflate streams, and the header's facts on them.
+
+    Lossless: :func:`inflated` gives back every bit. Bytes of like significance stand together,
+    since the exponents of a tensor's values are alike and their mantissas are not.
+    """
+    out: State = {}
+    shapes: dict[str, tuple[str, list[int]]] = {}
+    for key, value in state.items():
+        array = value.detach().cpu().contiguous().numpy()
+        code = b""
+        if array.nbytes >= WORTH:
+            planes = array.reshape(-1).view(np.uint8).reshape(-1, array.itemsize).T.tobytes()
+            code = min((_deflate(planes, way) for way in _WAYS), key=len)
+        if not code or len(code) >= array.nbytes:
+            out[key] = value.clone()
+            continue
+        out[key + CODED] = torch.from_numpy(np.frombuffer(code, np.uint8).copy())
+        shapes[key] = (array.dtype.name, list(array.shape))
+    return out, {SHAPES: json.dumps(shapes)} if shapes else {}
+
+
+_WAYS = (zlib.Z_HUFFMAN_ONLY, zlib.Z_DEFAULT_STRATEGY)
+
+
+def _deflate(data: bytes, strategy: int) -> bytes:
+    coder = zlib.compressobj(9, zlib.DEFLATED, 15, 9, strategy)
+    return coder.compress(data) + coder.flush()
+
+
+def inflated(state: Mapping[str, torch.Tensor], facts: Mapping[str, str]) -> State:
+    """Return what :func:`deflated` was given; facts: of the file's header.
+
+    Raises:
+        ValueError: a stream is damaged, or has another length than its shape says.
+    """
+    shapes = json.loads(facts.get(SHAPES, "{}"))
+    out: State = {}
+    for key, value in state.items():
+        name = key.removesuffix(CODED)
+        if name == key or name not in shapes:
+            out[key] = value
+            continue
+        dtype, shape = shapes[name]
+        try:
+            planes = np.frombuffer(zlib.decompress(value.numpy().tobytes()), np.uint8)
+        except zlib.error as error:
+            raise ValueError(f"{name}: {error}") from error
+        array = planes.reshape(np.dtype(dtype).itemsize, -1).T.copy()
+        out[name] = torch.from_numpy(array.reshape(-1).view(dtype).reshape(shape))
+    return out

@@ -19,7 +19,7 @@ from forensift.detectors import (
 )
 from forensift.detectors.checkpoints import FEW
 from forensift.detectors.npr import NPR, NPRResidual
-from forensift.eight_bits import dequantise, quantise
+from forensift.eight_bits import CODED, deflated, dequantise, inflated, quantise
 from forensift.errors import UserError
 
 PARAMETERS = {"resnet50": 23_510_081, "efficientnet-b0": 4_008_829, "npr": 1_437_761}
@@ -133,6 +133,33 @@ def test_eight_bits_err_by_half_a_step_at_most():
     values, scale = quantise(weight)
     error = (dequantise(values, scale) - weight).abs().amax((1, 2, 3))
     assert (error <= scale * 0.5001).all()
+
+
+def test_deflated_tensors_come_back_to_the_bit():
+    torch.manual_seed(0)
+    state = {
+        "eight": (torch.randn(64, 32, 3, 3) * 20).clamp(-127, 127).to(torch.int8),
+        "half": torch.randn(300, 40).half(),
+        "float": torch.randn(3000),
+        "noise": torch.randint(0, 256, (9000,)).to(torch.uint8),
+        "counter": torch.tensor(7),
+        "few": torch.randn(3, 3),
+    }
+    coded, facts = deflated(state)
+    assert {key for key in coded if key.endswith(CODED)} == {
+        f"{key}{CODED}" for key in ("eight", "half", "float")
+    }
+    assert sum(value.nbytes for value in coded.values()) < 0.9 * sum(
+        value.nbytes for value in state.values()
+    )
+    again = inflated(coded, facts)
+    assert again.keys() == state.keys()
+    for key, value in state.items():
+        assert again[key].dtype == value.dtype
+        assert torch.equal(again[key], value)
+    coded[f"half{CODED}"][20:40] = 255
+    with pytest.raises(ValueError, match="half"):
+        inflated(coded, facts)
 
 
 def test_weights_of_another_network_are_refused_with_the_keys(networks, tmp_path):

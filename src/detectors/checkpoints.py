@@ -10,7 +10,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from ..eight_bits import SCALE, State, packed, unpacked
+from ..eight_bits import SCALE, State, deflated, inflated, packed, unpacked
 from ..errors import UserError
 from ..files import home, sha256, write_with
 
@@ -23,7 +23,7 @@ SHOWN = 5  # keys listed in an error before the rest is counted
 def read_checkpoint(path: Path) -> tuple[State, str]:
     """Return the state dict of a weights file and the wrapper it came in.
 
-    Known wrappers: safetensors (plain, half precision, 8-bit, or what differs from another file,
+    Known wrappers: safetensors (plain, half precision, 8-bit, deflated, or what differs from another file,
     which must lie beside it or be shipped), a bare state dict, a dict with
     the state dict under ``model`` (beside an optimiser and a step count, which are ignored), and
     either of these with ``module.`` before every key.
@@ -60,8 +60,8 @@ def read_checkpoint(path: Path) -> tuple[State, str]:
 
 def _read_safetensors(path: Path) -> tuple[State, str]:
     try:
-        state = safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
+        state = inflated(safetensors.torch.load_file(path), header(path))
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path}: not a safetensors file: {error}") from error
     wrapper = "safetensors"
     if any(key.endswith(SCALE) for key in state):
@@ -126,7 +126,7 @@ def save_weights(
 
     bits: 32 and 16 keep floats in that precision; 8 stores weights of two or more dimensions in 8
     bits with a scale per output channel, those of fewer than ``FEW`` values in half precision and
-    the rest in float32.
+    the rest in float32, all of it deflated.
     """
     out: State = {}
     same: State = {}
@@ -139,7 +139,8 @@ def save_weights(
             continue
         out[key] = value.half() if bits == 16 and value.is_floating_point() else value.clone()
     if bits == 8:
-        out = packed(out, FEW)
+        out, coded = deflated(packed(out, FEW))
+        facts = {**facts, **coded}
     write_with(path, lambda temporary: safetensors.torch.save_file(out, temporary, dict(facts)))
 
 
