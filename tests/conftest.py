@@ -12,6 +12,12 @@ from PIL import Image
 import forensift  # noqa: F401  # its guard must be in place before any test imports torchvision
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep gradient images out of the user's cache."""
+    monkeypatch.setenv("FORENSIFT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)

@@ -321,7 +321,7 @@ def test_bad_input_is_exit_code_2_and_one_line(world: Path, tmp_path: Path) -> N
     data, weights = ["--data", world / "data"], ["--weights", world / "weights"]
     more = ["--arch", ARCH, "--out", tmp_path / "out"]
     cases = {
-        "no study 'npr'": ["npr", *data, *weights],
+        "no study 'x'": ["x", *data, *weights],
         "no weights of": ["tff", *data, "--weights", tmp_path / "empty"],
         "neither resnet50 nor": ["tff", *data, "--weights", npr],
         "no such weights file": ["tff", *data, "--weights", tmp_path / "none.pth"],

@@ -11,7 +11,9 @@ import typer
 
 from ..errors import UserError
 from . import (
+    attribute,
     colour,
+    deepfeaturex,
     demo,
     doctor,
     dropout,
@@ -21,12 +23,15 @@ from . import (
     faithfulness,
     forge,
     forge_train,
+    gradients,
     median_test,
     patches,
     planted,
     rank,
     reproduce,
+    robustness,
     scan,
+    score,
     train,
     transfer,
 )
@@ -36,9 +41,12 @@ VERBS: dict[str, Callable[..., None]] = {
     "scan": scan.scan,
     "forge": forge.forge,
     "forge-train": forge_train.forge_train,
+    "gradients": gradients.gradients,
     "train": train.train,
     "evaluate": evaluate.evaluate,
+    "score": score.score,
     "explain": explain.explain,
+    "robustness": robustness.robustness,
     "faithfulness": faithfulness.faithfulness,
     "rank": rank.rank,
     "dropout": dropout.dropout,
@@ -103,6 +111,17 @@ def guarded(verb: Callable[..., None]) -> Callable[..., None]:
 
 for _name, _verb in VERBS.items():
     app.command(_name)(guarded(_verb))
+
+_attribute = typer.Typer(help=attribute.HELP, no_args_is_help=True, rich_markup_mode="markdown")
+for _name, _verb in attribute.VERBS.items():
+    _attribute.command(_name)(guarded(_verb))
+app.add_typer(_attribute, name="attribute")
+_deepfeaturex = typer.Typer(
+    help=deepfeaturex.HELP, no_args_is_help=True, rich_markup_mode="markdown"
+)
+for _name, _verb in deepfeaturex.VERBS.items():
+    _deepfeaturex.command(_name)(guarded(_verb))
+app.add_typer(_deepfeaturex, name="deepfeaturex")
 
 
 def main() -> None:

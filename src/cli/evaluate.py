@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 
 CLUSTERS = ("none", "class", "photograph")
 
+EqualiseJpeg = Annotated[
+    str,
+    typer.Option(
+        "--equalise-jpeg",
+        metavar="none|fakes[:Q]|both[:Q]",
+        help="Take JPEG away as a difference, in memory: `fakes` compresses the fakes as the "
+        "reals of their generator are, or all at quality Q; `both` compresses every image at "
+        "quality Q (96). See `forensift scan --audit`.",
+    ),
+]
+
 
 def evaluate(
     detector: options.Detector,
@@ -32,6 +43,7 @@ def evaluate(
             "names differ in a final -NUMBER only are crops of one, as `forensift forge` writes).",
         ),
     ] = "none",
+    equalise_jpeg: EqualiseJpeg = "none",
     device: options.Device = "auto",
     batch_size: options.BatchSize = 32,
     seed: options.Seed = 0,
@@ -52,13 +64,14 @@ def evaluate(
     if cluster not in CLUSTERS:
         raise UserError(f"--cluster {cluster}: choose {', '.join(CLUSTERS)}")
     from .. import evaluation
-    from ..data import check_skipped, require_both_classes, scan
+    from ..data import check_skipped, jpeg_equaliser, require_both_classes, scan
     from ..detectors import load_detector
     from ..files import write_csv, write_manifest
     from ..records import Skipped, skipped_table
 
     images = scan(data)
     require_both_classes(images)
+    equaliser = jpeg_equaliser(images, equalise_jpeg, seed=seed)
     loaded = load_detector(
         detector, weights=weights, preset=preset, device=options.choose_device(device)
     )
@@ -66,7 +79,13 @@ def evaluate(
     skipped: list[Skipped] = []
     with options.progress("scoring", len(images)) as advance:
         scores = evaluation.score(
-            loaded, images, batch_size=batch_size, seed=seed, skipped=skipped, progress=advance
+            loaded,
+            images,
+            batch_size=batch_size,
+            seed=seed,
+            skipped=skipped,
+            transform=equaliser,
+            progress=advance,
         )
     write_csv(output / "skipped.csv", skipped_table(skipped))
     check_skipped(skipped, len(images), max_skipped)
@@ -79,6 +98,7 @@ def evaluate(
         "skipped": len(skipped),
         "seed": seed,
         "threshold": evaluation.THRESHOLD,
+        "equalise_jpeg": equaliser.facts if equaliser is not None else {"mode": "none"},
         "intervals": {"confidence": 0.95, "drawn": "images" if cluster == "none" else cluster},
     }
     write_manifest(output, facts)

@@ -36,14 +36,16 @@ def explain(
         typer.Option(
             "--target",
             metavar="CLASS",
-            help="What to explain. Of a classifier: a class by number or name, by default the one "
-            "with the largest logit. Of a detector: fake, real or decision, by default the logit.",
+            help="What to explain. Of several classes: one by number or name, by default the one "
+            "with the largest logit. Of one logit: fake, real or decision, by default the logit.",
         ),
     ] = None,
     layer: Annotated[
         str | None,
         typer.Option(
-            "--layer", help="Of Grad-CAM. Default: the last stage, or _conv_head of EfficientNet."
+            "--layer",
+            help="Of Grad-CAM; several with commas between count as one. Default: the last stage, "
+            "or _conv_head of EfficientNet.",
         ),
     ] = None,
     scaling: Annotated[

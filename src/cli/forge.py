@@ -10,7 +10,7 @@ import typer
 from ..errors import UserError
 from . import options
 
-EMBEDDED = ("train", "validation", "test", "all")
+EMBEDDED = ("train", "train-interiors", "train-others", "validation", "test", "all")
 
 
 def forge(
@@ -19,11 +19,17 @@ def forge(
         typer.Option(
             "--photos",
             metavar="DIR|train|validation|test|all",
-            help="A folder of photographs, or a split of those that forensift carries.",
+            help="A folder of photographs, or a split of those that forensift carries "
+            "(train-interiors and train-others are the parts of train).",
         ),
     ] = "test",
     families: Annotated[
-        str, typer.Option("--families", metavar="A,B", help="Generators; `all` is every one.")
+        str,
+        typer.Option(
+            "--families",
+            metavar="A,B",
+            help="Generators; `all` is every one. A variant in --weights is FAMILY--VARIANT.",
+        ),
     ] = "all",
     per_family: Annotated[
         int, typer.Option("--per-family", min=1, help="Pairs of real and fake for each family.")
@@ -34,6 +40,10 @@ def forge(
         typer.Option(
             "--weights", metavar="DIR", help="Folder of FAMILY.safetensors from `forge-train`."
         ),
+    ] = None,
+    members: Annotated[
+        int | None,
+        typer.Option("--members", min=1, help="Most networks of a family that take turns."),
     ] = None,
     vary: Annotated[
         float,
@@ -77,6 +87,7 @@ def forge(
             seed=seed,
             vary=vary,
             weights=weights,
+            members=members,
             progress=progress,
         )
     images = scan(output)
@@ -84,7 +95,7 @@ def forge(
         path.name: sha256(path)
         for name in chosen
         if forging.get_family(name).trained
-        for path in forging.member_files(name, weights)
+        for path in forging.member_files(name, weights, members)
     }
     facts = {
         "photos": photos,
@@ -93,6 +104,7 @@ def forge(
         "size": size,
         "seed": seed,
         "vary": vary,
+        "members": members,
         "weights_sha256": used,
         "image_set_sha256": images.hash(),
     }

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 Detector = Annotated[
     str,
     typer.Argument(
-        metavar="DETECTOR", help="resnet50, efficientnet-b0 or npr; `forensift doctor` lists them."
+        metavar="DETECTOR",
+        help="resnet50, efficientnet-b0, npr … (`forensift doctor` lists them), or one's own: "
+        "file.py:function, package.module:function or timm:NAME.",
     ),
 ]
 Data = Annotated[
@@ -49,7 +51,8 @@ PresetName = Annotated[
         "--preset",
         metavar="NAME",
         help="Preprocessing: wang-nocrop, wang-crop224, npr-native, npr-forensynths, "
-        "npr-genimage, tff-ffrs, tff-ffrs-SIZE, imagenet. Default: the detector's own.",
+        "npr-SUITE (docs/commands.md), tff-ffrs, tff-ffrs-SIZE, imagenet. Default: the "
+        "detector's own.",
     ),
 ]
 Device = Annotated[
@@ -133,6 +136,7 @@ def studied(detector: detectors.Detector | Classifier, images: ImageSet) -> dict
         "detector": detector.name,
         "weights": {"file": detector.weights.path, "sha256": detector.weights.sha256},
         "preset": detector.preset.name,
+        **getattr(detector.preset, "facts", {}),
         "data": str(images.root),
         "image_set_sha256": images.hash(),
     }

@@ -3,40 +3,57 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import UserError
 from . import options
+from .reproduce_tff import COLOURS, reproduce_tff
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
-STUDIES = ("tff",)
-COLOURS = {"inside the interval": "green", "outside the interval": "red"}
+    from ..report.protocols import Published
+
+STUDIES = ("tff", "wang", "npr")
 
 
 def reproduce(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="tff.")],
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="tff, wang or npr.")],
     data: Annotated[
         Path,
         typer.Option(
             "--data",
             metavar="DIR",
-            help="ForenSynths as published: <generator>/[<class>/]{0_real,1_fake}.",
+            help="ForenSynths as published: <generator>/[<class>/]{0_real,1_fake}; npr: a folder "
+            "with such test suites in it.",
         ),
     ],
     weights: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--weights",
-            metavar="DIR|FILE|ARCH[:CR]=FILE",
-            help="The published weights: a folder, or files (repeat the option). A file is "
-            "colour-robust if its path has the word CR, colour or grey; ARCH:CR=FILE says so.",
+            metavar="DIR|FILE|NAME=FILE",
+            help="The published weights: files (repeat the option), tff: or a folder; wang and "
+            "npr: by default those that forensift ships. tff: a file is colour-robust if its path "
+            "has the word CR, colour or grey; ARCH:CR=FILE says so. wang: 0.5=FILE and 0.1=FILE "
+            "where the name does not tell. npr: SUITE=FILE for one suite.",
         ),
-    ],
+    ] = None,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--suite", metavar="NAME=DIR", help="npr: where a suite is, if its name does not tell."
+        ),
+    ] = None,
+    crop: Annotated[
+        bool | None,
+        typer.Option(
+            "--crop/--no-crop", help="wang: only with centre crop 224, or without. Default: both."
+        ),
+    ] = None,
     rank_data: Annotated[
         Path | None,
         typer.Option("--rank-data", metavar="DIR", help="progan_val, to compute the ranking anew."),
@@ -89,31 +106,30 @@ def reproduce(
     """Run the published protocol of a study and print published figures against ours.
 
     Example: `forensift reproduce tff --data CNN_synth_testset --rank-data progan_val
-    --weights weights`
+    --weights weights`, `forensift reproduce npr --data datasets --weights NPR.pth`
+
+    wang: the thirteen test sets, classes pooled, with and without centre crop. npr: every test
+    suite found below DIR by its own resize rule, and the AIGCDetectBenchmark table of 16
+    generators and 11 methods with our column. Both write `STUDY.csv` (percent), `STUDY.md`,
+    `scores.parquet`, `manifest.json`, `skipped.csv` and `parts`; wang also the published results
+    file of each weights in `published-layout`, npr the published tables with our figures.
 
     tff: feature-map dropout at k = 114 / 27 at native size with thresholds calibrated as
     published, AP on RGB and grey of baseline and colour-robust detectors, and the percentage of
     colour-conditional maps. Generators that are not in the data are reported.
 
-    Writes `reproduction.csv` (percent, with 95 % intervals and a verdict a cell),
+    It writes `reproduction.csv` (percent, with 95 % intervals and a verdict a cell),
     `reproduction.md`, `manifest.json`, `skipped.csv`, `scores.parquet`, for each detector
     `dropout.csv`, `dropout_summary.csv`, `dropped.csv`, `median_test.csv`, the
     ranking if it is our own, the figures `reproduction-<table>` and `dropout`, and the `parts`.
     """
     if study not in STUDIES:
-        raise UserError(f"no study {study!r}; there is {', '.join(STUDIES)}")
-    from .. import figures, report
-    from ..data import scan
-    from ..files import write_bytes, write_csv, write_manifest, write_with
-    from ..fmap_ranking import save_ranking
-    from ..records import Skipped, skipped_table
+        raise UserError(f"no study {study!r}; there are {', '.join(STUDIES)}")
+    from .. import report
 
-    chosen_tables = _words(tables) or list(report.TABLES)
-    found = report.find_weights(weights)
-    images = scan(data)
-    ranked = scan(rank_data) if rank_data is not None else None
+    given = weights or []
     protocol = report.Protocol(
-        ranking or ("own" if ranked is not None else "published"),
+        ranking or ("own" if rank_data is not None else "published"),
         draws,
         limit,
         rank_per_class,
@@ -121,74 +137,74 @@ def reproduce(
         seed,
         max_skipped,
     )
-    chosen_device = options.choose_device(device)
+    if study == "tff":
+        reproduce_tff(
+            data, given, rank_data, protocol, _words(arch), _words(generators), _words(tables),
+            resume=resume, device=device, out=out,
+        )  # fmt: skip
+        return
+    from ..report import protocols
+
+    chosen = options.choose_device(device)
+    how: dict[str, Any] = {"protocol": protocol, "device": chosen, "resume": resume}
     output = options.output_folder(out)
-    skipped: list[Skipped] = []
-    with options.steps("reproducing") as told:
-        try:
-            result = report.reproduce_tff(
-                images,
-                found,
-                output,
-                archs=_words(arch),
-                tables=chosen_tables,
-                generators=_words(generators),
-                rank_images=ranked,
-                protocol=protocol,
-                device=chosen_device,
-                resume=resume,
-                told=told,
-                skipped=skipped,
-            )
-        finally:
-            write_csv(output / "skipped.csv", skipped_table(dict.fromkeys(skipped)))
-    write_csv(output / "reproduction.csv", result.cells)
-    text = report.reproduction_markdown(result.cells, result.notes)
-    write_bytes(output / "reproduction.md", text.encode())
-    scores = result.scores
-    if len(scores):
-        write_with(output / "scores.parquet", lambda path: scores.to_parquet(path, index=False))
-    for name, table in result.dropout.items():
-        write_csv(output / name / "dropout.csv", table)
-        write_csv(output / name / "dropout_summary.csv", result.summary[name])
-        write_csv(output / name / "dropped.csv", result.dropped[name])
-        title = f"{name}: {result.facts['k'][name]} feature maps dropped"
-        figure = figures.plot_dropout(result.summary[name], title=title)
-        figures.save(figure, output / name, "dropout")
-    for name, table in result.median_test.items():
-        write_csv(output / name / "median_test.csv", table)
-    for name, kinds in result.rankings.items():
-        for kind, one in kinds.items():
-            save_ranking(one, output / name / f"progan_val-{kind}.csv")
-    drawn = result.cells[result.cells["ours"].notna() & result.cells["published"].notna()]
-    for name in set(drawn["table"]) & set(report.TABLES):
-        figures.save(figures.plot_reproduction(drawn, name), output, f"reproduction-{name}")
-    write_manifest(output, result.facts)
+    with options.skipped_images(output) as skipped, options.steps("reproducing") as told:
+        how |= {"told": told, "skipped": skipped}
+        if study == "wang":
+            inputs: tuple[str, ...] = (protocols.CROP, protocols.NO_CROP)
+            if crop is not None:
+                inputs = inputs[:1] if crop else inputs[1:]
+            found = protocols.wang_weights(given)
+            result = protocols.reproduce_wang(data, found, output, inputs=inputs, **how)
+        else:
+            places = _folders(suite or [])
+            by_suite = protocols.weights_by_suite(given)
+            result = protocols.reproduce_npr(data, by_suite, output, suites=places, **how)
+        skipped[:] = result.skipped  # each once, though two inputs may have met it
+    _save(result, output)
     console = options.console()
-    measured = result.cells[result.cells["ours"].notna()]
-    for name, own in measured.groupby("table", sort=False):
-        console.print(_printed(report.shown_rows(own), str(name)))
-    console.print(report.tally(result.cells), markup=False, highlight=False)
+    for title, rows in result.shown:
+        console.print(_rich(rows, title))
     for note in result.notes:
         console.print(f"- {note}", markup=False, highlight=False)
     print(f"{result.facts['used']} images used, {len(result.skipped)} skipped; tables in {output}")
 
 
-def _printed(rows: pd.DataFrame, title: str) -> Table:
+def _folders(given: list[str]) -> dict[str, Path]:
+    """Return the folder of each ``--suite NAME=DIR``."""
+    found: dict[str, Path] = {}
+    for text in given:
+        name, equals, folder = text.partition("=")
+        if not (equals and folder):
+            raise UserError(f"--suite {text}: say NAME=DIR")
+        found[name.lower()] = Path(folder)
+    return found
+
+
+def _save(result: Published, output: Path) -> None:
+    """Write what ``reproduce wang`` and ``reproduce npr`` found."""
+    from ..files import write_bytes, write_csv, write_manifest, write_with
+
+    write_csv(output / f"{result.name}.csv", result.table)
+    for name, table in result.tables.items():
+        write_csv(output / name, table)
+    for name, text in result.texts.items():
+        write_bytes(output / name, text.encode())
+    write_bytes(output / f"{result.name}.md", result.markdown().encode())
+    scores = result.scores
+    write_with(output / "scores.parquet", lambda path: scores.to_parquet(path, index=False))
+    write_manifest(output, result.facts)
+
+
+def _rich(rows: pd.DataFrame, title: str) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    same = [
-        head for head in ("input", "generator", "mask", "quantity") if len(set(rows[head])) == 1
-    ]
-    shown = rows.drop(columns=same)
-    said = ", ".join([title, *(str(rows[head].iloc[0]) for head in same)])
-    drawn = Table(title=escape(said), title_justify="left")
-    for head in shown.columns:
-        right = head in ("published", "ours [95 %]", "difference")
-        drawn.add_column(escape(head), justify="right" if right else "left", no_wrap=right)
-    for row in shown.astype(str).to_dict("records"):
-        drawn.add_row(*map(escape, row.values()), style=COLOURS.get(row["verdict"]))
+    drawn = Table(title=escape(title), title_justify="left")
+    for at, head in enumerate(rows.columns):
+        drawn.add_column(escape(str(head)), justify="right" if at else "left", no_wrap=True)
+    for row in rows.astype(str).to_dict("records"):
+        drawn.add_row(*map(escape, row.values()), style=COLOURS.get(str(row.get("verdict"))))
     return drawn
 
 

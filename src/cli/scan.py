@@ -12,11 +12,13 @@ import typer
 from . import options
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.table import Table
 
     from ..records import ImageSet
 
 LABELS = ("real", "fake")
+FACTS = ("format", "size", "quality", "subsampling")
 Header = tuple[str, int, int]  # format, width, height
 
 
@@ -29,6 +31,15 @@ def scan(
         str,
         typer.Option(help="auto, forensynths, genimage, real-fake or csv; auto knows them all."),
     ] = "auto",
+    audit: Annotated[
+        bool,
+        typer.Option(
+            "--audit",
+            help="Say whether the files alone (format, size, JPEG quality, chroma subsampling) "
+            "tell reals from fakes, so that a detector may have learnt them.",
+        ),
+    ] = False,
+    seed: options.Seed = 0,
 ) -> None:
     """Find images and their labels, print what is there, write `manifest.csv`.
 
@@ -43,8 +54,11 @@ def scan(
     Example: `forensift scan CNN_synth_testset --out output/scan`
 
     `skipped.csv` names the files that are no images, judged by their headers.
-    """
 
+    With `--audit` also: `formats.csv` (what each file's header says), `format_counts.csv` (per
+    generator and label) and `format_audit.csv` (how well a classifier tells reals from fakes by
+    these facts, on files held out).
+    """
     from .. import data
     from ..files import write_csv, write_manifest
     from ..records import Skipped, skipped_table
@@ -52,9 +66,15 @@ def scan(
     images = data.scan(folder, layout=layout)
     output = options.output_folder(out)
     headers: list[Header | None] = []
-    skipped = []
+    skipped: list[Skipped] = []
+    formats = None
     with options.progress("reading headers", len(images)) as advance:
-        for entry in images:
+        if audit:
+            formats = data.format_table(images, skipped=skipped, progress=advance)
+            rows = formats[["path", "format", "width", "height"]].itertuples(index=False)
+            known = {path: (name, width, height) for path, name, width, height in rows}
+            headers = [known.get(images.image_id(entry)) for entry in images]
+        for entry in () if audit else images:
             try:
                 headers.append(data.image_size(entry.path))
             except data.UnreadableImage as error:
@@ -64,11 +84,25 @@ def scan(
     write_csv(output / "manifest.csv", data.manifest_table(images, relative_to=output))
     write_csv(output / "skipped.csv", skipped_table(skipped))
     facts = {"images": len(images), "image_set_sha256": images.hash(), "layout": images.layout}
-    write_manifest(output, facts | {"root": str(images.root), "skipped": len(skipped)})
+    facts |= {"root": str(images.root), "skipped": len(skipped)}
     groups = _groups(images, headers)
     options.console().print(_table(groups))
     for line in _warnings(groups):
         print(line)
+    if formats is not None:
+        from ..evaluation import format_audit
+
+        found = format_audit(formats, seed=seed)
+        write_csv(output / "formats.csv", formats)
+        write_csv(output / "format_counts.csv", found.counts)
+        write_csv(output / "format_audit.csv", found.verdicts)
+        facts |= {"seed": seed, "format_bias": found.biased, "warnings": list(found.warnings)}
+        options.console().print(_audited(found.verdicts))
+        for line in found.warnings:
+            print(line)
+        if not found.warnings:
+            print("the files alone do not tell reals from fakes, as far as this many images show")
+    write_manifest(output, facts)
     print(f"{len(images)} images, layout {images.layout}, in {output / 'manifest.csv'}")
 
 
@@ -118,6 +152,29 @@ def _table(groups: dict[str, tuple[Group, Group]]) -> Table:
                     _sizes({(width, height) for _, width, height in group.headers}),
                     str(group.images - group.headers.total() or "-"),
                 )
+    return table
+
+
+def _audited(verdicts: pd.DataFrame) -> Table:
+    """Return the verdicts of the audit: balanced accuracy in percent, of all facts and of each."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(
+        "generator", "reals", "fakes", "all facts", "format", "size", "quality", "subsampling",
+        "verdict", title="Told apart by the files alone, percent (chance is 50)",
+        title_justify="left",
+    )  # fmt: skip
+    for row in verdicts.to_dict("records"):
+        whole, *alone = (
+            "-" if row[key] != row[key] else f"{100 * row[key]:.0f}"
+            for key in ("balanced_accuracy", *(f"balanced_accuracy_{fact}" for fact in FACTS))
+        )
+        if whole != "-":
+            ends = (100 * row[f"balanced_accuracy_{end}"] for end in ("low", "high"))
+            whole += " \\[{:.0f}, {:.0f}]".format(*ends)
+        name, counts = escape(str(row["generator"])), (str(row["n_real"]), str(row["n_fake"]))
+        table.add_row(name, *counts, whole, *alone, str(row["verdict"]))
     return table
 
 

@@ -9,6 +9,7 @@ import typer
 
 from ..errors import UserError
 from . import options
+from .trainings import train_classes, train_one_logit
 
 if TYPE_CHECKING:
     from ..records import ImageSet
@@ -25,7 +26,11 @@ def train(
     recipe: Annotated[
         str,
         typer.Option(
-            "--recipe", metavar="NAME", help="blur-jpg-0.5, blur-jpg-0.1, colour-robust or npr."
+            "--recipe",
+            metavar="NAME",
+            help="One logit: blur-jpg-0.5, blur-jpg-0.1, colour-robust, npr, npr-genimage, lgrad. "
+            "Classes: dna-det-celeba, dna-det-lsun, dna-det-in-the-wild, dna-det-pretrain, "
+            "deepfeaturex.",
         ),
     ],
     validation: Annotated[
@@ -36,6 +41,40 @@ def train(
         str | None,
         typer.Option("--generator", metavar="NAME", help="Use this generator's images alone."),
     ] = None,
+    classes: Annotated[
+        str,
+        typer.Option(
+            "--classes", metavar="A,B", help="Use these classes' images alone (car,cat,chair,horse)"
+        ),
+    ] = "",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a setting of the recipe (again for each); a wrong name lists them all. "
+            "DNA-Det: width, crops, classes, contrastive …; DeepFeatureX: backbone, share …; "
+            "LGrad: stages.",
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            metavar="NAME",
+            help="Preprocessing that goes with the weights: it is kept in their header.",
+        ),
+    ] = None,
+    guidance: Annotated[
+        Path | None,
+        typer.Option(
+            "--guidance", metavar="FILE", help="DeepFeatureX: which image trains what; else made."
+        ),
+    ] = None,
+    plain: Annotated[
+        bool,
+        typer.Option("--plain", help="DNA-Det, DeepFeatureX: train the plain baseline (too)."),
+    ] = False,
     start: Annotated[
         str,
         typer.Option(
@@ -80,6 +119,13 @@ def train(
         bool,
         typer.Option("--published-blur", help="Truncate to 8 bits after each pass of the blur."),
     ] = False,
+    class_bal: Annotated[
+        bool,
+        typer.Option(
+            "--class-bal",
+            help="Draw reals and fakes equally often, with replacement; an epoch stays as long.",
+        ),
+    ] = False,
     settle: Annotated[
         int,
         typer.Option(
@@ -120,106 +166,115 @@ def train(
         int, typer.Option("--workers", min=0, help="Processes that load images.")
     ] = 1,
     device: options.Device = "auto",
-    seed: options.Seed = 0,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Of everything random. Default: the recipe's.")
+    ] = None,
     out: options.Out = Path("output/train"),
 ) -> None:
     """Train a detector; run the same command again to go on after an interruption.
 
-    Example: `forensift train resnet50 --data progan_train --validation progan_val --recipe
-    blur-jpg-0.5 --init resnet50-19c8e357.pth`
+    Examples:
+
+    `forensift train resnet50 --data progan_train --validation progan_val --recipe blur-jpg-0.5
+    --init resnet50-19c8e357.pth`
+
+    `forensift train dna-det --data celeba --recipe dna-det-celeba --set width=32`
+
+    `forensift train deepfeaturex --data datasets --recipe deepfeaturex --set backbone=resnet18`
 
     A recipe's sizes are the published ones (256 → 224); on smaller images give `--load-size 0
     --crop-size N`. Early stopping is the recipe's. Writes `DETECTOR.safetensors` (best epoch),
-    `history.csv`, `checkpoint.pth` (to go on from) and `manifest.json`.
+    `history.csv`, `checkpoint.pth` (to go on from) and `manifest.json`; DeepFeatureX, which is four
+    trainings, into a folder for each.
     """
-    import dataclasses
-
-    from ..data import require_both_classes, scan
-    from ..detectors import get_architecture, header, read_checkpoint, save_weights
-    from ..files import provenance, sha256, write_manifest
-    from ..training import Settings, get_recipe, settled
-    from ..training import train as run
+    from ..detectors import get_architecture, read_checkpoint
+    from ..training.classes import RECIPES as OF_CLASSES
     from ..training.train import PRECISIONS
 
     get_architecture(detector)
+    if class_bal and pairs:
+        raise UserError("--class-bal: pairs are balanced already; leave out --pairs or it")
     if precision not in PRECISIONS:
         raise UserError(f"--precision {precision}: choose {' or '.join(PRECISIONS)}")
     if bits not in (8, 16, 32):
         raise UserError(f"--bits {bits}: choose 32, 16 or 8")
-    if validation is None:
-        if not (data / "val").is_dir() or not (data / "train").is_dir():
-            raise UserError(f"{data} holds no train and val folder; give --validation DIR")
-        data, validation = data / "train", data / "val"
-    sets: list[ImageSet] = []
-    for folder in (data, validation):
+    if difference is not None:
+        read_checkpoint(difference)  # before anything is computed
+    common = {
+        "start": start,
+        "max_steps": max_steps,
+        "epoch_steps": epoch_steps,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+    }
+    whole = detector == "deepfeaturex"
+    sets = _image_sets(data, validation, generator, classes, whole)
+    device = options.choose_device(device)
+    if recipe in OF_CLASSES or whole or detector == "dna-det":
+        given = {
+            **{key: value for key, value in common.items() if value},
+            "seed": seed,
+            "preset": preset,
+            "crop_size": crop_size or None,
+        }
+        train_classes(
+            detector, recipe, sets, given, settings or [], options.output_folder(out),
+            guidance=guidance, plain=plain, bits=bits, workers=workers, device=device,
+        )  # fmt: skip
+        return
+    given = {
+        **common,
+        "load_size": load_size,
+        "crop_size": crop_size,
+        "pairs": pairs,
+        "precision": precision,
+        "published_blur": published_blur,
+        "balanced": class_bal,
+        "workers": workers,
+        "freeze": tuple(prefix for prefix in freeze.split(",") if prefix),
+        "options": tuple(_build_option(pair) for pair in settings or []),
+    }
+    train_one_logit(
+        detector, recipe, sets, given, options.output_folder(out), seed=seed, preset=preset,
+        settle=settle, settle_crop=settle_crop, bits=bits, difference=difference, device=device,
+    )  # fmt: skip
+
+
+def _image_sets(
+    data: Path, validation: Path | None, generator: str | None, classes: str, whole: bool
+) -> list[ImageSet]:
+    """Return the training and the validation set, or the ``whole`` data alone."""
+    from ..data import require_both_classes, scan
+    from ..records import ImageSet
+
+    folders = [data]
+    if not whole:
+        if validation is None:
+            if not (data / "val").is_dir() or not (data / "train").is_dir():
+                raise UserError(f"{data} holds no train and val folder; give --validation DIR")
+            data, validation = data / "train", data / "val"
+        folders = [data, validation]
+    sets = []
+    for folder in folders:
         images = scan(folder)
         if generator is not None:
             if generator not in images.generators:
                 raise UserError(f"{folder}: no generator {generator!r}; {images.generators}")
             images = images.only(generator=generator)
+        if classes:
+            names = classes.split(",")
+            known = sorted({entry.class_name for entry in images})
+            if missing := [name for name in names if name not in known]:
+                raise UserError(f"{folder}: no class {', '.join(missing)}; there are {known}")
+            chosen = tuple(entry for entry in images if entry.class_name in names)
+            images = ImageSet(images.root, chosen, images.layout)
         require_both_classes(images)
         sets.append(images)
-    settings = Settings(
-        recipe=get_recipe(recipe),
-        start=start,
-        seed=seed,
-        max_steps=max_steps,
-        epoch_steps=epoch_steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        load_size=load_size,
-        crop_size=crop_size,
-        pairs=pairs,
-        precision=precision,
-        published_blur=published_blur,
-        workers=workers,
-        freeze=tuple(prefix for prefix in freeze.split(",") if prefix),
-    )
-    if difference is not None:
-        read_checkpoint(difference)  # before anything is computed
-    output = options.output_folder(out)
-    with options.steps(f"training {detector}") as progress:
-        history = run(
-            detector,
-            sets[0],
-            sets[1],
-            settings,
-            output,
-            device=options.choose_device(device),
-            progress=progress,
-        )
-    weights = output / f"{detector}.safetensors"
-    if settle:
-        what = f"last step, norms settled over {settle} batches"
-        state, best = settled(
-            detector,
-            output / "checkpoint.pth",
-            sets[0],
-            sets[1],
-            settings,
-            settle,
-            crop_size=settle_crop,
-            device=options.choose_device(device),
-        )
-    else:
-        row = history.loc[history[["accuracy", "clean_ap"]].apply(tuple, axis=1).idxmax()]
-        what = f"best epoch {int(row['epoch'])} of {len(history)}"
-        state, best = read_checkpoint(weights)[0], row.to_dict()
-    result = (
-        f"validation accuracy {best['accuracy']:.3f} with blur and JPEG, "
-        f"{best['clean_accuracy']:.3f} without, AP {best['clean_ap']:.3f}"
-    )
-    before = header(Path(start)) if Path(start).is_file() else {}
-    told = provenance(before, float(history["seconds"].iloc[-1]))
-    told |= {"seed": str(seed), "result": result}
-    save_weights(weights, state, header(weights) | told, bits=bits, base=difference)
-    facts = {
-        "detector": detector,
-        "settings": dataclasses.asdict(settings),
-        "images": [len(images) for images in sets],
-        "image_set_sha256": [images.hash() for images in sets],
-        "weights_sha256": sha256(weights),
-        "seconds": float(history["seconds"].iloc[-1]),
-    }
-    write_manifest(output, facts)
-    print(f"{detector}: {what}: {result}; {weights}")
+    return sets
+
+
+def _build_option(pair: str) -> tuple[str, int | str]:
+    name, sign, value = pair.partition("=")
+    if not sign:
+        raise UserError(f"--set {pair}: give KEY=VALUE")
+    return name, int(value) if value.isdecimal() else value

@@ -2,6 +2,8 @@
 
 from .batching import Batch, Transform, batches, check_skipped, content
 from .decode import EXTENSIONS, FORMATS, UnreadableImage, image_size, read_image
+from .equalise import JpegEqualiser, jpeg_equaliser
+from .formats import FormatFacts, format_facts, format_table
 from .kept import KeptPixels, keep_pixels
 from .layouts import manifest_table, require_both_classes, scan
 from .photos import photographs, split_photographs
@@ -12,6 +14,8 @@ __all__ = [
     "FORMATS",
     "PRESETS",
     "Batch",
+    "FormatFacts",
+    "JpegEqualiser",
     "KeptPixels",
     "Preset",
     "RandomResizedCrop",
@@ -20,8 +24,11 @@ __all__ = [
     "batches",
     "check_skipped",
     "content",
+    "format_facts",
+    "format_table",
     "get_preset",
     "image_size",
+    "jpeg_equaliser",
     "keep_pixels",
     "manifest_table",
     "photographs",

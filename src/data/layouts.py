@@ -19,6 +19,7 @@ PAIRS = {
     ("real", "fake"): "real-fake",
 }
 LABELS = {name: label for pair in PAIRS for name, label in zip(pair, (REAL, FAKE), strict=True)}
+GRADIENTS = "_grad"  # ends the name of a folder of LGrad's gradient images: 0_real_grad
 SPLITS = frozenset({"train", "val", "valid", "validation", "test"})
 # The class folders of ForenSynths, by which a single generator with classes is told apart from a
 # folder of generators without: the two trees have the same shape.
@@ -34,10 +35,12 @@ CLASSES = frozenset(
 # fmt: on
 
 COLUMNS = ("path", "label", "generator", "class")
-LAYOUTS = (*PAIRS.values(), "csv")
+THREE_CLASSES = {"dm_generated": FAKE, "gan_generated": FAKE, "real": REAL}  # DeepFeatureX
+LAYOUTS = (*PAIRS.values(), "deepfeaturex", "csv")
 EXPECTED = (
     "expected <generator>/[<class>/]{0_real,1_fake}/*, a folder of such, "
     "<generator>/[train|val/]{nature,ai}/*, <generator>/{real,fake}/*, "
+    "{dm_generated,gan_generated,real}/<architecture>/*, "
     "or a CSV with the columns path,label,generator,class"
 )
 
@@ -46,10 +49,12 @@ def scan(folder_or_csv: Path | str, *, layout: str = "auto") -> ImageSet:
     """Return the images of a folder or CSV manifest, sorted by path whatever the file system.
 
     Folders named 0_real, 1_fake, nature, ai, real or fake hold the images of one label, at any
-    depth below them. The first folder between the root and that one names the generator, the
-    others the class; a level whose folders are all called train, val or test is passed over. The
-    root itself names the generator where no folder is left, or where all that are left are object
-    classes of ForenSynths (``scan("stylegan2")``). A CSV settles what names cannot.
+    depth below them, also with ``_grad`` at their end (gradient images of LGrad). The first folder
+    between the root and that one names the generator, the others the class; a level whose folders
+    are all called train, val or test is passed over. The root itself names the generator where no
+    folder is left, or where all that are left are object classes of ForenSynths
+    (``scan("stylegan2")``). A CSV settles what names cannot. Of folders dm_generated,
+    gan_generated and real (DeepFeatureX) each is a class, and those in it are its generators.
     Hidden files and folders are ignored. A folder called like an image is listed as one, so that
     it is skipped by name later.
 
@@ -68,14 +73,17 @@ def scan(folder_or_csv: Path | str, *, layout: str = "auto") -> ImageSet:
             raise UserError(f"{source} is a file; give a folder of images or a CSV manifest")
         return _from_csv(source)
     root = Path(os.path.normpath(source.absolute()))
+    fakes = [name for name, label in THREE_CLASSES.items() if label == FAKE]
+    if layout in ("auto", "deepfeaturex") and any((root / name).is_dir() for name in fakes):
+        return _three_classes(root)
     found: list[tuple[Path, int, tuple[str, ...]]] = []  # path, label, folders above the label's
     layouts, stray = set(), 0
     for relative in _images(root, Path()):
-        at = _label_folder(relative)
+        at = label_folder(relative)
         if at is None:
             stray += 1
             continue
-        name = relative.parts[at].lower()
+        name = _plain(relative.parts[at])
         pair = next(pair for pair in PAIRS if name in pair)
         if layout in ("auto", PAIRS[pair]):
             layouts.add(PAIRS[pair])
@@ -87,6 +95,18 @@ def scan(folder_or_csv: Path | str, *, layout: str = "auto") -> ImageSet:
         ImageEntry(path, label, *name) for (path, label, _), name in zip(found, named, strict=True)
     )
     return ImageSet(root, entries, "+".join(sorted(layouts)))
+
+
+def _three_classes(root: Path) -> ImageSet:
+    """Return DeepFeatureX's ``{dm_generated,gan_generated,real}/<architecture>/*``."""
+    entries = [
+        ImageEntry(root / path, THREE_CLASSES[path.parts[0]], path.parts[1], path.parts[0])
+        for path in _images(root, Path())
+        if path.parts[0] in THREE_CLASSES and len(path.parts) > 2
+    ]
+    if not entries:
+        raise UserError(f"{root}: no images in {'/, '.join(THREE_CLASSES)}/<architecture>/")
+    return ImageSet(root, tuple(entries), "deepfeaturex")
 
 
 def require_both_classes(images: ImageSet) -> None:
@@ -153,14 +173,18 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _label_folder(relative: Path) -> int | None:
+def label_folder(relative: Path) -> int | None:
     """Return which of the folders above an image says its label; 0_real before nature and real."""
-    folders = [part.lower() for part in relative.parts[:-1]]
+    folders = [_plain(part) for part in relative.parts[:-1]]
     for pair in PAIRS:
         for at, name in enumerate(folders):
             if name in pair:
                 return at
     return None
+
+
+def _plain(folder: str) -> str:
+    return folder.lower().removesuffix(GRADIENTS)
 
 
 def _generators_and_classes(
@@ -189,7 +213,7 @@ def _without_splits(folders: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
 def _refuse(root: Path, stray: int, layout: str) -> None:
     if stray:
         what = f"{stray} images, but none in a folder that says real or fake"
-        if root.name.lower() in LABELS:
+        if _plain(root.name) in LABELS:
             what = f"{stray} images of one label; give the folder above it"
         raise UserError(f"{root}: {what}; {EXPECTED}")
     if not any(root.iterdir()):

@@ -75,7 +75,7 @@ class Preset:
             height, width = self.squash
             image = image.resize((width, height), Image.Resampling.BILINEAR)
         if self.tile and self.crop is not None and min(image.size) < self.crop:
-            image = _tile(image, self.crop)
+            image = tiled(image, self.crop)
         if self.random_resized_crop is not None:
             image = _random_resized_crop(image, self.random_resized_crop, generator(seed, key))
         if self.crop is not None:
@@ -89,42 +89,81 @@ class Preset:
         return (pixels.to(torch.float32) / 255 - mean) / std
 
 
+@dataclass(frozen=True)
+class SquarePreset(Preset):
+    """DNA-Det's: what is not square is cropped to 128 × 128, then resized (bicubic) step by step.
+
+    sides: of the square after each step, in pixels.
+    """
+
+    sides: tuple[int, ...] = (512,)
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    def shape_key(self, key: str = "", seed: int = 0) -> tuple[object, ...]:
+        """Return all that decides what ``geometry`` makes of an image."""
+        return ("square", *self.sides)
+
+    def geometry(self, image: Image.Image, key: str = "", seed: int = 0) -> Image.Image:
+        """Return the RGB image as a square of the last side; nothing is random."""
+        if image.width != image.height:
+            image = centre_crop(image, 128)
+        for side in self.sides:
+            image = image.resize((side, side), Image.Resampling.BICUBIC)
+        return image
+
+
 PRESETS = {
     preset.name: preset
     for preset in (
         Preset("wang-nocrop"),  # CNNDetection --no_crop, and the T-FF evaluations
         Preset("wang-crop224", crop=224),  # CNNDetection's default
-        Preset("npr-native"),  # NPR's GANGen-Detection; odd rows are dropped in the network
+        Preset("npr-native"),  # an odd last row or column is dropped in the network
+        # NPR's test suites (§3.3); it prints no rule for diffusion1kstep, which is as its others.
         Preset("npr-forensynths", squash=(256, 256)),
+        Preset("npr-gangen"),
+        Preset("npr-diffusionforensics", squash=(256, 256)),
+        Preset("npr-universalfakedetect", squash=(256, 256)),
+        Preset("npr-diffusion1kstep", squash=(256, 256)),
+        Preset("npr-aigcdetect"),
         Preset("npr-genimage", tile=True, crop=224),
         Preset(
             "tff-ffrs",  # T-FF's FF-RS data: resamples a little, at random
             random_resized_crop=RandomResizedCrop(224, (0.99, 1.0), (0.99, 1.0)),
         ),
         Preset("imagenet", resize=256, crop=224),
+        Preset("deepfeaturex", squash=(256, 256)),
+        Preset("deepfeaturex-vit", squash=(256, 256), crop=224),
+        Preset("deepfeaturex-native"),  # squashing small images resamples the traces
+        SquarePreset("dna-det"),
+        SquarePreset("dna-det-in-the-wild", sides=(128, 512)),
     )
 }
 
-_SIZED = re.compile(r"tff-ffrs-(\d+)")
+_SIZED = re.compile(r"(tff-ffrs|dna-det|dna-det-in-the-wild)-(\d+)")
+_SMALLEST = {"tff-ffrs": 8, "dna-det": 16, "dna-det-in-the-wild": 16}
 
 
 def get_preset(name: str) -> Preset:
     """Return the preset of that name; ``tff-ffrs-96`` is ``tff-ffrs`` at 96 × 96 pixels.
 
+    Likewise ``dna-det-256`` and ``dna-det-in-the-wild-256``.
+
     Raises:
-        UserError: no such preset, or a size below 8.
+        UserError: no such preset, or a size that is too small for it.
     """
     if name in PRESETS:
         return PRESETS[name]
     sized = _SIZED.fullmatch(name)
-    if sized and int(sized[1]) >= 8:
-        published = PRESETS["tff-ffrs"]
+    if sized and (side := int(sized[2])) >= _SMALLEST[sized[1]]:
+        published = PRESETS[sized[1]]
+        if isinstance(published, SquarePreset):
+            return replace(published, name=name, sides=(*published.sides[:-1], side))
         assert published.random_resized_crop is not None
-        crop = replace(published.random_resized_crop, size=int(sized[1]))
+        crop = replace(published.random_resized_crop, size=side)
         return replace(published, name=name, random_resized_crop=crop)
-    raise UserError(
-        f"no preset {name!r}; there are {', '.join(PRESETS)} and tff-ffrs-SIZE (SIZE ≥ 8 pixels)"
-    )
+    sizes = ", ".join(f"{kind}-SIZE (SIZE ≥ {least} pixels)" for kind, least in _SMALLEST.items())
+    raise UserError(f"no preset {name!r}; there are {', '.join(PRESETS)} and {sizes}")
 
 
 def generator(seed: int, key: str) -> np.random.Generator:
@@ -152,14 +191,15 @@ def _resize_shorter(image: Image.Image, size: int) -> Image.Image:
     return image if target == image.size else image.resize(target, Image.Resampling.BILINEAR)
 
 
-def _tile(image: Image.Image, size: int) -> Image.Image:
+def tiled(image: Image.Image, size: int) -> Image.Image:
+    """Return the image repeated from its top left until no side is below ``size`` pixels."""
     width, height = image.size
     across, down = math.ceil(size / width), math.ceil(size / height)
-    tiled = Image.new(image.mode, (width * across, height * down))
+    whole = Image.new(image.mode, (width * across, height * down))
     for row in range(down):
         for column in range(across):
-            tiled.paste(image, (column * width, row * height))
-    return tiled
+            whole.paste(image, (column * width, row * height))
+    return whole
 
 
 def _random_resized_crop(

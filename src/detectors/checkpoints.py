@@ -23,10 +23,10 @@ SHOWN = 5  # keys listed in an error before the rest is counted
 def read_checkpoint(path: Path) -> tuple[State, str]:
     """Return the state dict of a weights file and the wrapper it came in.
 
-    Known wrappers: safetensors (plain, half precision, 8-bit, deflated, or what differs from another file,
-    which must lie beside it or be shipped), a bare state dict, a dict with
-    the state dict under ``model`` (beside an optimiser and a step count, which are ignored), and
-    either of these with ``module.`` before every key.
+    Known wrappers: safetensors (plain, half precision, 8-bit, deflated, or what differs from
+    another file, which must lie beside it or be shipped), a bare state dict, a dict with the state
+    dict under ``model`` (beside an optimiser and a step count, which are ignored), and either of
+    these with ``module.`` before every key.
 
     Raises:
         UserError: no such file, not a weights file, or one that would need to run pickled code.

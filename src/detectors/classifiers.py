@@ -20,6 +20,7 @@ from ..errors import UserError
 from ..files import sha256
 from .checkpoints import load_strictly, read_checkpoint
 from .detector import Detector, WeightsOrigin
+from .plugins import is_plugin
 from .registry import ARCHITECTURES, load_detector
 
 PRESET = "imagenet"
@@ -144,7 +145,7 @@ def load_classifier(
     name: str,
     *,
     weights: Path | str | None = None,
-    preset: str | None = None,
+    preset: Preset | str | None = None,
     device: torch.device | str = "cpu",
 ) -> Classifier:
     """Return an ImageNet classifier with its weights, in evaluation mode.
@@ -168,7 +169,7 @@ def load_classifier(
     return Classifier(
         name=name,
         network=network.eval().to(device),
-        preset=get_preset(preset or PRESET),
+        preset=preset if isinstance(preset, Preset) else get_preset(preset or PRESET),
         class_names=tuple(ResNet50_Weights.IMAGENET1K_V1.meta["categories"]),
         weights=WeightsOrigin(path.name, sha256(path), wrapper),
     )
@@ -178,7 +179,7 @@ def load_any(
     name: str,
     *,
     weights: Path | str | None = None,
-    preset: str | None = None,
+    preset: Preset | str | None = None,
     device: torch.device | str = "cpu",
 ) -> Detector | Classifier:
     """Return the detector or the ImageNet classifier of that name; arguments as for both.
@@ -188,7 +189,7 @@ def load_any(
     """
     if name in CLASSIFIERS:
         return load_classifier(name, weights=weights, preset=preset, device=device)
-    if name not in ARCHITECTURES:
+    if name not in ARCHITECTURES and not is_plugin(name):
         known = ", ".join((*ARCHITECTURES, *CLASSIFIERS))
         raise UserError(f"no detector or classifier is called {name!r}; there are {known}")
     return load_detector(name, weights=weights, preset=preset, device=device)

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..data.presets import get_preset
+from ..data.presets import Preset, get_preset
 from ..errors import UserError
 from ..files import home, sha256
-from . import efficientnet_b0, npr, resnet50
+from . import deepfeaturex, dna_det, efficientnet_b0, lgrad, npr, resnet50
 from .checkpoints import State, header, load_strictly, read_checkpoint
 from .detector import Detector, WeightsOrigin, convolution_maps
+from .plugins import is_plugin, load_plugin
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -60,7 +61,8 @@ def _architecture(module: ModuleType) -> Architecture:
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    module.NAME: _architecture(module) for module in (resnet50, efficientnet_b0, npr)
+    module.NAME: _architecture(module)
+    for module in (resnet50, efficientnet_b0, npr, lgrad, dna_det, deepfeaturex)
 }
 
 
@@ -74,8 +76,20 @@ def get_architecture(name: str) -> Architecture:
         UserError: there is none; the message lists those there are.
     """
     if name not in ARCHITECTURES:
-        raise UserError(f"no detector is called {name!r}; there are {list(ARCHITECTURES)}")
+        raise UserError(
+            f"no detector is called {name!r}; there are {', '.join(ARCHITECTURES)}, and one's own "
+            "by file.py:function, package.module:function or timm:NAME"
+        )
     return ARCHITECTURES[name]
+
+
+def named_preset(name: str) -> Preset:
+    """Return the preset of that name, also where it looks at images through a critic (LGrad).
+
+    Raises:
+        UserError: there is none.
+    """
+    return lgrad.preset_of(name) or get_preset(name)
 
 
 def shipped_weights(name: str, variant: str = "") -> Path:
@@ -87,7 +101,7 @@ def describe(
     name: str,
     network: nn.Module,
     origin: WeightsOrigin,
-    preset: str | None = None,
+    preset: Preset | str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Detector:
     """Return the complete description of a network of a registered architecture.
@@ -99,7 +113,9 @@ def describe(
     return Detector(
         name=name,
         network=network.eval(),
-        preset=get_preset(preset or architecture.preset),
+        preset=preset
+        if isinstance(preset, Preset)
+        else named_preset(preset or architecture.preset),
         feature_maps=convolution_maps(network, without=architecture.without),
         weights=origin,
         classes=classes,
@@ -111,21 +127,23 @@ def load_detector(
     name: str,
     *,
     weights: Path | str | None = None,
-    preset: str | None = None,
+    preset: Preset | str | None = None,
     device: torch.device | str = "cpu",
 ) -> Detector:
     """Return a detector with its weights, in evaluation mode.
 
     Args:
-        name: a name of ``ARCHITECTURES``.
+        name: a name of ``ARCHITECTURES``, or one's own: see ``load_plugin``.
         weights: a checkpoint in any published wrapper; by default the project's own weights, and
             'colour-robust' for those it trained on greyscale too.
-        preset: the name of another preprocessing than the detector's own, which is the one that
+        preset: another preprocessing, or its name, than the detector's own, which is the one that
             the weights' header names, or the published one.
 
     Raises:
         UserError: an unknown name, no weights, or weights of another architecture.
     """
+    if is_plugin(name):
+        return load_plugin(name, weights=weights, preset=preset, device=device)
     architecture = get_architecture(name)
     if str(weights) in VARIANTS:
         path = shipped_weights(name, str(weights))
@@ -149,18 +167,19 @@ def load_network(
         UserError: weights of another architecture, or not all of them.
     """
     state, wrapper = read_checkpoint(path)
+    shapes = _shapes(state)
+    others = [one.name for one in ARCHITECTURES.values() if one.recognises(shapes)]
     for key, shape in architecture.dead_keys:
         if key in state and tuple(state[key].shape) == shape:
             state.pop(key)
     shapes = _shapes(state)
     if not architecture.recognises(shapes):
-        others = [one.name for one in ARCHITECTURES.values() if one.recognises(shapes)]
         if others:
             raise UserError(f"{path}: weights of {' or '.join(others)}, not of {architecture.name}")
         options = {}  # the strict loading below lists what is wrong
     else:
         options = architecture.options_of(shapes, header(path))
-    network = architecture.build(**{key: options[key] for key in options if key != "class_names"})
+    network = architecture.build(**options)
     load_strictly(network, state, path)
     return network, WeightsOrigin(path.name, sha256(path), wrapper), options
 

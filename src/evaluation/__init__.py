@@ -1,7 +1,9 @@
 """Scores of a detector, and metrics with intervals."""
 
+from .conditions import CONDITIONS, parse_conditions
 from .evaluate import COLUMNS, MACRO, THRESHOLD, evaluate
 from .faithfulness import Faithfulness, faithfulness
+from .format_audit import FormatAudit, format_audit
 from .intervals import bootstrap, percentile_interval, weighted_average_precision, wilson
 from .metrics import (
     Accuracies,
@@ -13,14 +15,19 @@ from .metrics import (
     roc_auc,
     sigmoid,
 )
+from .robustness import ROBUSTNESS, Robustness, robustness, robustness_table
 from .scores import score
 
 __all__ = [
     "COLUMNS",
+    "CONDITIONS",
     "MACRO",
+    "ROBUSTNESS",
     "THRESHOLD",
     "Accuracies",
     "Faithfulness",
+    "FormatAudit",
+    "Robustness",
     "accuracies",
     "average_precision",
     "bootstrap",
@@ -29,7 +36,11 @@ __all__ = [
     "equal_error_rate",
     "evaluate",
     "faithfulness",
+    "format_audit",
+    "parse_conditions",
     "percentile_interval",
+    "robustness",
+    "robustness_table",
     "roc_auc",
     "score",
     "sigmoid",

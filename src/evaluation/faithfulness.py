@@ -17,7 +17,8 @@ from ..data.presets import generator
 from ..detectors import Detector
 from ..detectors.classifiers import Classifier
 from ..errors import UserError
-from ..gradcam import METHODS, attributor, pixel_map
+from ..gradcam import METHODS, attributor, named_target, pixel_map
+from ..lrp import pixel_range
 from ..records import FAKE, ImageSet, Skipped
 from .metrics import sigmoid
 from .perturbation import KINDS, area, cell_sums, curves, falling, filled
@@ -88,7 +89,8 @@ def faithfulness(
     _check(methods, n, steps, draws, cell, shares)
     missed = skipped if skipped is not None else []
     groups, counts = _select(detector, images, n, label, seed, missed)
-    attribute = {method: attributor(detector.network, method) for method in methods}
+    box = pixel_range(detector.preset)
+    attribute = {method: attributor(detector.network, method, box=box) for method in methods}
     curve_rows: list[dict[str, Any]] = []
     sanity_rows: list[dict[str, Any]] = []
     agreement_rows: list[dict[str, Any]] = []
@@ -206,24 +208,26 @@ def _normalised(detector: Detector | Classifier, pixels: np.ndarray) -> torch.Te
     return batch.contiguous(memory_format=torch.channels_last)
 
 
-def _maps(attribute: Any, batch: torch.Tensor, detector: object, method: str) -> np.ndarray:
+def _maps(
+    attribute: Any, batch: torch.Tensor, detector: Detector | Classifier, method: str
+) -> np.ndarray:
     """Return one map an image, (N, H, W), of the evidence for the decision."""
-    target = "decision" if isinstance(detector, Detector) else None
+    target = named_target(detector, "decision") if isinstance(detector, Detector) else None
     return pixel_map(attribute(batch, target).relevance.cpu().numpy(), method)
 
 
 def _probability(detector: Detector | Classifier, pixels: np.ndarray) -> Callable[..., np.ndarray]:
     """Return the probability of the decision that is made on ``pixels`` (3, H, W) as a function."""
-    first = detector.logits(torch.from_numpy(pixels[None]))
-    if isinstance(detector, Detector):
+    several = isinstance(detector, Classifier) or bool(detector.classes)
+    outputs = detector.logits if isinstance(detector, Classifier) else detector.outputs
+    first = (outputs if several else detector.logits)(torch.from_numpy(pixels[None]))
+    if not several:
         sign = 1.0 if float(first[0]) >= 0 else -1.0
         return lambda many: sigmoid(
             sign * detector.logits(torch.from_numpy(many)).numpy().astype(np.float64)
         )
     output = int(first[0].argmax())
-    return lambda many: (
-        detector.logits(torch.from_numpy(many)).double().softmax(dim=1)[:, output].numpy()
-    )
+    return lambda many: outputs(torch.from_numpy(many)).double().softmax(dim=1)[:, output].numpy()
 
 
 def _curves(
@@ -284,7 +288,8 @@ def _sanity(
     for share in shares:
         twin, layers = randomised(detector.network, share, batch, seed)
         for method, before in maps.items():
-            after = _maps(attributor(twin, method), batch, detector, method)
+            attribute = attributor(twin, method, box=pixel_range(detector.preset))
+            after = _maps(attribute, batch, detector, method)
             for place, key in enumerate(keys):
                 pair = before[place], after[place]
                 yield dict(

@@ -10,10 +10,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from ..data import Batch, Preset, check_skipped, get_preset
-from ..detectors.detector import Detector
+from ..data import Batch, Preset, check_skipped
+from ..detectors import Detector, named_preset
 from ..errors import UserError
-from ..lrp import LRP
+from ..lrp import LRP, pixel_range
 from ..records import FAKE, REAL, ImageSet, Ranking, Skipped
 from ..sweep import Partials, Progress, sweep
 from .omega import OmegaStatistic, Relevances, relevance_shares
@@ -69,7 +69,7 @@ def rank(
     chosen = images.only(label=label)
     if not len(chosen):
         raise UserError(f"{images.root}: holds no {KINDS[label]} images to rank on")
-    preset = get_preset(preset) if isinstance(preset, str) else preset or detector.preset
+    preset = named_preset(preset) if isinstance(preset, str) else preset or detector.preset
     statistic = OmegaStatistic(detector.feature_maps, label, min_confidence)
     missed: list[Skipped] = []
     facts: dict[str, Any] = {
@@ -118,7 +118,7 @@ class _Observer:
                 f"{detector.name} has {len(detector.classes)} classes: the published start needs "
                 "one logit; use --start predicted"
             )
-        self.lrp = LRP(detector.network)
+        self.lrp = LRP(detector.network, box=pixel_range(preset))
         self.detector = detector
         self.layers = list(detector.layers)
         self.preset, self.device, self.start = preset, detector.device, start

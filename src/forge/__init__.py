@@ -3,35 +3,54 @@
 from __future__ import annotations
 
 from .audit import audit
-from .families import FAMILIES, TRAINED, get_family
+from .families import FAMILIES, SEPARATOR, TRAINED, family_of, get_family
 from .forge import Forged, forge
 from .generators import (
     MARGIN,
+    load_critic,
     load_family,
     load_generator,
     member_files,
     resynthesise,
+    save_critic,
     save_generator,
+    shipped_path,
 )
 from .planted import Trace, forge_planted, plant
-from .train import ForgeTraining, train_generator
+from .saving import facts_of, train_and_save
+from .train import ForgeTraining, Trained, psnr, train_generator
+from .variants import VARIANTS, Variant, get_variant, variant_name, variant_settings
 
 __all__ = [
     "FAMILIES",
     "MARGIN",
+    "SEPARATOR",
     "TRAINED",
+    "VARIANTS",
     "ForgeTraining",
     "Forged",
     "Trace",
+    "Trained",
+    "Variant",
     "audit",
+    "facts_of",
+    "family_of",
     "forge",
     "forge_planted",
     "get_family",
+    "get_variant",
+    "load_critic",
     "load_family",
     "load_generator",
     "member_files",
     "plant",
+    "psnr",
     "resynthesise",
+    "save_critic",
     "save_generator",
+    "shipped_path",
+    "train_and_save",
     "train_generator",
+    "variant_name",
+    "variant_settings",
 ]

@@ -47,6 +47,7 @@ def forge(
     seed: int = 0,
     vary: float = 0.0,
     weights: Path | None = None,
+    members: int | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Forged:
     """Write ``<family>/{0_real,1_fake}/<photograph>-<n>.png``, ``per_family`` pairs each.
@@ -63,7 +64,8 @@ def forge(
         vary: make each fake with its own variation of the network, of a strength drawn from 0 to
             ``vary`` (see ``varied``); for training sets.
         weights: a folder of ``<family>.safetensors`` (``<family>-2`` …); by default the weights
-            that the project ships.
+            that the project ships. A variant, ``<family>--<name>``, is a family of one.
+        members: let the first so many members of a family take turns; by default all do.
         progress: is told (pairs done, pairs in all, family).
 
     Raises:
@@ -74,7 +76,7 @@ def forge(
         raise UserError("there are no photographs to forge from")
     if side % STRIDE or side < STRIDE:
         raise UserError(f"the size must be a multiple of {STRIDE}; {side} is not")
-    generators = {name: load_family(name, weights) for name in families}
+    generators = {name: load_family(name, weights, members) for name in families}
     duplicates = {path.stem for path in photographs}
     if len(duplicates) < len(photographs):
         raise UserError("two photographs share a file name; their crops would overwrite each other")
@@ -88,9 +90,9 @@ def forge(
         for number in numbers:
             name = f"{path.stem}-{number:03d}.png"
             crop = _crop(photo, path, side, seed, number)
-            for family, members in generators.items():
+            for family, networks in generators.items():
                 # Members take turns over the crops of a photograph, and start at another each time.
-                generator = members[(turn + number) % len(members)]
+                generator = networks[(turn + number) % len(networks)]
                 real, fake = (out / family / kind / name for kind in ("0_real", "1_fake"))
                 if not (real.is_file() and fake.is_file()):
                     source = crop

@@ -13,7 +13,8 @@ from torch import nn
 from ..eight_bits import packed, unpacked
 from ..errors import UserError
 from ..files import home, write_with
-from .families import get_family
+from .families import SEPARATOR, get_family
+from .losses import Critic
 
 FEW = 2**12  # values of a tensor that is not worth rounding to 8 bits
 MARGIN = 8  # pixels around a crop that the network sees and the forge cuts off: no seams
@@ -52,11 +53,36 @@ def save_generator(
     write_with(path, lambda out: safetensors.torch.save_file(state, out, metadata=facts))
 
 
-def member_files(family: str, folder: Path | None = None) -> list[Path]:
+def save_critic(path: Path, critic: nn.Module, facts: dict[str, str]) -> None:
+    """Write the critic that a generator was trained against, in half precision, with ``facts``."""
+    state = {name: tensor.half() for name, tensor in critic.state_dict().items()}
+    write_with(path, lambda out: safetensors.torch.save_file(state, out, metadata=facts))
+
+
+def load_critic(path: Path) -> Critic:
+    """Return a critic of ``forge-train --save-critic``, in evaluation mode, differentiable.
+
+    It takes images (N, 3, H, W) in [-1, 1] and says (N, 1, H/4, W/4): higher is more like a
+    photograph.
+
+    Raises:
+        UserError: the file holds no such network.
+    """
+    critic = Critic()
+    try:
+        state = safetensors.torch.load_file(path)
+        critic.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    except Exception as error:
+        raise UserError(f"{path}: not a critic of forge-train --save-critic: {error}") from error
+    return critic.eval().requires_grad_(False)
+
+
+def member_files(family: str, folder: Path | None = None, members: int | None = None) -> list[Path]:
     """Return the files of a family's members: ``<family>.safetensors``, ``<family>-2…``, in order.
 
     A family can have several networks that differ by the seed they were trained with, as a
-    published generator has one a class; the forge lets them take turns.
+    published generator has one a class; the forge lets them take turns. A variant such as
+    ``progan-like--seed-2`` is one network. members: take the first so many.
 
     Raises:
         UserError: there is none.
@@ -65,9 +91,11 @@ def member_files(family: str, folder: Path | None = None) -> list[Path]:
     if not first.is_file():
         raise UserError(f"{first}: no weights for {family}; make them with forensift forge-train")
     files = [first]
+    if SEPARATOR in family:
+        return files
     while (following := first.with_name(f"{family}-{len(files) + 1}.safetensors")).is_file():
         files.append(following)
-    return files
+    return files[:members]
 
 
 def load_generator(path: Path, family: str) -> nn.Module:
@@ -87,14 +115,16 @@ def load_generator(path: Path, family: str) -> nn.Module:
     return generator.eval().requires_grad_(False)
 
 
-def load_family(family: str, folder: Path | None = None) -> list[nn.Module | None]:
-    """Return all members of a family; for the identity, one that is None.
+def load_family(
+    family: str, folder: Path | None = None, members: int | None = None
+) -> list[nn.Module | None]:
+    """Return the members of a family (the first so many), or a variant; for the identity, None.
 
     folder: where ``forge-train`` wrote them; by default the weights the project ships.
     """
     if not get_family(family).trained:
         return [None]
-    return [load_generator(path, family) for path in member_files(family, folder)]
+    return [load_generator(path, family) for path in member_files(family, folder, members)]
 
 
 @torch.no_grad()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, relu
+
+LOSSES = ("least-squares", "hinge", "none")
 
 
 class Critic(nn.Module):
@@ -28,6 +30,22 @@ class Critic(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return self.layers(torch.cat([image, 4 * details(image)], dim=1))
+
+
+def critic_loss(kind: str, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+    """Return what a critic minimises, given what it says of reals and fakes, any shape.
+
+    least-squares: (real − 1)² + fake² (Mao et al. 2017); hinge: max(0, 1 − real) + max(0, 1 + fake)
+    (Lim and Ye 2017, Miyato et al. 2018).
+    """
+    if kind == "hinge":
+        return relu(1 - real).mean() + relu(1 + fake).mean()
+    return (real - 1).square().mean() + fake.square().mean()
+
+
+def generator_loss(kind: str, fake: torch.Tensor) -> torch.Tensor:
+    """Return what the generator minimises, given what the critic says of its fakes."""
+    return -fake.mean() if kind == "hinge" else (fake - 1).square().mean()
 
 
 def details(image: torch.Tensor) -> torch.Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,13 @@ import torch
 from torch import nn
 from torch.nn.functional import l1_loss
 
+from ..errors import UserError
+from ..files import sha256, write_with
 from .crops import keyed_generator, random_crop, read_photograph
 from .families import get_family
 from .families.family import STRIDE
 from .generators import MARGIN, to_signed, to_uint8
-from .losses import Critic, texture_loss
+from .losses import LOSSES, Critic, critic_loss, generator_loss, texture_loss
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,13 @@ class ForgeTraining:
     """Settings of a generator's training.
 
     steps, batch_size, side (pixels of a training crop); learning_rate of Adam(0.5, 0.99) for both
-    networks, decayed by a cosine to a tenth; adversarial: weight of the least-squares loss of Mao
-    et al. 2017 beside L1 (images in [-1, 1]); texture: weight of
-    ``texture_loss``; warm_up: share of the steps with L1 alone; member: which of the family's
-    networks, from 1.
+    networks, decayed by a cosine to a tenth; adversarial: weight of the adversarial loss beside L1
+    (images in [-1, 1]); loss: 'least-squares', 'hinge' or 'none', which trains without a critic;
+    texture: weight of ``texture_loss``; warm_up: share of the steps with L1 alone; member: which of
+    the family's networks, from 1.
+
+    Raises:
+        UserError: no such loss.
     """
 
     steps: int = 1000
@@ -42,6 +48,19 @@ class ForgeTraining:
     warm_up: float = 0.3
     seed: int = 0
     member: int = 1
+    loss: str = "least-squares"
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise UserError(f"no adversarial loss {self.loss!r}; there are {', '.join(LOSSES)}")
+
+
+class Trained(NamedTuple):
+    """A trained generator, in evaluation mode on the CPU, its history, and its critic if any."""
+
+    generator: nn.Module
+    history: pd.DataFrame
+    critic: nn.Module | None
 
 
 def psnr(generator: nn.Module, photographs: Sequence[Path], side: int, seed: int) -> float:
@@ -63,7 +82,7 @@ def psnr(generator: nn.Module, photographs: Sequence[Path], side: int, seed: int
 
 
 class _Adversarial:
-    """One step with L1, texture and a least-squares critic; the critic starts after the warm-up."""
+    """One step with L1, texture and a critic, which starts after the warm-up."""
 
     columns = ("l1", "texture", "adversarial", "critic")
 
@@ -82,10 +101,10 @@ class _Adversarial:
         fake = self.generator(real)
         reconstruction = l1_loss(fake, real)
         adversarial, judged = real.new_zeros(()), real.new_zeros(())
-        if step >= settings.warm_up * settings.steps:
-            judged = (critic(real) - 1).square().mean() + critic(fake.detach()).square().mean()
+        if settings.loss != "none" and step >= settings.warm_up * settings.steps:
+            judged = critic_loss(settings.loss, critic(real), critic(fake.detach()))
             _descend(self.optimisers[1], judged)
-            adversarial = (critic(fake) - 1).square().mean()
+            adversarial = generator_loss(settings.loss, critic(fake))
         texture = texture_loss(fake, real)
         loss = reconstruction + settings.adversarial * adversarial + settings.texture * texture
         _descend(self.optimisers[0], loss + getattr(self.generator, "penalty", 0.0))
@@ -122,15 +141,27 @@ def train_generator(
     *,
     device: torch.device | str = "cpu",
     start: nn.Module | None = None,
+    checkpoint: Path | None = None,
+    stop_after: int | None = None,
     progress: Callable[[int, int, str], None] | None = None,
-) -> tuple[nn.Module, pd.DataFrame]:
+) -> Trained:
     """Train a family's generator on ``photographs``; report PSNR on ``held_out``.
 
-    Crops, their scale and flips are keyed by seed and step. ``start``: a generator of the family to
-    go on from, with a new critic and optimiser. ``progress`` is told (steps done,
-    steps, text). Returns the generator in evaluation mode on the CPU, and the history with
-    columns step, l1, texture, adversarial, critic (a denoiser: step, noise), psnr (dB on held-out
-    photographs), seconds.
+    Crops, their scale and flips are keyed by seed and step, so that a training which goes on from
+    its checkpoint ends as one that was never interrupted, to the bit.
+
+    Args:
+        start: a generator of the family to go on from, with a new critic and optimiser.
+        checkpoint: file that is written every tenth of the steps and read if it is there.
+        stop_after: stop at the first checkpoint at or after so many steps, as a crash would.
+        progress: is told (steps done, steps, text).
+
+    Returns the generator in evaluation mode on the CPU, the history with columns step, l1, texture,
+    adversarial, critic (a denoiser: step, noise), psnr (dB on held-out photographs), seconds, and
+    the critic (None for a denoiser and for the loss 'none').
+
+    Raises:
+        UserError: the checkpoint is of a training with other settings or photographs.
     """
     torch.manual_seed(settings.seed)
     generator = get_family(family).generator(settings.member)
@@ -140,12 +171,14 @@ def train_generator(
     kind = _Denoising if hasattr(generator, "training_loss") else _Adversarial
     train_on = kind(generator, settings, device)
     rates = [optimiser.param_groups[0]["lr"] for optimiser in train_on.optimisers]
+    saved = _Checkpoint(checkpoint, _identity(family, photographs, held_out, settings, start))
+    first, rows, before = saved.restore(train_on)
     photos = [read_photograph(path) for path in photographs]
     side = settings.side - settings.side % STRIDE
-    started, rows = time.monotonic(), []
+    started = time.monotonic() - before
     sums = dict.fromkeys(train_on.columns, 0.0)
     every = max(1, settings.steps // 10)
-    for step in range(settings.steps):
+    for step in range(first, settings.steps):
         decay = 0.1 + 0.45 * (1 + math.cos(math.pi * step / settings.steps))
         for optimiser, rate in zip(train_on.optimisers, rates, strict=True):
             optimiser.param_groups[0]["lr"] = rate * decay
@@ -162,10 +195,74 @@ def train_generator(
             seconds = round(time.monotonic() - started, 1)
             rows.append({"step": step + 1, **means, "psnr": quality, "seconds": seconds})
             sums = dict.fromkeys(sums, 0.0)
+            saved.write(train_on, step + 1, rows, seconds)
+            if stop_after is not None and step + 1 >= stop_after:
+                break
         if progress is not None:
             text = f"{train_on.columns[0]} {float(losses[0].detach()):.3f}"
-            progress(step + 1, settings.steps, text + (f", PSNR {quality:.1f}" if rows else ""))
-    return generator.eval().cpu(), pd.DataFrame(rows)
+            quality_text = f", PSNR {rows[-1]['psnr']:.1f}" if rows else ""
+            progress(step + 1, settings.steps, text + quality_text)
+    critic = getattr(train_on, "critic", None) if settings.loss != "none" else None
+    if critic is not None:
+        critic = critic.eval().cpu()
+    return Trained(generator.eval().cpu(), pd.DataFrame(rows), critic)
+
+
+class _Checkpoint:
+    """What a training goes on from: networks, optimisers and history at a tenth of the steps."""
+
+    def __init__(self, path: Path | None, identity: dict[str, Any]) -> None:
+        self.path, self.identity = path, identity
+
+    def restore(self, train_on: Any) -> tuple[int, list[dict[str, float]], float]:
+        """Return steps done, the history's rows and the seconds they took; nothing: 0, [], 0."""
+        if self.path is None or not self.path.is_file():
+            return 0, [], 0.0
+        found = torch.load(self.path, map_location="cpu", weights_only=True)
+        if found["identity"] != self.identity:
+            raise UserError(
+                f"{self.path} is of a training with other settings or photographs; delete it or "
+                "give another --out"
+            )
+        for name, network in _networks(train_on).items():
+            network.load_state_dict(found[name])
+        for optimiser, state in zip(train_on.optimisers, found["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
+        return found["step"], found["rows"], found["seconds"]
+
+    def write(self, train_on: Any, step: int, rows: list[dict[str, float]], seconds: float) -> None:
+        if self.path is None:
+            return
+        content: dict[str, Any] = {"identity": self.identity, "step": step, "rows": rows}
+        content["seconds"] = seconds
+        content["optimisers"] = [one.state_dict() for one in train_on.optimisers]
+        content |= {name: one.state_dict() for name, one in _networks(train_on).items()}
+        write_with(self.path, lambda out: torch.save(content, out))
+
+
+def _networks(train_on: Any) -> dict[str, nn.Module]:
+    found = {"generator": train_on.generator, "critic": getattr(train_on, "critic", None)}
+    return {name: network for name, network in found.items() if network is not None}
+
+
+def _identity(
+    family: str,
+    photographs: Sequence[Path],
+    held_out: Sequence[Path],
+    settings: ForgeTraining,
+    start: nn.Module | None,
+) -> dict[str, Any]:
+    """Return all that decides how a training ends, as plain values."""
+    digest = hashlib.sha256()
+    for tensor in start.state_dict().values() if start is not None else ():
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return {
+        "family": family,
+        "photographs": [sha256(path) for path in photographs],
+        "held_out": [sha256(path) for path in held_out],
+        "settings": asdict(settings),
+        "start": digest.hexdigest() if start is not None else "",
+    }
 
 
 def _batch(photos: list, settings: ForgeTraining, side: int, step: int) -> torch.Tensor:

@@ -15,7 +15,7 @@ from ..data.batching import Batch, batches
 from ..detectors.classifiers import Classifier
 from ..detectors.detector import Detector
 from ..errors import UserError
-from ..lrp import LRP
+from ..lrp import IMAGENET_BOX, LRP, pixel_range
 from ..records import ImageSet, Skipped
 from .attribution import Attribution, Target, chosen
 from .cam import GradCAM, GuidedGradCAM
@@ -35,8 +35,10 @@ class RelevancePropagation:
     for what was asked.
     """
 
-    def __init__(self, network: nn.Module, layer: str | None = None) -> None:
-        self.lrp = LRP(network)
+    def __init__(
+        self, network: nn.Module, layer: str | None = None, box: tuple[float, float] = IMAGENET_BOX
+    ) -> None:
+        self.lrp = LRP(network, box=box)
         self.outputs = 0
 
     def __call__(self, batch: Tensor, target: Target = None) -> Attribution:
@@ -58,12 +60,12 @@ class RelevancePropagation:
         return Attribution(found.logits, targets, signs, values)
 
 
-METHODS: dict[str, Callable[[nn.Module, str | None], Attribute]] = {
+METHODS: dict[str, Callable[[nn.Module, str | None, tuple[float, float]], Attribute]] = {
     "lrp": RelevancePropagation,
-    "gradcam": GradCAM,
-    "guided-gradcam": GuidedGradCAM,
-    "guided-backprop": lambda network, layer: GuidedBackprop(network),
-    "gradient": lambda network, layer: Gradient(network),
+    "gradcam": lambda network, layer, box: GradCAM(network, layer),
+    "guided-gradcam": lambda network, layer, box: GuidedGradCAM(network, layer),
+    "guided-backprop": lambda network, layer, box: GuidedBackprop(network),
+    "gradient": lambda network, layer, box: Gradient(network),
 }
 
 
@@ -104,17 +106,22 @@ def pixel_map(relevance: np.ndarray, method: str) -> np.ndarray:
     return (np.abs(relevance) if method == "gradient" else relevance).sum(axis=-3)
 
 
-def attributor(network: nn.Module, method: str, layer: str | None = None) -> Attribute:
+def attributor(
+    network: nn.Module,
+    method: str,
+    layer: str | None = None,
+    box: tuple[float, float] = IMAGENET_BOX,
+) -> Attribute:
     """Return the method, made ready for a network: call it with a batch and a target.
 
-    layer: for the Grad-CAM methods, see :class:`GradCAM`.
+    layer: for the Grad-CAM methods, see :class:`GradCAM`; box: for LRP, see :class:`LRP`.
 
     Raises:
         UserError: no such method, or a network that it cannot be used on.
     """
     if method not in METHODS:
         raise UserError(f"no attribution method {method!r}; there are {', '.join(METHODS)}")
-    return METHODS[method](network, layer)
+    return METHODS[method](network, layer, box)
 
 
 def explanations(
@@ -133,15 +140,15 @@ def explanations(
     images: an image set; files and folders (all images in them, recursively); or uint8 pixels
         (N, 3, H, W), of which nothing is resized or cropped. Files go through the detector's own
         preprocessing. Images of one size come in their order; sizes may be mixed.
-    method: of ``METHODS``. target: see :func:`forensift.gradcam.attribution.chosen`; a classifier's
-        class may be given by its name. layer: see :class:`GradCAM`. seed: of random presets.
+    method: of ``METHODS``. target: see :func:`forensift.gradcam.attribution.chosen`; a class may
+        be given by its name. layer: see :class:`GradCAM`. seed: of random presets.
     skipped: images that cannot be read are appended.
 
     Raises:
         UserError: see :func:`attributor`; a target that is none; no images.
     """
     missed = skipped if skipped is not None else []
-    attribute = attributor(detector.network, method, layer)
+    attribute = attributor(detector.network, method, layer, pixel_range(detector.preset))
     wanted = named_target(detector, target)
     if isinstance(images, (np.ndarray, Tensor)):
         feed: Iterator[Batch] = _given(torch.as_tensor(images), batch_size)
@@ -181,15 +188,18 @@ def explain(
 def named_target(detector: Detector | Classifier, target: Target) -> Target:
     """Return a class's number for its name or digits; anything else as it is.
 
+    Of a detector with several classes 'real' is the real one, whatever its name, and 'decision'
+    the one with the largest logit.
+
     Raises:
-        UserError: a classifier has no class of that name.
+        UserError: there is no class of that name.
     """
     if not isinstance(target, str):
         return target
     if target.isdecimal():
         return int(target)
     if isinstance(detector, Detector):
-        return target
+        return _detector_target(detector, target)
     names = [name.lower() for name in detector.class_names]
     places = [place for place, name in enumerate(names) if name == target.lower()]
     if len(places) != 1:
@@ -200,9 +210,24 @@ def named_target(detector: Detector | Classifier, target: Target) -> Target:
     return places[0]
 
 
+def _detector_target(detector: Detector, target: str) -> Target:
+    if not detector.classes:
+        return target
+    names = [name.lower() for name in detector.classes]
+    if target.lower() in names:
+        return names.index(target.lower())
+    if target in ("real", "decision"):
+        return detector.real if target == "real" else None
+    raise UserError(
+        f"{detector.name}: no class is called {target!r}; there are {', '.join(detector.classes)}"
+    )
+
+
 def _target_name(detector: Detector | Classifier, output: int, sign: int) -> str:
     if isinstance(detector, Classifier):
         return detector.class_names[output]
+    if detector.classes:
+        return detector.classes[output]
     return "fake" if sign > 0 else "real"
 
 

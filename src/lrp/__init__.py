@@ -1,6 +1,6 @@
 """Layer-wise relevance propagation, written once for any architecture."""
 
-from .canonise import IMAGENET_BOX
+from .canonise import IMAGENET_BOX, pixel_range
 from .lrp import LRP, FeatureMapRelevance, Relevance
 from .report import CanonisationError, LayerWithoutRule, Report
 
@@ -12,4 +12,5 @@ __all__ = [
     "LayerWithoutRule",
     "Relevance",
     "Report",
+    "pixel_range",
 ]

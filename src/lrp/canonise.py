@@ -15,30 +15,33 @@ import pandas as pd
 import torch
 from torch import fx, nn
 
+from ..data.presets import PRESETS, Preset
+from .batchnorm import bypass, fold_batchnorm, module_of
 from .operations import (
-    BATCHNORMS,
-    CONVOLUTIONS,
-    FUNCTION_RULES,
     INACTIVE_FUNCTIONS,
     INACTIVE_MODULES,
     SIZES,
+    SPLITS,
     SUMS,
-    TRANSPOSED,
     Call,
     Known,
     drop_inplace,
     module_builder,
+    part,
 )
 from .plan import Plan, Step
+from .refused import attends
 from .report import CanonisationError, Report
 from .rules import Box, ZPlus
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-IMAGENET_BOX = (
-    min(-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)),
-    max((1 - mean) / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)),
-)
+
+def pixel_range(preset: Preset) -> tuple[float, float]:
+    """Return the lowest and the highest normalised value that a pixel can have, over channels."""
+    numbers = list(zip(preset.mean, preset.std, strict=True))
+    return min(-mean / std for mean, std in numbers), max((1 - mean) / std for mean, std in numbers)
+
+
+IMAGENET_BOX = pixel_range(PRESETS["imagenet"])
 
 
 class _Tracer(fx.Tracer):
@@ -90,9 +93,11 @@ def canonise(
     known = Known(box)
     pixels = next(node for node in traced.graph.nodes if node.op == "placeholder")
     known.carrying.add(pixels)
+    _refuse_attention(traced, known)
+    _split_up(traced, known)
     _drop_inactive(traced, known)
-    _fold_batchnorm(traced, known)
-    known.boxed = _boxed_convolution(traced, pixels, input_rule)
+    fold_batchnorm(traced, known)
+    known.boxed = _boxed_convolutions(traced, pixels, input_rule)
     steps = []
     for node in traced.graph.nodes:
         step = _step(traced, known, node)
@@ -111,22 +116,41 @@ def _trace(twin: nn.Module) -> fx.GraphModule:
     try:
         graph = tracer.trace(twin)
     except Exception as error:
-        raise CanonisationError(f"torch.fx cannot trace {type(twin).__name__}: {error}") from error
+        raise CanonisationError(
+            f"torch.fx cannot trace {type(twin).__name__}, so LRP has no rules for it: {error}"
+        ) from error
     traced = fx.GraphModule(tracer.root, graph)
+    for node in reversed(traced.graph.nodes):
+        if node.target is torch._assert:  # of shapes; else it would count as a reader of a layer
+            traced.graph.erase_node(node)
     traced.graph.eliminate_dead_code()
     return traced
 
 
-def _module(traced: fx.GraphModule, node: Any) -> Any:
-    """Return the module that a node calls, None where it calls none."""
-    if isinstance(node, fx.Node) and node.op == "call_module":
-        return traced.get_submodule(str(node.target))
-    return None
+def _refuse_attention(traced: fx.GraphModule, known: Known) -> None:
+    """Name attention first: a transformer meets smaller obstacles on the way to it."""
+    for node in traced.graph.nodes:
+        call = Call(known, node, module_of(traced, node))
+        if node.op.startswith("call") and attends(call.kind) and call.builder is None:
+            raise call.refuse()
 
 
-def _bypass(traced: fx.GraphModule, node: fx.Node, source: Any) -> None:
-    node.replace_all_uses_with(source)
-    traced.graph.erase_node(node)
+def _split_up(traced: fx.GraphModule, known: Known) -> None:
+    """Make one operation a part of what gives several tensors at once: chunk, split, unbind."""
+    for node in list(traced.graph.nodes):
+        if not node.op.startswith("call") or node.target not in SPLITS:
+            continue
+        for user in list(node.users):
+            index = user.args[1] if user.target is operator.getitem else None
+            if not isinstance(index, int):
+                raise Call(known, node, None).refuse("its parts are not taken one by one")
+            x, *rest = node.args
+            with traced.graph.inserting_before(user):
+                taken = traced.graph.call_function(
+                    part, (x, index, SPLITS[node.target], *rest), node.kwargs
+                )
+            bypass(traced, user, taken)
+        traced.graph.erase_node(node)
 
 
 def _drop_inactive(traced: fx.GraphModule, known: Known) -> None:
@@ -137,55 +161,28 @@ def _drop_inactive(traced: fx.GraphModule, known: Known) -> None:
             call = Call(known, node, None)
             if call.argument("training", INACTIVE_FUNCTIONS[name], True) is not False:
                 raise call.refuse("it is active in evaluation mode")
-            _bypass(traced, node, node.args[0])
-        elif isinstance(_module(traced, node), INACTIVE_MODULES):
-            _bypass(traced, node, node.args[0])
+            bypass(traced, node, node.args[0])
+        elif isinstance(module_of(traced, node), INACTIVE_MODULES):
+            bypass(traced, node, node.args[0])
 
 
-def _fold_batchnorm(traced: fx.GraphModule, known: Known) -> None:
-    """Pair each BatchNorm with the layer whose output it alone reads, as executed."""
-    for node in list(traced.graph.nodes):
-        norm = _module(traced, node)
-        if not isinstance(norm, BATCHNORMS):
-            continue
-        if norm.running_mean is None or norm.running_var is None:
-            raise Call(known, node, norm).refuse("it keeps no running statistics")
-        source: Any = node.args[0]
-        layer = _module(traced, source)
-        foldable = isinstance(layer, (*CONVOLUTIONS, *TRANSPOSED, nn.Linear))
-        if isinstance(layer, TRANSPOSED) and layer.groups > 1:
-            foldable = False  # its output channels do not lie along one axis of the weight
-        if not foldable or set(source.users) != {node}:
-            known.report.unfolded.append(str(node.target))
-            continue
-        scale = (norm.running_var.double() + norm.eps).rsqrt()
-        if norm.weight is not None:
-            scale = scale * norm.weight.detach().double()
-        shift = -norm.running_mean.double() * scale
-        if norm.bias is not None:
-            shift = shift + norm.bias.detach().double()
-        known.scales[source] = scale, shift
-        known.report.merged.append((str(source.target), str(node.target)))
-        _bypass(traced, node, source)
-
-
-def _boxed_convolution(traced: fx.GraphModule, pixels: fx.Node, input_rule: str) -> fx.Node | None:
-    """Return the convolution that gets the box rule, if any."""
+def _boxed_convolutions(
+    traced: fx.GraphModule, pixels: fx.Node, input_rule: str
+) -> frozenset[fx.Node]:
+    """Return the convolutions that get the box rule: one a backbone that reads the pixels."""
     if input_rule == "zplus":
-        return None
-    readers = [node for node in pixels.users if isinstance(_module(traced, node), nn.Conv2d)]
+        return frozenset()
+    readers = [node for node in pixels.users if isinstance(module_of(traced, node), nn.Conv2d)]
     if input_rule == "box":
-        if len(readers) != 1:
-            raise CanonisationError(
-                f"the box rule needs one convolution that reads the pixels, found {len(readers)}"
-            )
-        return readers[0]
+        if not readers:
+            raise CanonisationError("the box rule needs a convolution that reads the pixels")
+        return frozenset(readers)
     residual = any(
         node.target in SUMS and sum(isinstance(arg, fx.Node) for arg in node.args) == 2
         for node in traced.graph.nodes
     )
-    stems = [node for node in readers if _module(traced, node).kernel_size == (7, 7)]
-    return stems[0] if residual and stems else None
+    stems = [node for node in readers if module_of(traced, node).kernel_size == (7, 7)]
+    return frozenset(stems if residual else ())
 
 
 def _step(traced: fx.GraphModule, known: Known, node: fx.Node) -> Step | None:
@@ -200,7 +197,7 @@ def _step(traced: fx.GraphModule, known: Known, node: fx.Node) -> Step | None:
     if node.op == "get_attr":
         known.constants[node] = operator.attrgetter(str(node.target))(traced)
         return None
-    call = Call(known, node, _module(traced, node))
+    call = Call(known, node, module_of(traced, node))
     if not call.carriers:
         if set(node.all_input_nodes) <= set(known.constants):
             value = known.constants.__getitem__
@@ -210,13 +207,10 @@ def _step(traced: fx.GraphModule, known: Known, node: fx.Node) -> Step | None:
         return Step(node, call.layer, None, call.run)
     if node.target in SIZES or (node.target is getattr and node.args[1] in SIZES):
         return Step(node, call.layer, None, call.run)
-    builder = (
-        FUNCTION_RULES.get(node.target) if call.module is None else module_builder(call.module)
-    )
-    if builder is None:
+    if call.builder is None:
         raise call.refuse()
     drop_inplace(node)
-    rule, parents = builder(call)
+    rule, parents = call.builder(call)
     if rule.sign == "nonneg" or (rule.sign == "keep" and call.nonneg):
         known.nonneg.add(node)
     known.carrying.add(node)
@@ -243,8 +237,9 @@ def _keep_reached(traced: fx.GraphModule, known: Known, steps: list[Step], outpu
         uses[step.layer] = uses.get(step.layer, 0) + 1
         if uses[step.layer] > 1:
             step.layer += f"@{uses[step.layer]}"  # a module called again is another layer
-        step.feature_map = convolution
-        module = _module(traced, step.node)
+        if isinstance(step.rule, (ZPlus, Box)):
+            step.feature_map = step.rule.convolution.two_dimensional
+        module = module_of(traced, step.node)
         kind = step.node.target if module is None else type(module)
         rows.append(
             {

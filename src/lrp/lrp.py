@@ -101,6 +101,7 @@ class LRP:
         """Names of the convolutions that have feature maps, in execution order.
 
         Convolutions inside a squeeze-excite gate are not among them: no relevance reaches them.
+        Nor are one-dimensional ones (DeepFeatureX's head): their outputs are no maps of the image.
         """
         return self.plan.feature_maps
 

@@ -23,6 +23,7 @@ from efficientnet_pytorch.utils import (
 )
 from torch import Tensor, fx, nn
 
+from .refused import ADD_ONE, OTHER_METHODS, reason
 from .report import LayerWithoutRule, Report
 from .rules import (
     Box,
@@ -35,6 +36,7 @@ from .rules import (
     Pass,
     Reshape,
     Rule,
+    Stack,
     Transport,
     ZPlus,
 )
@@ -52,6 +54,12 @@ INACTIVE_FUNCTIONS = {  # function name → position of its argument ``training`
 }  # fmt: skip
 SIZES = frozenset({"size", "shape", "dim", "ndim", "numel", "dtype", "device"})
 SUMS = frozenset({operator.add, operator.iadd, torch.add, "add", "add_"})
+SPLITS = {  # what gives several tensors at once → the torch function's name
+    target: name
+    for name in ("chunk", "split", "tensor_split", "unbind")
+    for target in (getattr(torch, name), name)
+}
+SAME_PADDED = frozenset({"timm.layers.conv2d_same.Conv2dSame"})  # by name: timm is optional
 
 
 @dataclass
@@ -60,7 +68,7 @@ class Known:
 
     constants: values that do not depend on the pixels; carrying: tensors that do; nonneg: those
     known to be ≥ 0; rules: each carrying node's rule and parents; scales: the channel-wise map
-    (scale, shift) of the BatchNorm to fold into a node; boxed: the convolution of the box rule.
+    (scale, shift) of the BatchNorm to fold into a node; boxed: the convolutions of the box rule.
     """
 
     box: tuple[float, float]
@@ -70,7 +78,7 @@ class Known:
     nonneg: set[fx.Node] = field(default_factory=set)
     rules: dict[fx.Node, Built] = field(default_factory=dict)
     scales: dict[fx.Node, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    boxed: fx.Node | None = None
+    boxed: frozenset[fx.Node] = frozenset()
 
 
 @dataclass
@@ -124,22 +132,34 @@ class Call:
             return self.known.constants[value]
         return value
 
-    def refuse(self, why: str = "") -> LayerWithoutRule:
-        """Return the error that names this layer and its type."""
+    @property
+    def builder(self) -> Builder | None:
+        """What builds the operation's rule, None where it has none."""
+        return module_builder(self.module) if self.module else FUNCTION_RULES.get(self.node.target)
+
+    @property
+    def kind(self) -> str:
+        """The operation's type: a module's class with its package, or a function's name."""
         if self.module is not None:
-            kind = f"{type(self.module).__module__}.{type(self.module).__qualname__}"
-        else:
-            kind = str(getattr(self.node.target, "__name__", self.node.target))
+            return full_name(self.module)
+        return str(getattr(self.node.target, "__name__", self.node.target))
+
+    def refuse(self, why: str = "") -> LayerWithoutRule:
+        """Return the error that names this layer, its type and the reason."""
+        known = reason(self.kind)
+        why, mend = known or why, OTHER_METHODS if known else ADD_ONE
         return LayerWithoutRule(
-            f"no relevance rule for {self.layer!r} ({kind})"
-            + (f": {why}" if why else "")
-            + "; add one to MODULE_RULES or FUNCTION_RULES of forensift.lrp.operations, or set "
-            "lrp_rule on the module"
+            f"no relevance rule for {self.layer!r} ({self.kind}){': ' * bool(why)}{why}; {mend}"
         )
 
 
 Built = tuple[Rule, tuple[fx.Node, ...]]
 Builder = Callable[[Call], Built]
+
+
+def full_name(module: nn.Module) -> str:
+    """Return a module's class with its package."""
+    return f"{type(module).__module__}.{type(module).__qualname__}"
 
 
 def module_builder(module: nn.Module) -> Builder | None:
@@ -150,6 +170,8 @@ def module_builder(module: nn.Module) -> Builder | None:
     declared = getattr(module, "lrp_rule", None)
     if isinstance(declared, str) and declared in DECLARED_RULES:
         return DECLARED_RULES[declared]
+    if full_name(module) in SAME_PADDED:
+        return _convolution
     for kind in type(module).__mro__:
         if kind in MODULE_RULES:
             same = type(module).forward is kind.forward  # type: ignore[attr-defined]
@@ -178,7 +200,7 @@ def _weighted(call: Call, convolution: Convolution) -> Built:
     """Fold the BatchNorm in and choose between the two rules of a convolution."""
     if call.node in call.known.scales:
         convolution = convolution.folded(*call.known.scales[call.node])
-    if call.node is call.known.boxed:
+    if call.node in call.known.boxed:
         return Box(convolution, *call.known.box), call.single()
     return ZPlus(convolution, call.nonneg), call.single()
 
@@ -187,7 +209,7 @@ def _convolution(call: Call) -> Built:
     m: Any = call.module
     pad: Any = None
     padding = m.padding
-    if isinstance(m, Conv2dDynamicSamePadding):
+    if isinstance(m, Conv2dDynamicSamePadding) or full_name(m) in SAME_PADDED:
         pad = same_padding(m.kernel_size, tuple(m.stride), m.dilation)
     elif isinstance(m, Conv2dStaticSamePadding):
         pad = getattr(m.static_padding, "padding", None)
@@ -291,6 +313,26 @@ def _concatenation(call: Call) -> Built:
     return Concatenation(), call.carriers
 
 
+def _stack(call: Call) -> Built:
+    tensors: Any = call.node.args[0]
+    if list(tensors) != list(call.carriers):
+        raise call.refuse("it joins constants with what depends on the pixels")
+    return Stack(), call.carriers
+
+
+def part(x: Tensor, index: int, how: str, *args: Any, **kwargs: Any) -> Tensor:
+    """Return one of the tensors that ``torch.<how>`` makes of x."""
+    return getattr(torch, how)(x, *args, **kwargs)[index]
+
+
+def _like(call: Call) -> Built:
+    """``x.expand_as(y)``: of y only the shape is read."""
+    x = call.node.args[0]
+    if not isinstance(x, fx.Node) or x not in call.known.carrying:
+        raise call.refuse("only the shape of its result depends on the pixels")
+    return Transport(call.run, "keep"), (x,)
+
+
 def _sum(factor: int) -> Builder:
     def build(call: Call) -> Built:
         if call.node.kwargs:
@@ -383,6 +425,7 @@ FUNCTION_RULES: dict[Any, Builder] = {
     F.conv1d: _functional_convolution,
     F.conv2d: _functional_convolution,
     F.linear: _linear,
+    F.batch_norm: ANY,
     **dict.fromkeys((F.relu, torch.relu, "relu", "relu_"), RELU),
     **dict.fromkeys((F.relu6, F.softplus), NONNEG),
     **dict.fromkeys(
@@ -400,15 +443,19 @@ FUNCTION_RULES: dict[Any, Builder] = {
         ANY,
     ),
     **dict.fromkeys(
-        (F.avg_pool2d, F.adaptive_avg_pool2d, torch.mean, "mean"), _epsilon_map("keep")
+        (F.avg_pool1d, F.adaptive_avg_pool1d, F.avg_pool2d, F.adaptive_avg_pool2d, torch.mean,
+         "mean"),
+        _epsilon_map("keep"),
     ),
     F.interpolate: _epsilon_map("any"),
     **dict.fromkeys(
-        (F.max_pool2d, F.adaptive_max_pool2d, torch.amax, "amax", torch.permute, "permute",
-         torch.transpose, "transpose", operator.getitem, "expand", "expand_as", "repeat",
-         F.pixel_shuffle),
+        (F.max_pool1d, F.max_pool2d, F.adaptive_max_pool2d, torch.amax, "amax", torch.permute,
+         "permute", torch.transpose, "transpose", torch.movedim, "movedim", torch.flip, "flip",
+         torch.roll, "roll", torch.narrow, "narrow", torch.select, "select", operator.getitem,
+         "expand", "repeat", F.pixel_shuffle, part),
         _transport("keep"),
     ),
+    "expand_as": _like,
     F.pad: _transport("any"),
     **dict.fromkeys(
         (torch.flatten, "flatten", torch.reshape, "reshape", torch.squeeze, "squeeze",
@@ -417,6 +464,7 @@ FUNCTION_RULES: dict[Any, Builder] = {
     ),
     "view": lambda call: (Reshape(torch.Tensor.reshape), call.single()),  # fits every layout
     **dict.fromkeys((torch.cat, torch.concat), _concatenation),
+    torch.stack: _stack,
     **dict.fromkeys(SUMS, _sum(1)),
     **dict.fromkeys((operator.sub, operator.isub, torch.sub, "sub", "sub_"), _sum(-1)),
     **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul", "mul_"), _product),

@@ -136,6 +136,11 @@ class Convolution:
         )
 
     @property
+    def two_dimensional(self) -> bool:
+        """Whether its outputs are maps of the image, not signals or volumes."""
+        return self.weight.dim() == 4
+
+    @property
     def gathers(self) -> bool:
         """Whether this is a strided 1×1 convolution, which reads only some positions."""
         return self.pointwise and any(step > 1 for step in self.stride)
@@ -365,6 +370,20 @@ class Concatenation(Rule):
     def backward(self, saved: Saved, relevance: Tensor) -> Sequence[Tensor]:
         widths, dim = saved
         return relevance.split(widths, dim)
+
+
+class Stack(Rule):
+    """Each input of a stack receives the relevance of its own layer of it."""
+
+    name = "pass"
+    sign = "keep"
+    fresh = True
+
+    def forward(self, tensors: Sequence[Tensor], dim: int = 0) -> tuple[Tensor, Saved]:
+        return torch.stack(list(tensors), dim), dim
+
+    def backward(self, saved: Saved, relevance: Tensor) -> Sequence[Tensor]:
+        return relevance.unbind(saved)
 
 
 class Reshape(Rule):

@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from ..data.decode import UnreadableImage, read_image
-from ..data.presets import IMAGENET_MEAN, IMAGENET_STD
+from ..data.presets import IMAGENET_MEAN, IMAGENET_STD, tiled
 from ..errors import UserError
 from ..forge.crops import keyed_generator
 from ..records import FAKE, REAL, ImageEntry, ImageSet
@@ -24,7 +24,9 @@ class Sampling:
     """How images become batches: the recipe's sizes and probabilities, as one run uses them.
 
     load_size 0 keeps the native size; pairs puts the real and the fake image of the same name into
-    the same batch with the same crop, flip, blur and JPEG, so that only the network differs.
+    the same batch with the same crop, flip, blur and JPEG, so that only the network differs; tile
+    repeats an image that is smaller than the crop; balanced draws images with replacement, reals
+    and fakes equally often (the published ``--class_bal``).
     """
 
     batch_size: int
@@ -37,6 +39,8 @@ class Sampling:
     seed: int
     published_blur: bool = False
     grey: float = 0.0
+    tile: bool = False
+    balanced: bool = False
 
 
 def make_pairs(images: ImageSet) -> list[tuple[ImageEntry, ImageEntry]]:
@@ -60,14 +64,14 @@ class TrainingBatches(Dataset):
     """Item s is the batch of step s: float32 (N, 3, crop, crop), normalised, and labels (N, 1).
 
     An epoch is one pass over all units (pairs or images) in an order keyed by seed and epoch; the
-    rest that fills no batch is left out, as is an image that cannot be read (its place is taken by
-    the next unit, and ``check`` has counted it before).
+    rest that fills no batch is left out. An epoch of ``balanced`` draws as many with replacement.
     """
 
     def __init__(self, images: ImageSet, sampling: Sampling) -> None:
         self.sampling = sampling
         self.units: Sequence[tuple[ImageEntry, ...]]
         self.units = make_pairs(images) if sampling.pairs else [(entry,) for entry in images]
+        self.weights = _equal_weights(self.units) if sampling.balanced else None
         self.units_a_step = max(1, sampling.batch_size // len(self.units[0]))
         if len(self.units) < self.units_a_step:
             raise UserError(
@@ -85,7 +89,10 @@ class TrainingBatches(Dataset):
 
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         seed, epoch = self.sampling.seed, step // self.steps_an_epoch
-        order = keyed_generator(seed, "order", epoch).permutation(len(self.units))
+        rng = keyed_generator(seed, "order", epoch)
+        order = rng.permutation(len(self.units))
+        if self.weights is not None:
+            order = rng.choice(len(self.units), len(self.units), p=self.weights)
         start = step % self.steps_an_epoch * self.units_a_step
         images, labels = [], []
         for place in range(start, start + self.units_a_step):
@@ -94,6 +101,13 @@ class TrainingBatches(Dataset):
                 images.append(augmented(entry, self.sampling, rng))
                 labels.append(float(entry.label))
         return to_batch(images), torch.tensor(labels)[:, None]
+
+
+def _equal_weights(units: Sequence[tuple[ImageEntry, ...]]) -> np.ndarray:
+    """Return how probable each unit is (N,) where each label shall be drawn equally often."""
+    labels = np.array([unit[0].label for unit in units])
+    weights = 1 / np.bincount(labels)[labels]
+    return weights / weights.sum()
 
 
 def loaded(entry: ImageEntry, sampling: Sampling) -> np.ndarray:
@@ -111,9 +125,11 @@ def loaded(entry: ImageEntry, sampling: Sampling) -> np.ndarray:
     size = sampling.load_size
     if size:
         width, height = image.size
-        scale = size / min(width, height)
-        target = (size, size) if sampling.squash else (round(width * scale), round(height * scale))
-        image = image.resize(target, Image.Resampling.BILINEAR)
+        shorter = min(width, height)
+        kept = (size * width // shorter, size * height // shorter)  # as torchvision cuts it off
+        image = image.resize((size, size) if sampling.squash else kept, Image.Resampling.BILINEAR)
+    if sampling.tile and min(image.size) < sampling.crop_size:
+        image = tiled(image, sampling.crop_size)
     if min(image.size) < sampling.crop_size:
         raise UserError(
             f"{entry.path}: {image.width} × {image.height} is smaller than the crop of "
@@ -147,7 +163,7 @@ def validation_crop(entry: ImageEntry, sampling: Sampling, *, clean: bool) -> np
             image, sampling.blur, sampling.jpeg, rng, published_blur=sampling.published_blur
         )
     side = sampling.crop_size
-    top, left = ((length - side) // 2 for length in image.shape[:2])
+    top, left = (round((length - side) / 2) for length in image.shape[:2])  # as torchvision does
     return image[top : top + side, left : left + side]
 
 

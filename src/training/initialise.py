@@ -36,11 +36,18 @@ def initialise(
         UserError: no such initialisation or file, or a file of another network.
     """
     torch.manual_seed(seed)
-    network = architecture.build(**(options or {}))
+    return started(architecture.build(**(options or {})), architecture.first_convolution, start)
+
+
+def started(network: nn.Module, first_convolution: str, start: str) -> nn.Module:
+    """Return a network that was just built, with the weights that :func:`initialise` describes.
+
+    first_convolution: the name of the module that 'high-pass' shapes.
+    """
     if start == "default":
         return network
     if start == "high-pass":
-        convolution = network.get_submodule(architecture.first_convolution)
+        convolution = network.get_submodule(first_convolution)
         assert isinstance(convolution, nn.Conv2d)
         with torch.no_grad():
             convolution.weight.copy_(high_pass_filters(convolution.weight.shape))

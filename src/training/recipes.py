@@ -12,11 +12,11 @@ class Recipe:
     """How a detector is trained; the fields are the published values.
 
     load_size: shorter side (or both sides if ``squash``) before augmentation, in pixels;
-    crop_size: side of the random crop; blur, jpeg, grey: probabilities of blur, JPEG and greyscale;
-    batch_size: images a step;
+    crop_size: side of the random crop; tile: repeat an image that is smaller than the crop;
+    blur, jpeg, grey: probabilities of blur, JPEG and greyscale; batch_size: images a step;
     learning_rate: of Adam(0.9, 0.999) without decay; plateau: Wang et al.'s rule, that divides
     the rate by 10 after 5 epochs without progress and ends below 1e-6; decay: (epochs, factor),
-    the rate's fixed schedule where there is no plateau rule; epochs: the cap.
+    the rate's fixed schedule where there is no plateau rule; epochs: the cap; seed: the default.
     """
 
     name: str
@@ -32,6 +32,8 @@ class Recipe:
     plateau: bool = True
     decay: tuple[int, float] | None = None
     epochs: int = 10_000
+    tile: bool = False
+    seed: int = 0
 
 
 _WANG = "Wang et al. 2020, Blur+JPEG"
@@ -57,6 +59,27 @@ RECIPES: dict[str, Recipe] = {
             plateau=False,
             decay=(10, 0.9),
             epochs=50,
+        ),
+        Recipe(
+            "lgrad",
+            "Tan et al. 2023, on gradient images",
+            squash=True,
+            batch_size=16,
+            learning_rate=5e-4,
+            plateau=False,
+            decay=(10, 0.8),
+            epochs=100,
+        ),
+        Recipe(
+            "npr-genimage",
+            "Tan et al. 2024, GenImage (on sdv4)",
+            load_size=0,
+            tile=True,
+            batch_size=32,
+            learning_rate=2e-4,
+            plateau=False,
+            epochs=1,
+            seed=70,
         ),
     )
 }

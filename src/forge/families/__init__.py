@@ -33,17 +33,23 @@ FAMILIES: dict[str, Family] = {
 
 TRAINED = tuple(name for name, family in FAMILIES.items() if family.trained)
 DIFFUSION = ("ddpm-like", "ldm-like")
+SEPARATOR = "--"  # between a family and its variant: progan-like--seed-2
+
+
+def family_of(name: str) -> str:
+    """Return the family that a generator's name stands for: the part before ``--``."""
+    return name.split(SEPARATOR, 1)[0]
 
 
 def get_family(name: str) -> Family:
-    """Return the family of that name.
+    """Return the family of that name, or of that variant's name.
 
     Raises:
         UserError: there is none; the message lists those there are.
     """
-    if name not in FAMILIES:
+    if family_of(name) not in FAMILIES:
         raise UserError(f"no family of generators is called {name!r}; there are {list(FAMILIES)}")
-    return FAMILIES[name]
+    return FAMILIES[family_of(name)]
 
 
-__all__ = ["DIFFUSION", "FAMILIES", "TRAINED", "Family", "get_family"]
+__all__ = ["DIFFUSION", "FAMILIES", "SEPARATOR", "TRAINED", "Family", "family_of", "get_family"]

@@ -12,7 +12,7 @@ import torch
 from ...data.presets import generator
 from ...detectors.detector import Detector
 from ...evaluation import percentile_interval
-from ...lrp import LRP
+from ...lrp import LRP, pixel_range
 
 RESAMPLES = 2000
 ATTRIBUTIONS = ("lrp", "gradient", "random")
@@ -28,7 +28,7 @@ def attribution_maps(
     absolute gradient of the logit. random: uniform noise, keyed by seed and image.
     """
     batch = detector.preset.normalise(pixels.to(detector.device))
-    relevance = LRP(detector.network)
+    relevance = LRP(detector.network, box=pixel_range(detector.preset))
     found: dict[str, list[np.ndarray]] = {"lrp": [], "gradient": []}
     for part in batch.split(CHUNK):
         found["lrp"].append(_arrays(relevance(part, layers=()).pixels))

@@ -1,0 +1,189 @@
+"""Which class an image is attributed to, and how well that goes, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import confusion_matrix
+
+from ..data import Transform, batches
+from ..detectors import Detector
+from ..errors import UserError
+from ..files import sha256
+from ..forge.crops import keyed_generator
+from ..records import REAL, ImageEntry, ImageSet, Skipped
+from .intervals import RESAMPLES, percentile_interval, wilson
+
+COLUMNS = ("metric", "class", "generator", "n", "value", "low", "high")
+MACRO = ("macro_f1", "macro_recall", "macro_f1_published", "macro_recall_published")
+
+
+def without_repeats(entries: Iterable[ImageEntry]) -> tuple[ImageEntry, ...]:
+    """Return the entries, of byte-identical files the first: generators often share their reals."""
+    found: dict[str, ImageEntry] = {}
+    for entry in entries:
+        found.setdefault(sha256(entry.path), entry)
+    return tuple(found.values())
+
+
+def attribute(
+    detector: Detector,
+    images: ImageSet,
+    *,
+    sources: Mapping[str, str] | None = None,
+    batch_size: int = 8,
+    seed: int = 0,
+    skipped: list[Skipped] | None = None,
+    transform: Transform | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> pd.DataFrame:
+    """Return path, label, generator, truth, predicted and p:CLASS of every readable image.
+
+    truth: of a real image, the detector's real class; of a fake, the class that ``sources`` gives
+    its generator, or else the generator's own name. Reals that several generators share are listed
+    once. p:CLASS: softmax of the class logits, 0 … 1. skipped, transform, progress: as for
+    :func:`score`.
+
+    Raises:
+        UserError: a detector without classes, or a generator that is none of them.
+    """
+    names = detector.classes
+    if not names:
+        raise UserError(f"{detector.name} has one logit and no classes; nothing can be attributed")
+    sources = sources or {}
+    fakes = {one: sources.get(one, one) for one in {e.generator for e in images if e.label != REAL}}
+    strange = sorted(one for one, name in fakes.items() if name not in names)
+    if strange:
+        raise UserError(
+            f"{images.root}: generator {strange[0]!r} is no class of {detector.name} "
+            f"({', '.join(names)}); say which class it counts as, or leave it out"
+        )
+    kept = set(without_repeats(images.only(label=REAL)))
+    entries = tuple(entry for entry in images if entry.label != REAL or entry in kept)
+    chosen = ImageSet(images.root, entries, images.layout)
+    probabilities = np.full((len(chosen), len(names)), np.nan)
+    unread: list[Skipped] = [] if skipped is None else skipped
+    for batch in batches(
+        chosen, detector.preset, batch_size, seed=seed, skipped=unread, transform=transform
+    ):
+        found = detector.outputs(batch.pixels).double().softmax(dim=1).numpy()
+        probabilities[batch.indices] = found
+        if progress is not None:
+            progress(len(found))
+    rows = [
+        (
+            images.image_id(entry),
+            entry.label,
+            entry.generator,
+            names[detector.real] if entry.label == REAL else fakes[entry.generator],
+            names[int(row.argmax())],
+            *row,
+        )
+        for entry, row in zip(chosen, probabilities, strict=True)
+        if not np.isnan(row).any()
+    ]
+    columns = ["path", "label", "generator", "truth", "predicted", *(f"p:{one}" for one in names)]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def class_metrics(confusion: np.ndarray) -> dict[str, np.ndarray]:
+    """Return accuracy, recall and the macro means of confusion matrices (…, K, K), truth in rows.
+
+    recall (…, K) is NaN for a class without images. ``macro_…`` averages over the classes that
+    have images; ``macro_…_published`` over those that have images or are predicted (scikit-learn's
+    default), where one stray prediction of an absent class counts as a whole class of errors.
+    """
+    confusion = np.asarray(confusion, dtype=np.float64)
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    images, called = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        recall = hits / images
+        f1 = 2 * hits / (images + called)
+        found = {"accuracy": hits.sum(axis=-1) / images.sum(axis=-1), "recall": recall}
+    for name, value in (("f1", f1), ("recall", np.nan_to_num(recall))):
+        for kind, counted in (("", images > 0), ("_published", images + called > 0)):
+            total = np.where(counted, value, 0.0).sum(axis=-1)
+            found[f"macro_{name}{kind}"] = total / counted.sum(axis=-1)
+    return found
+
+
+def confusion_table(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """Return counts of images, truth in rows (column ``truth``), predicted classes in columns."""
+    counts = confusion_matrix(table["truth"], table["predicted"], labels=list(classes))
+    counted = pd.DataFrame(counts, columns=list(classes))
+    counted.insert(0, "truth", list(classes))
+    return counted
+
+
+def evaluate_attribution(
+    table: pd.DataFrame,
+    classes: Sequence[str],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    clusters: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """Return the metrics of :func:`attribute`'s table with 95 % intervals, columns COLUMNS.
+
+    Rows: accuracy; the macro means; recall of each class that has images; accuracy of each
+    generator's fakes and of the reals (generator 'real'). Intervals of shares are Wilson's, of the
+    macro means a bootstrap stratified by class; with ``clusters`` (N,), names of what images
+    depend on (their photograph), all are bootstraps of whole clusters.
+    """
+    index = {name: at for at, name in enumerate(classes)}
+    truth = table["truth"].map(index).to_numpy()
+    predicted = table["predicted"].map(index).to_numpy()
+    groups = np.where(table["label"] == REAL, "real", table["generator"])
+    cells = np.eye(len(classes) ** 2)[truth * len(classes) + predicted]
+    names = np.asarray(truth if clusters is None else clusters)
+    weights = _resampled(names, clusters is not None, resamples, seed)
+    shape = (-1, len(classes), len(classes))
+    here = {key: value[0] for key, value in class_metrics(cells.sum(0).reshape(shape)).items()}
+    drawn = class_metrics((weights @ cells).reshape(shape))
+    right = (truth == predicted).astype(np.float64)
+
+    def share(metric: str, which: np.ndarray, name: str = "", generator: str = "") -> tuple:
+        n, hits = int(which.sum()), int(right[which].sum())
+        if clusters is None:
+            interval = wilson(hits, n)
+        else:
+            with np.errstate(invalid="ignore"):
+                interval = percentile_interval((weights @ (right * which)) / (weights @ which))
+        return metric, name, generator, n, hits / n, *interval
+
+    rows = [share("accuracy", np.ones(len(table), dtype=bool))]
+    rows += [
+        (one, "", "", len(table), float(here[one]), *percentile_interval(drawn[one]))
+        for one in MACRO
+    ]
+    rows += [
+        share("recall", truth == index[name], name) for name in classes if index[name] in truth
+    ]
+    rows += [share("accuracy", groups == one, "", str(one)) for one in sorted(set(groups))]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def result_lines(table: pd.DataFrame, classes: Sequence[str]) -> str:
+    """Return DNA-Det's ``result.txt``: a line an image, path TAB number of the predicted class."""
+    index = {name: at for at, name in enumerate(classes)}
+    pairs = zip(table["path"], table["predicted"], strict=True)
+    return "".join(f"{path}\t{index[predicted]}\n" for path, predicted in pairs)
+
+
+def _resampled(names: np.ndarray, whole: bool, resamples: int, seed: int) -> np.ndarray:
+    """Return how often each image is drawn, (resamples, N): within each group, or whole groups."""
+    groups, member_of = np.unique(names.astype(str), return_inverse=True)
+    rng = keyed_generator(seed, "attribution", *groups)
+    weights = np.zeros((resamples, len(names)))
+    for row in weights:  # drawn row by row, so that fewer resamples are the first of more
+        if whole:
+            row += np.bincount(rng.integers(0, len(groups), len(groups)), minlength=len(groups))[
+                member_of
+            ]
+            continue
+        for group in range(len(groups)):
+            members = np.flatnonzero(member_of == group)
+            row += np.bincount(rng.choice(members, len(members)), minlength=len(names))
+    return weights

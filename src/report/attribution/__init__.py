@@ -1,0 +1,45 @@
+"""The attribution study: which family an image is of, and whether that survives other trainings."""
+
+from __future__ import annotations
+
+from .cams import LAYER, ClassMap, class_maps
+from .fingerprints import Fingerprints, FingerprintSettings, study_fingerprints
+from .page import (
+    FINGERPRINTS,
+    STUDY,
+    WORDS,
+    accuracy_rows,
+    fingerprints_said,
+    write_page,
+)
+from .splits import CLOSED, CROSS, FAMILIES, WEIGHTS, Sizes, forge_world, generators_of, planned
+from .study import ALL_CROSS, Study, predictions, study, study_sets, world_embedding
+
+__all__ = [
+    "ALL_CROSS",
+    "CLOSED",
+    "CROSS",
+    "FAMILIES",
+    "FINGERPRINTS",
+    "LAYER",
+    "STUDY",
+    "WEIGHTS",
+    "WORDS",
+    "ClassMap",
+    "FingerprintSettings",
+    "Fingerprints",
+    "Sizes",
+    "Study",
+    "accuracy_rows",
+    "class_maps",
+    "fingerprints_said",
+    "forge_world",
+    "generators_of",
+    "planned",
+    "predictions",
+    "study",
+    "study_fingerprints",
+    "study_sets",
+    "world_embedding",
+    "write_page",
+]

@@ -1,0 +1,326 @@
+"""Are a GAN's fingerprints the same all over an image? (Yang et al. 2022, §3)
+
+A small network is trained on patches from one position of the fakes and tested at every position,
+for two questions: which family made the patch (architecture), and which of four networks of one
+family that differ by the seed alone (weights). In the paper, on aligned faces, the first survives
+a change of position and the second does not: an architecture leaves its traces everywhere, a
+network's weights leave theirs where its training put them.
+
+Here nothing ties content to a position: a crop is any part of any photograph, and all classes get
+the same crops, so that neither content nor its alignment helps. The forge's networks are
+convolutions from end to end, without the dense layer or learnt constant that gives a published
+generator its map of positions; what can be tied to a place is the phase of the up-sampling, which
+repeats every four pixels, and the border, whose padding is cut off. Hence two sets of positions: a
+grid in steps of a multiple of four (same phase), and every shift of 0 to 7 pixels from the place of
+training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from ...data import read_image, scan
+from ...errors import UserError
+from ...evaluation import percentile_interval, wilson
+from ...forge.crops import keyed_generator, photograph_of
+from ...records import FAKE
+from .splits import CLOSED, WEIGHTS
+
+# The two questions: name, set to train on, set to test on.
+TASKS = (
+    ("architecture", CLOSED[0], CLOSED[-1]),
+    ("weights", *WEIGHTS),
+)
+GRID, SHIFT = "grid", "shift"
+SHIFTS = 8  # pixels: two periods of the up-sampling
+RESAMPLES = 2000
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class FingerprintSettings:
+    """patch: pixels a side; place: (top, left) that is trained on, None for the middle; stride: of
+    the grid; steps, batch (crops a step, each in all classes), learning_rate: of Adam, decayed by a
+    cosine to zero; limit: most crops read of a set.
+    """
+
+    patch: int = 32
+    place: tuple[int, int] | None = None
+    stride: int = 8
+    steps: int = 600
+    batch: int = 16
+    learning_rate: float = 2e-3
+    seed: int = 0
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """positions: a row a task, kind ('grid', 'shift') and position: top, left, trained (whether it
+    is the place of training), n, accuracy, low, high (Wilson, 95 %).
+
+    summary: a row a task: classes, chance, crops, positions (of the grid), worst (of the grid),
+    trained (accuracy at the place of training), elsewhere (mean over the rest of the grid), fall
+    (trained − elsewhere), and the mean accuracy over shifts of a multiple of four pixels in both
+    directions (in_phase) and over all others (out_of_phase); intervals draw photographs.
+    history: task, step, loss (mean since the last row), train_accuracy.
+    """
+
+    positions: pd.DataFrame
+    summary: pd.DataFrame
+    history: pd.DataFrame
+    facts: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Crops:
+    """The fakes of one set: pixels uint8 (crops, classes, 3, H, W), classes, names of the crops."""
+
+    pixels: np.ndarray
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+def study_fingerprints(
+    data: Path, settings: FingerprintSettings, *, progress: Progress | None = None
+) -> Fingerprints:
+    """Return the empirical study of fingerprints on a world of ``forge_world``.
+
+    Raises:
+        UserError: a set is missing, or a patch does not fit.
+    """
+    positions, summary, history = [], [], []
+    for at, (task, training, testing) in enumerate(TASKS):
+        train, test = (read_crops(data, name, settings.limit) for name in (training, testing))
+        place = _place(settings, train.pixels.shape[-1])
+
+        def said(step: int, at: int = at, task: str = task) -> None:
+            if progress is not None:
+                total = len(TASKS) * settings.steps
+                progress(at * settings.steps + step, total, task)
+
+        network, rows = train_at(train, place, settings, said)
+        history += [{"task": task, **row} for row in rows]
+        table, own = tested(network, test, place, settings)
+        positions.append(table.assign(task=task))
+        summary.append({"task": task, **own})
+    placed = pd.concat(positions, ignore_index=True)
+    placed.insert(0, "task", placed.pop("task"))
+    return Fingerprints(
+        placed,
+        pd.DataFrame(summary),
+        pd.DataFrame(history),
+        {"patch": settings.patch, "place": place, "stride": settings.stride,
+         "steps": settings.steps, "seed": settings.seed, "side": int(train.pixels.shape[-1])},
+    )  # fmt: skip
+
+
+def read_crops(data: Path, name: str, limit: int | None = None) -> Crops:
+    """Return the fakes of a set by crop and generator, of the crops that all generators have.
+
+    Raises:
+        UserError: the set is missing, or its images have several sizes.
+    """
+    if not (data / name).is_dir():
+        raise UserError(f"{data / name} is missing; make it with forensift attribute forge")
+    images = scan(data / name).only(label=FAKE)
+    files = {
+        generator: {entry.path.name: entry.path for entry in images.only(generator=generator)}
+        for generator in images.generators
+    }
+    shared = sorted(set.intersection(*(set(own) for own in files.values())))[:limit]
+    rows = [[np.asarray(read_image(own[crop])) for own in files.values()] for crop in shared]
+    if len({image.shape for row in rows for image in row}) != 1:
+        raise UserError(f"{data / name}: the fakes are of several sizes, or none is shared by all")
+    pixels = np.array(rows, dtype=np.uint8).transpose(0, 1, 4, 2, 3)
+    return Crops(pixels, tuple(files), tuple(shared))
+
+
+class PatchNet(nn.Sequential):
+    """Patches → logits of the classes: four convolutions, global average pool, linear layer."""
+
+    def __init__(self, classes: int, width: int = 24) -> None:
+        def block(channels_in: int, channels_out: int, size: int, stride: int) -> nn.Sequential:
+            return nn.Sequential(
+                nn.Conv2d(channels_in, channels_out, size, stride, 1),
+                nn.BatchNorm2d(channels_out),
+                nn.LeakyReLU(0.2),
+            )
+
+        super().__init__(
+            block(3, width, 3, 1),
+            block(width, 2 * width, 4, 2),
+            block(2 * width, 2 * width, 3, 1),
+            block(2 * width, 2 * width, 4, 2),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(2 * width, classes),
+        )
+
+
+def train_at(
+    crops: Crops,
+    place: tuple[int, int],
+    settings: FingerprintSettings,
+    progress: Callable[[int], object] | None = None,
+) -> tuple[PatchNet, list[dict[str, float]]]:
+    """Return a network trained on patches at ``place`` alone, and its history.
+
+    A step shows the patches of some crops in every class, so that their content says nothing.
+    """
+    torch.manual_seed(settings.seed)
+    classes = len(crops.classes)
+    network = PatchNet(classes)
+    optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
+    patches = _cut(crops.pixels, place, settings.patch)
+    truth = torch.arange(classes).repeat(min(settings.batch, len(patches)))
+    every = max(1, settings.steps // 20)
+    rows, loss_sum, right = [], 0.0, 0.0
+    for step in range(settings.steps):
+        rng = keyed_generator(settings.seed, "fingerprints", step)
+        drawn = rng.choice(len(patches), min(settings.batch, len(patches)), replace=False)
+        logits = network(_signed(patches[drawn]))
+        loss = cross_entropy(logits, truth)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        decay.step()
+        loss_sum += float(loss.detach())
+        right += float((logits.argmax(1) == truth).float().mean())
+        if (step + 1) % every == 0:
+            rows.append(
+                {"step": step + 1, "loss": loss_sum / every, "train_accuracy": right / every}
+            )
+            loss_sum, right = 0.0, 0.0
+        if progress is not None:
+            progress(step + 1)
+    return network.eval(), rows
+
+
+def tested(
+    network: nn.Module, crops: Crops, place: tuple[int, int], settings: FingerprintSettings
+) -> tuple[pd.DataFrame, dict[str, object]]:
+    """Return the table of positions and the summary row of one task.
+
+    Raises:
+        UserError: the grid has no place but the one of training.
+    """
+    side, patch = crops.pixels.shape[-1], settings.patch
+    last = side - patch
+    # The grid goes through the place of training, so that all of it is in the same phase.
+    lines = [list(range(one % settings.stride, last + 1, settings.stride)) for one in place]
+    grid = [(top, left) for top in lines[0] for left in lines[1]]
+    if len(grid) < 2:
+        raise UserError(f"a stride of {settings.stride} leaves no other place to test; lower it")
+    shifts = [
+        (place[0] + down, place[1] + right)
+        for down in range(SHIFTS)
+        for right in range(SHIFTS)
+        if place[0] + down <= last and place[1] + right <= last
+    ]
+    found = {one: _right(network, crops, one, patch) for one in dict.fromkeys([*grid, *shifts])}
+    rows = []
+    for kind, places in ((GRID, grid), (SHIFT, shifts)):
+        for top, left in places:
+            own = found[top, left]
+            hits = int(own.sum())
+            share = (own.size, hits / own.size, *wilson(hits, own.size))
+            rows.append((kind, top, left, (top, left) == place, *share))
+    columns = ["kind", "top", "left", "trained", "n", "accuracy", "low", "high"]
+    return pd.DataFrame(rows, columns=columns), _summary(
+        found, grid, shifts, place, crops, settings
+    )
+
+
+def _summary(
+    found: dict[tuple[int, int], np.ndarray],
+    grid: list[tuple[int, int]],
+    shifts: list[tuple[int, int]],
+    place: tuple[int, int],
+    crops: Crops,
+    settings: FingerprintSettings,
+) -> dict[str, object]:
+    here = found[place].mean(axis=1)
+    phases: dict[bool, list[np.ndarray]] = {True: [], False: []}
+    for top, left in shifts:
+        if (top, left) != place:
+            same = (top - place[0]) % 4 == 0 and (left - place[1]) % 4 == 0
+            phases[same].append(found[top, left].mean(axis=1))
+    nothing = [np.full_like(here, np.nan)]
+    elsewhere = np.mean([found[one].mean(axis=1) for one in grid if one != place], axis=0)
+    values = {
+        "trained": here,
+        "elsewhere": elsewhere,
+        "fall": here - elsewhere,
+        "in_phase": np.mean(phases[True] or nothing, axis=0),
+        "out_of_phase": np.mean(phases[False] or nothing, axis=0),
+    }
+    photographs = [photograph_of(Path(name)) for name in crops.names]
+    row: dict[str, object] = {
+        "classes": len(crops.classes),
+        "chance": 1 / len(crops.classes),
+        "crops": len(crops.names),
+        "positions": len(grid),
+        "worst": min(float(found[one].mean()) for one in grid),
+    }
+    for name, value in values.items():
+        row[name] = float(value.mean())
+        row[f"{name}_low"], row[f"{name}_high"] = _interval(value, photographs, settings.seed)
+    return row
+
+
+def _interval(values: np.ndarray, photographs: list[str], seed: int) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of one number a crop, photographs drawn."""
+    names, member_of = np.unique(photographs, return_inverse=True)
+    sums = np.bincount(member_of, values, len(names))
+    counts = np.bincount(member_of, minlength=len(names))
+    rng = keyed_generator(seed, "fingerprints interval", *names)
+    drawn = rng.integers(0, len(names), (RESAMPLES, len(names)))
+    return percentile_interval(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
+
+
+@torch.no_grad()
+def _right(network: nn.Module, crops: Crops, place: tuple[int, int], patch: int) -> np.ndarray:
+    """Return whether each patch at a place is named rightly: bool (crops, classes)."""
+    patches = _cut(crops.pixels, place, patch)
+    called = [network(_signed(part)).argmax(1) for part in np.array_split(patches, 4) if len(part)]
+    classes = len(crops.classes)
+    return torch.cat(called).numpy().reshape(-1, classes) == np.arange(classes)
+
+
+def _cut(pixels: np.ndarray, place: tuple[int, int], patch: int) -> np.ndarray:
+    top, left = place
+    return pixels[..., top : top + patch, left : left + patch]
+
+
+def _signed(patches: np.ndarray) -> torch.Tensor:
+    """uint8 (crops, classes, 3, h, w) → float32 (crops · classes, 3, h, w) in [-1, 1]."""
+    flat = torch.from_numpy(np.ascontiguousarray(patches)).flatten(0, 1)
+    return flat.float() / 127.5 - 1
+
+
+def _place(settings: FingerprintSettings, side: int) -> tuple[int, int]:
+    """Return the place of training.
+
+    Raises:
+        UserError: the patch does not fit there.
+    """
+    last = side - settings.patch
+    middle = max(0, last // 2 // 4 * 4)
+    top, left = settings.place or (middle, middle)
+    if not (0 <= top <= last and 0 <= left <= last) or settings.stride % 4:
+        raise UserError(
+            f"patches of {settings.patch} at {top}, {left} of {side} pixels in steps of "
+            f"{settings.stride}: they must fit, and the steps be a multiple of 4"
+        )
+    return top, left

@@ -1,0 +1,200 @@
+"""One of DeepFeatureX's trainings, for the engine: tell classes apart by cross-entropy."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from ..data import batches, check_skipped, get_preset
+from ..detectors.deepfeaturex import NAME
+from ..forge.families import DIFFUSION
+from ..records import ImageSet, Skipped
+from .deepfeaturex_data import ClassBatches, Classified
+
+
+@dataclass(frozen=True)
+class DFXSettings:
+    """One run of the four trainings; by default the published values.
+
+    backbone: a network of torchvision; start: 'default', 'high-pass' (a first convolution that
+    ignores smooth content, for training without ImageNet weights) or a file of torchvision weights
+    of the whole backbone; share: how much of each other architecture a base model sees; by: what
+    is kept together in splits, a photograph with its crops and fakes, or all of one 'name'
+    (published: each image alone, 'image'); decay_epochs: StepLR(decay_epochs, 0.1), 0: none; cosine: the rate falls along half a
+    cosine to zero instead; diffusion: generators that are diffusion models, every other is a GAN.
+    crop_size, symmetries, matched: see ``ClassBatches``; the published training uses none of them.
+    epoch_steps: steps between two validations, 0: a pass over the data; max_steps, head_steps: end
+    of a base model's and of the head's training, 0: after ``epochs``; head_rate: the head's
+    learning rate, 0: the same.
+    """
+
+    backbone: str = "resnet50"
+    preset: str = "deepfeaturex"
+    start: str = "default"
+    share: float = 0.04
+    by: str = "photograph"
+    batch_size: int = 32
+    learning_rate: float = 1e-4
+    head_rate: float = 0.0
+    weight_decay: float = 1e-3
+    decay_epochs: int = 0
+    cosine: bool = False
+    epochs: int = 50
+    epoch_steps: int = 0
+    max_steps: int = 0
+    head_steps: int = 0
+    crop_size: int = 0
+    symmetries: bool = False
+    matched: bool = False
+    diffusion: tuple[str, ...] = DIFFUSION
+    seed: int = 0
+
+
+class ClassTask:
+    """A training that tells classes apart by cross-entropy; see :class:`engine.Task`.
+
+    learnt: the parameters that are; all others are frozen. weights: of the classes in the loss.
+    History: loss and accuracy on the validation images, and balanced_accuracy (mean over classes).
+    The best epoch has the lowest validation loss, as published.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        learnt: Sequence[nn.Parameter],
+        training: Classified,
+        validation: Classified,
+        settings: DFXSettings,
+        *,
+        weights: Sequence[float] | None = None,
+        facts: Mapping[str, str] | None = None,
+        head: bool = False,
+    ) -> None:
+        self.name, self.network, self.learner = name, network, network
+        self.settings, self.validation = settings, validation
+        self.preset = get_preset(settings.preset)
+        self.learnt = list(learnt)
+        network.requires_grad_(False)
+        for parameter in self.learnt:
+            parameter.requires_grad_(True)
+        self.weights = None if weights is None else torch.tensor(weights, dtype=torch.float32)
+        self.batches = ClassBatches(
+            training,
+            self.preset,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            crop_size=settings.crop_size,
+            symmetries=settings.symmetries,
+            matched=settings.matched,
+        )
+        self.epoch_steps = settings.epoch_steps or self.batches.steps
+        asked = settings.head_steps if head else settings.max_steps
+        self.last_step = asked or settings.epochs * self.epoch_steps
+        self.rate = (head and settings.head_rate) or settings.learning_rate
+        self.identity = {
+            "task": name,
+            "training": _digest(training),
+            "validation": _digest(validation),
+            **_deciding(settings, head),
+        }
+        self.facts = {
+            "detector": NAME,
+            "backbone": settings.backbone,
+            "preset": settings.preset,
+            "settings": json.dumps(dataclasses.asdict(settings)),
+            **(facts or {}),
+        }
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        """Return Adam over what is learnt, with L2 decay."""
+        return torch.optim.Adam(self.learnt, self.rate, weight_decay=self.settings.weight_decay)
+
+    def data(self) -> ClassBatches:
+        """Return the batches by step."""
+        return self.batches
+
+    def loss(self, batch: Any, device: torch.device | str) -> torch.Tensor:
+        """Return the cross-entropy, weighted where the classes are."""
+        pixels, labels = batch
+        pixels = pixels.to(device, memory_format=torch.channels_last)
+        weights = None if self.weights is None else self.weights.to(device)
+        return cross_entropy(self.network(pixels), labels.to(device), weights)
+
+    def rates(self, epoch: int, step: int) -> list[float]:
+        """Return the learning rate: constant, in steps, or along a cosine."""
+        settings = self.settings
+        if settings.cosine:
+            return [self.rate * 0.5 * (1 + float(np.cos(np.pi * step / self.last_step)))]
+        if settings.decay_epochs:
+            return [self.rate * 0.1 ** (epoch // settings.decay_epochs)]
+        return [self.rate]
+
+    def validate(self, device: torch.device | str) -> dict[str, float]:
+        """Return loss, accuracy and balanced accuracy on whole validation images."""
+        logits, labels = self._logits(device)
+        weights = None if self.weights is None else self.weights
+        right = (logits.argmax(1) == labels).numpy()
+        shares = [right[labels.numpy() == one].mean() for one in np.unique(labels.numpy())]
+        return {
+            "validation_loss": float(cross_entropy(logits, labels, weights)),
+            "accuracy": float(right.mean()),
+            "balanced_accuracy": float(np.mean(shares)),
+        }
+
+    @torch.no_grad()
+    def _logits(self, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
+        entries = tuple(entry for entry, _ in self.validation)
+        images = ImageSet(Path(), entries)
+        skipped: list[Skipped] = []
+        found: list[torch.Tensor] = []
+        order: list[int] = []
+        for batch in batches(images, self.preset, 32, seed=self.settings.seed, skipped=skipped):
+            pixels = self.preset.normalise(batch.pixels.to(device))
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+            found.append(self.network(pixels).float().cpu())
+            order += batch.indices.tolist()
+        check_skipped(skipped, len(entries), 0.0)
+        return torch.cat(found), torch.tensor([self.validation[index][1] for index in order])
+
+    def score(self, row: Mapping[str, float]) -> tuple[float, ...]:
+        """Return how good an epoch is: minus its validation loss."""
+        return (-row["validation_loss"],)
+
+    def ended(self) -> bool:
+        """Nothing ends it early."""
+        return False
+
+    def state(self) -> dict[str, Any]:
+        """Nothing beside the network is remembered."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Nothing is to be taken back."""
+
+
+def _deciding(settings: DFXSettings, head: bool) -> dict[str, Any]:
+    """Return the settings that decide what a step does."""
+    found = dataclasses.asdict(settings)
+    for name in ("head_rate", "head_steps") if not head else ("max_steps",):
+        found.pop(name)
+    if not settings.cosine:  # without it, where a training ends changes no step before
+        for name in ("epochs", "max_steps", "head_steps"):
+            found.pop(name, None)
+    return found
+
+
+def _digest(images: Classified) -> str:
+    """Return a digest of each image's folders and name, and its class."""
+    lines = [f"{'/'.join(entry.path.parts[-3:])}\t{label}\n" for entry, label in images]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
