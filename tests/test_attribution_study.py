@@ -88,7 +88,7 @@ def test_the_world_is_made_once_and_only_what_is_missing(world: Path) -> None:
     )  # fmt: skip
     shipped = table.set_index("generator").loc["dcgan-like", "psnr"]
     assert shipped > 30
-    assert abs(trained["psnr"] - shipped) < 3  # one step away from it
+    assert abs(trained["psnr"] - shipped) < 5  # one step away from it
     again = forge_world(world, SIZES)
     assert again["psnr"].tolist() == table["psnr"].tolist()
     for path, time in files.items():

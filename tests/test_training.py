@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -24,8 +28,10 @@ from forensift.errors import UserError
 from forensift.training import RECIPES, Settings, get_recipe, settled, train
 from forensift.training.augment import blur, blur_and_jpeg, jpeg
 from forensift.training.batches import TrainingBatches, augmented, make_pairs
+from forensift.training.dna_det import DNASettings
 from forensift.training.initialise import high_pass_filters, initialise
 from forensift.training.plateau import Plateau
+from forensift.training.settings import changed
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +215,46 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(pairs, tmp_path):
         assert torch.equal(value, states[1][key]), key
     load_detector("npr", weights=tmp_path / "cut" / "npr.safetensors")
     load_detector("npr", weights=tmp_path / "cut" / "checkpoint.pth")
+
+
+def test_a_killed_command_goes_on_to_the_same_weights(pairs, tmp_path):
+    """SIGKILL in the middle of an epoch; the same command again; as if nothing had happened."""
+    options = ["--recipe", "npr", "--load-size", "0", "--crop-size", "32", "--pairs"]
+    options += ["--batch-size", "4", "--epoch-steps", "20", "--max-steps", "60", "--workers", "0"]
+    data = ["--data", str(pairs.root), "--validation", str(pairs.root)]
+
+    def command(folder: str) -> list[str]:
+        verb = [sys.executable, "-m", "forensift.cli.app", "train", "npr", *data, *options]
+        return [*verb, "--out", str(tmp_path / folder)]
+
+    subprocess.run(command("whole"), check=True, capture_output=True)
+    checkpoint = tmp_path / "cut" / "checkpoint.pth"
+    with subprocess.Popen(command("cut"), stdout=subprocess.DEVNULL) as running:
+        while not checkpoint.is_file() and running.poll() is None:
+            time.sleep(0.01)
+        time.sleep(0.1)  # into the second epoch
+        running.kill()
+    done = len(pd.read_csv(tmp_path / "cut" / "history.csv"))
+    assert running.returncode == -signal.SIGKILL
+    assert 1 <= done < 3
+    subprocess.run(command("cut"), check=True, capture_output=True)
+    histories = [pd.read_csv(tmp_path / name / "history.csv") for name in ("whole", "cut")]
+    pd.testing.assert_frame_equal(*(one.drop(columns="seconds") for one in histories))
+    whole, cut = (
+        read_checkpoint(tmp_path / name / "npr.safetensors")[0] for name in ("whole", "cut")
+    )
+    assert all(torch.equal(value, cut[key]) for key, value in whole.items())
+
+
+def test_settings_change_by_name_and_type():
+    made = changed(DNASettings(), {"seed": 3, "width": None}, ["crops=4", "classes=real,a"])
+    assert (made.seed, made.width, made.crops, made.classes) == (3, 64, 4, ("real", "a"))
+    assert not changed(DNASettings(), {}, ["contrastive=false"]).contrastive
+    for wrong, said in (("widths=3", "there are classes"), ("width=wide", "width=wide")):
+        with pytest.raises(UserError, match=said):
+            changed(DNASettings(), {}, [wrong])
+    with pytest.raises(UserError, match="true or false"):
+        changed(DNASettings(), {}, ["contrastive=2"])
 
 
 def test_workers_change_nothing(pairs, tmp_path):

@@ -268,7 +268,8 @@ def _image_sets(
                 raise UserError(f"{folder}: no class {', '.join(missing)}; there are {known}")
             chosen = tuple(entry for entry in images if entry.class_name in names)
             images = ImageSet(images.root, chosen, images.layout)
-        require_both_classes(images)
+        if not whole:  # DeepFeatureX's published folders hold reals or fakes, not both
+            require_both_classes(images)
         sets.append(images)
     return sets
 

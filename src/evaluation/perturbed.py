@@ -9,9 +9,6 @@ goes on after the last condition of the last shard, to the same bits.
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,15 +21,14 @@ from PIL import Image
 from ..data import JpegEqualiser, UnreadableImage, image_size, read_image
 from ..detectors import Detector
 from ..errors import UserError
-from ..files import versions, write_bytes
 from ..records import ImageSet, Skipped
 from .conditions import Condition
+from .kept_logits import KeptLogits, Pair, identity
 from .scores import _first_alike
 
 SHARD_IMAGES = 128
 SHARD_BYTES = 48 * 2**20  # decoded; the largest condition holds a few times as much
 THREADS = 2
-Pair = tuple[str, str]  # detector, condition
 Shape = tuple[object, ...]  # what a preset's geometry depends on
 
 
@@ -82,7 +78,7 @@ def perturbed_logits(
     copies = np.bincount(same_as, minlength=len(images))
     wanted = [(name, one.name) for one in conditions for name in detectors]
     found = Perturbed({pair: np.full(len(images), np.nan) for pair in wanted}, len(firsts))
-    kept = _Kept(partial, _identity(images, equaliser, batch_size, seed), detectors)
+    kept = KeptLogits(partial, identity(images, equaliser, batch_size, seed), detectors)
     with ThreadPoolExecutor(THREADS) as pool:
         for number, shard in enumerate(_shards(images, firsts)):
             known = kept.load(number)
@@ -258,62 +254,3 @@ def _shards(images: ImageSet, indices: np.ndarray) -> Iterator[np.ndarray]:
         held += 3 * width * height
     if part:
         yield np.array(part)
-
-
-class _Kept:
-    """Logits of finished (shard, detector, condition) on disk, one file a shard."""
-
-    def __init__(
-        self, folder: Path | None, identity: str, detectors: Mapping[str, Detector]
-    ) -> None:
-        self._folder = None if folder is None else Path(folder) / identity
-        self._keys = {name: _detector_key(one) for name, one in detectors.items()}
-
-    def load(self, shard: int) -> dict[Pair, np.ndarray]:
-        path = self._path(shard)
-        if path is None or not path.is_file():
-            return {}
-        with np.load(path, allow_pickle=False) as stored:
-            held = {key: stored[key] for key in stored.files}
-        found = {}
-        for key, values in held.items():
-            digest, condition = key.split("_", 1)
-            for name, own in self._keys.items():
-                if own == digest:
-                    found[name, condition] = values
-        return found
-
-    def save(self, shard: int, known: Mapping[Pair, np.ndarray]) -> None:
-        path = self._path(shard)
-        if path is None:
-            return
-        held = {
-            f"{self._keys[name]}_{condition}": known[name, condition] for name, condition in known
-        }
-        if path.is_file():  # what other detectors left there stays
-            with np.load(path, allow_pickle=False) as stored:
-                held = {key: stored[key] for key in stored.files} | held
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **held)
-        write_bytes(path, buffer.getvalue())
-
-    def _path(self, shard: int) -> Path | None:
-        return None if self._folder is None else self._folder / f"shard-{shard:06d}.npz"
-
-
-def _identity(images: ImageSet, equaliser: JpegEqualiser | None, batch_size: int, seed: int) -> str:
-    """Return a digest of all that decides a logit, but for the detector and the condition."""
-    changed = [entry.path.stat().st_mtime_ns for entry in images if entry.path.is_file()]
-    kinds = {} if equaliser is None else equaliser.kinds
-    facts = [images.hash(), changed, sorted((key, repr(kind)) for key, kind in kinds.items())]
-    text = json.dumps([*facts, batch_size, seed, versions()])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _detector_key(detector: Detector) -> str:
-    """Return a digest of weights, preprocessing and device; the weights themselves are hashed."""
-    digest = hashlib.sha256(f"{detector.name}\t{detector.preset}\t{detector.device.type}".encode())
-    for key, value in detector.network.state_dict().items():
-        digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -18,7 +18,7 @@ from .generators import (
 )
 from .planted import Trace, forge_planted, plant
 from .saving import facts_of, train_and_save
-from .train import ForgeTraining, Trained, psnr, train_generator
+from .train import ForgeTraining, Trained, psnr, psnr_crops, psnr_of, train_generator
 from .variants import VARIANTS, Variant, get_variant, variant_name, variant_settings
 
 __all__ = [
@@ -45,6 +45,8 @@ __all__ = [
     "member_files",
     "plant",
     "psnr",
+    "psnr_crops",
+    "psnr_of",
     "resynthesise",
     "save_critic",
     "save_generator",

@@ -57,6 +57,7 @@ def train_and_save(
         "seed": str(settings.seed),
         "steps": str(settings.steps),
         "loss": settings.loss,
+        "adversarial": f"{settings.adversarial:g}",
         **provenance(facts_of(start) if start else {}, float(last["seconds"])),
         "psnr": f"{last['psnr']:.2f}",
         "result": f"PSNR {last['psnr']:.1f} dB on held-out photographs",

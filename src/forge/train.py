@@ -64,20 +64,32 @@ class Trained(NamedTuple):
 
 
 def psnr(generator: nn.Module, photographs: Sequence[Path], side: int, seed: int) -> float:
-    """Return the mean PSNR in dB of 8-bit fakes against their real crops, four a photograph.
+    """Return the mean PSNR in dB of 8-bit fakes against their real crops, four a photograph."""
+    return psnr_of(generator, psnr_crops(photographs, side, seed))
 
-    Only the inside is compared, without the margin that the forge cuts off too.
-    """
-    values = []
+
+def psnr_crops(photographs: Sequence[Path], side: int, seed: int) -> list[np.ndarray]:
+    """Return four crops a photograph, uint8, ``side`` pixels and a margin all around."""
+    crops = []
     for path in photographs:
         photo = read_photograph(path)
         for number in range(4):
             rng = keyed_generator(seed, "psnr", path.name, number)
-            crop = np.asarray(random_crop(photo, side + 2 * MARGIN, rng))
-            fake = to_uint8(generator(to_signed(crop)))
-            inside = (slice(MARGIN, MARGIN + side),) * 2
-            error = np.mean((crop[inside].astype(float) - fake[inside].astype(float)) ** 2)
-            values.append(10 * math.log10(255**2 / max(error, 1e-12)))
+            crops.append(np.asarray(random_crop(photo, side + 2 * MARGIN, rng)))
+    return crops
+
+
+def psnr_of(generator: nn.Module, crops: Sequence[np.ndarray]) -> float:
+    """Return the mean PSNR in dB of a generator's fakes of ``psnr_crops``.
+
+    Only the inside is compared, without the margin that the forge cuts off too.
+    """
+    values = []
+    inside = (slice(MARGIN, -MARGIN),) * 2
+    for crop in crops:
+        fake = to_uint8(generator(to_signed(crop)))
+        error = np.mean((crop[inside].astype(float) - fake[inside].astype(float)) ** 2)
+        values.append(10 * math.log10(255**2 / max(error, 1e-12)))
     return float(np.mean(values))
 
 
@@ -175,6 +187,7 @@ def train_generator(
     first, rows, before = saved.restore(train_on)
     photos = [read_photograph(path) for path in photographs]
     side = settings.side - settings.side % STRIDE
+    judged_on = psnr_crops(held_out, 2 * side, settings.seed)
     started = time.monotonic() - before
     sums = dict.fromkeys(train_on.columns, 0.0)
     every = max(1, settings.steps // 10)
@@ -189,7 +202,7 @@ def train_generator(
             count = every if (step + 1) % every == 0 else settings.steps % every
             generator.eval()
             with torch.no_grad():
-                quality = psnr(generator, held_out, 2 * side, settings.seed)
+                quality = psnr_of(generator, judged_on)
             generator.train()
             means = {name: value / count for name, value in sums.items()}
             seconds = round(time.monotonic() - started, 1)

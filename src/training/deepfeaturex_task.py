@@ -30,8 +30,9 @@ class DFXSettings:
     ignores smooth content, for training without ImageNet weights) or a file of torchvision weights
     of the whole backbone; share: how much of each other architecture a base model sees; by: what
     is kept together in splits, a photograph with its crops and fakes, or all of one 'name'
-    (published: each image alone, 'image'); decay_epochs: StepLR(decay_epochs, 0.1), 0: none; cosine: the rate falls along half a
-    cosine to zero instead; diffusion: generators that are diffusion models, every other is a GAN.
+    (published: each image alone, 'image'); decay_epochs: StepLR(decay_epochs, 0.1), 0: none;
+    cosine: the rate falls along half a cosine to zero instead; diffusion: generators that are
+    diffusion models, every other is a GAN.
     crop_size, symmetries, matched: see ``ClassBatches``; the published training uses none of them.
     epoch_steps: steps between two validations, 0: a pass over the data; max_steps, head_steps: end
     of a base model's and of the head's training, 0: after ``epochs``; head_rate: the head's

@@ -12,8 +12,9 @@ from .page import (
     fingerprints_said,
     write_page,
 )
-from .splits import CLOSED, CROSS, FAMILIES, WEIGHTS, Sizes, forge_world, generators_of, planned
+from .splits import CLOSED, CROSS, FAMILIES, WEIGHTS, Sizes, generators_of, planned
 from .study import ALL_CROSS, Study, predictions, study, study_sets, world_embedding
+from .world import NETWORKS, forge_world
 
 __all__ = [
     "ALL_CROSS",
@@ -22,6 +23,7 @@ __all__ = [
     "FAMILIES",
     "FINGERPRINTS",
     "LAYER",
+    "NETWORKS",
     "STUDY",
     "WEIGHTS",
     "WORDS",
