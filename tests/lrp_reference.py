@@ -179,7 +179,10 @@ def slow_efficientnet(network: Any, batch: Tensor) -> tuple[Tensor, Tensor, dict
 
 
 def reference(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The meta data and arrays of one reference file, ``resnet50`` or ``efficientnet_b0``."""
+    """The meta data and arrays of one reference file, ``resnet50`` or ``efficientnet_b0``.
+
+    Sums over feature maps were made in float64 and are kept in float32 (6e-8 relative).
+    """
     with np.load(DATA / f"lrp_{name}_seed0.npz") as file:
         arrays = {key: file[key] for key in file.files if key != "meta"}
         return json.loads(str(file["meta"])), arrays

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,12 +170,14 @@ def test_the_tables_of_known_predictions() -> None:
 
 
 def test_the_verb_compares_two_detectors(world: Path, weights: list[Path], tmp_path: Path) -> None:
-    arguments = ["attribute", "evaluate", "dna-det", "--data", str(world)]
+    # A relative folder too: the images' ids are below it.
+    arguments = ["attribute", "evaluate", "dna-det", "--data", os.path.relpath(world)]
     arguments += ["--weights", f"DNA Det={weights[0]}", "--weights", str(weights[1])]
     arguments += ["--resamples", "50", "--out", str(tmp_path)]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     predictions = pd.read_csv(tmp_path / "predictions.csv")
+    assert predictions["path"].str.match(r"(closed/test|cross_\w+)/").all()
     assert len(predictions) == 2 * (15 + 4 * 12)
     metrics = pd.read_csv(tmp_path / "attribution.csv", keep_default_na=False)
     whole = metrics[(metrics["metric"] == "accuracy") & (metrics["generator"] == "")]

@@ -204,7 +204,7 @@ def fingerprints(
     stride: Annotated[
         int, typer.Option("--stride", min=4, help="Of the grid of test places; a multiple of 4.")
     ] = 8,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps a task.")] = 600,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps a task.")] = 1500,
     seed: options.Seed = 0,
     out: Annotated[
         Path | None,

@@ -16,7 +16,7 @@ from ..files import home, sha256, write_with
 
 # Rounded to 8 bits, a first convolution's high-pass filters no longer sum to zero, and brightness
 # drowns the traces; small tensors cost little anyway.
-FEW = 2**16
+FEW = 2**14
 SHOWN = 5  # keys listed in an error before the rest is counted
 
 

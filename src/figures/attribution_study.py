@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,9 +58,11 @@ def plot_class_maps(
             axes = grid[down, across]
             axes.set_xticks([])
             axes.set_yticks([])
+            axes.set_box_aspect(1)  # also where there is no image
             axes.spines[:].set_visible(False)
             if down == 0:
-                axes.set_title(titles.get(column, column) if column else "image", fontsize=6.5)
+                words = titles.get(column, column) if column else "image"
+                axes.set_title(textwrap.fill(words, 20), fontsize=6.5)
             if across == 0:
                 axes.set_ylabel(row, fontsize=6.5)
             cell = cells.get((row, column or columns[0]))
@@ -217,7 +220,7 @@ def plot_fingerprints(
             axes.set_yticks(range(0, len(table.index), 2), table.index[::2], fontsize=6)
             axes.set_xlabel("left of the patch (px)", fontsize=6.5)
             axes.set_ylabel("top (px)", fontsize=6.5)
-            words = "in steps of one period" if kind == "grid" else "shifted by single pixels"
+            words = "same phase" if kind == "grid" else "shifted by single pixels"
             axes.set_title(f"{task}: {words}", fontsize=7)
         bar = figure.colorbar(image, ax=row.tolist(), shrink=0.8, aspect=20)
         bar.set_label(f"accuracy (%), from chance, {100 * chances[task]:.0f}", fontsize=6.5)

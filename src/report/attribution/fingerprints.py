@@ -56,7 +56,7 @@ class FingerprintSettings:
     patch: int = 32
     place: tuple[int, int] | None = None
     stride: int = 8
-    steps: int = 600
+    steps: int = 1500
     batch: int = 16
     learning_rate: float = 2e-3
     seed: int = 0

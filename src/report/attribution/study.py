@@ -66,13 +66,15 @@ def study_sets(data: Path) -> dict[str, ImageSet]:
     for name in (TEST, *CROSS):
         if not (data / name).is_dir():
             raise UserError(f"{data / name} is missing; make it with forensift attribute forge")
-        entries: tuple[ImageEntry, ...] = scan(data / name).entries
+        scanned = scan(data / name)
+        entries: tuple[ImageEntry, ...] = scanned.entries
+        root = scanned.root.parents[name.count("/")]  # the world, as the images' paths spell it
         if name == TEST:
             kept = set(without_repeats(one for one in entries if one.label == REAL))
             entries = tuple(one for one in entries if one.label == FAKE or one in kept)
         else:
             entries = tuple(one for one in entries if one.label == FAKE)
-        found[name] = ImageSet(data, entries)
+        found[name] = ImageSet(root, entries)
     return found
 
 
@@ -97,8 +99,8 @@ def predictions(
         )  # fmt: skip
         table.insert(0, "set", name)
         stems = [Path(path).name for path in table["path"]]
-        table.insert(7, "photograph", [photograph_of(Path(stem)) for stem in stems])
-        table.insert(8, "crop", stems)
+        table.insert(6, "photograph", [photograph_of(Path(stem)) for stem in stems])
+        table.insert(7, "crop", stems)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
