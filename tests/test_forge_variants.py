@@ -134,7 +134,7 @@ def test_variants_differ_from_the_shipped_network_in_what_they_say() -> None:
     assert get_variant("seed-7").seed == 7
     assert variant_settings("dcgan-like", get_variant("loss-hinge")).loss == "hinge"
     assert get_variant("photos").photos == "train-others"
-    assert get_variant("finetune").from_shipped
+    assert get_variant("finetune").fine_tuned
     seeds = [variant.seed for variant in VARIANTS]
     assert len(set(seeds)) == len(seeds)
     with pytest.raises(UserError, match="seed-N"):
@@ -195,6 +195,28 @@ def test_the_verb_trains_a_variant(tmp_path: Path) -> None:
     refused = CliRunner().invoke(app, [*asked, "--variant", "photos", "--member", "2"])
     assert refused.exit_code == 2
     assert "--member" in refused.output
+
+
+def test_the_encoder_alone_can_be_taken_over() -> None:
+    start = load_family("dcgan-like")[0]
+    assert start is not None
+    small = replace(SMALL, steps=1, learning_rate=0.0)
+    found = train_generator("dcgan-like", PHOTOS, HELD_OUT, small, start=start, encoder_only=True)
+    assert same(found.generator.encoder, start.encoder)
+    assert not same(found.generator.decoder, start.decoder)
+    other = load_family("ddpm-like")[0]
+    with pytest.raises(UserError, match="encoder"):
+        train_generator("ddpm-like", PHOTOS, HELD_OUT, small, start=other, encoder_only=True)
+
+
+def test_the_texture_loss_can_wait_for_the_warm_up() -> None:
+    late = replace(SMALL, steps=4, warm_up=1.0, texture_late=True, loss="none")
+    without = replace(late, texture_late=False, texture=0.0)
+    ours, others = (
+        train_generator("pixelshuffle-like", PHOTOS, HELD_OUT, one) for one in (late, without)
+    )
+    assert same(ours.generator, others.generator)
+    assert ours.history["texture"].equals(others.history["texture"])
 
 
 def test_every_family_has_the_settings_of_a_variant() -> None:

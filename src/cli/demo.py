@@ -91,6 +91,7 @@ def demo(
 def _scale(per_family: int, size: int, draws: int) -> Scale:
     """Return how much of everything, in proportion to the pairs a family."""
     from ..data.colour import MODES
+    from ..evaluation.conditions import CONDITIONS
     from ..report import Scale
 
     more = per_family / Scale().pairs
@@ -106,6 +107,7 @@ def _scale(per_family: int, size: int, draws: int) -> Scale:
         transfer_draws=min(5, round(more)),
         explained=min(24, round(Scale().explained * more)),
         modes=MODES if more >= 2 else Scale().modes,
+        conditions=CONDITIONS if more >= 2 else Scale().conditions,
     )
 
 

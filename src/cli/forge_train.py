@@ -57,6 +57,10 @@ def forge_train(
         Path | None,
         typer.Option("--init", metavar="FILE", help="Weights of the family to go on from."),
     ] = None,
+    encoder_only: Annotated[
+        bool,
+        typer.Option("--encoder-only", help="Take the encoder of --init; the decoder starts anew."),
+    ] = False,
     loss: Annotated[
         str | None,
         typer.Option(
@@ -109,8 +113,9 @@ def forge_train(
     if chosen is not None:
         settings = forging.variant_settings(family, chosen)
         photos = photos or chosen.photos
-        if chosen.from_shipped and start is None:
-            start = forging.shipped_path(family)
+        shares = forging.get_family(family).build is not None  # the families' encoder
+        if start is None and (shares or chosen.fine_tuned):
+            start, encoder_only = forging.shipped_path(family), not chosen.fine_tuned
     given: dict[str, Any] = {
         "steps": steps, "batch_size": batch_size, "seed": seed, "loss": loss, "warm_up": warm_up,
         "side": size, "member": member,
@@ -133,6 +138,7 @@ def forge_train(
             validation,
             output,
             start=start,
+            encoder_only=encoder_only,
             bits=bits,
             critic=save_critic,
             device=options.choose_device(device),

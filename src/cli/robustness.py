@@ -119,14 +119,12 @@ def load(asked: str, device: str) -> dict[str, Detector]:
     Raises:
         UserError: an empty list, one name twice, or what ``load_detector`` refuses.
     """
-    from ..detectors import ARCHITECTURES, load_detector, shipped_weights
+    from ..detectors import load_detector, shipped_detectors
     from ..detectors.registry import VARIANTS
 
-    parts = [part for part in asked.split(",") if part]
     if asked == "all":
-        parts = [name for name in ARCHITECTURES if shipped_weights(name).is_file()]
-        robust = [(name, one) for name in ARCHITECTURES for one in VARIANTS]
-        parts += [f"{name}:{one}" for name, one in robust if shipped_weights(name, one).is_file()]
+        return shipped_detectors(device)
+    parts = [part for part in asked.split(",") if part]
     loaded: dict[str, Detector] = {}
     for part in parts:
         name, _, file = part.partition("=")

@@ -13,6 +13,7 @@ from .registry import (
     get_architecture,
     load_detector,
     named_preset,
+    shipped_detectors,
     shipped_weights,
 )
 
@@ -36,5 +37,6 @@ __all__ = [
     "own_detector",
     "read_checkpoint",
     "save_weights",
+    "shipped_detectors",
     "shipped_weights",
 ]

@@ -97,6 +97,25 @@ def shipped_weights(name: str, variant: str = "") -> Path:
     return home() / "weights" / f"{name}{'-' * bool(variant)}{variant}.safetensors"
 
 
+def shipped_detectors(device: torch.device | str = "cpu") -> dict[str, Detector]:
+    """Return every detector that weights are shipped of, then their variants (``NAME-VARIANT``)."""
+    found = {name: "" for name in ARCHITECTURES if shipped_weights(name).is_file()}
+    for variant in VARIANTS:
+        found |= {
+            f"{name}-{variant}": variant
+            for name in ARCHITECTURES
+            if shipped_weights(name, variant).is_file()
+        }
+    return {
+        shown: load_detector(
+            shown.removesuffix(f"-{variant}") if variant else shown,
+            weights=variant or None,
+            device=device,
+        )
+        for shown, variant in found.items()
+    }
+
+
 def describe(
     name: str,
     network: nn.Module,

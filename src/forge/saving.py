@@ -23,6 +23,7 @@ def train_and_save(
     folder: Path,
     *,
     start: Path | None = None,
+    encoder_only: bool = False,
     bits: int = 8,
     critic: bool = False,
     device: torch.device | str = "cpu",
@@ -33,7 +34,7 @@ def train_and_save(
     A run that was interrupted goes on from ``<stem>-checkpoint.pth``, which is deleted at the end.
 
     Args:
-        start: weights of the family to go on from.
+        start: weights of the family to go on from; encoder_only: from their encoder alone.
         critic: write ``<stem>-critic.safetensors`` too.
         photographs, held_out, settings, device, progress: see ``train_generator``.
 
@@ -47,10 +48,12 @@ def train_and_save(
         family, photographs, held_out, settings,
         device=device,
         start=load_generator(start, family) if start else None,
+        encoder_only=encoder_only,
         checkpoint=checkpoint,
         progress=progress,
     )  # fmt: skip
     last = trained.history.iloc[-1]
+    before = facts_of(start) if start else {}
     facts = {
         "family": family,
         "member": str(settings.member),
@@ -58,7 +61,7 @@ def train_and_save(
         "steps": str(settings.steps),
         "loss": settings.loss,
         "adversarial": f"{settings.adversarial:g}",
-        **provenance(facts_of(start) if start else {}, float(last["seconds"])),
+        **provenance(before, float(last["seconds"])),
         "psnr": f"{last['psnr']:.2f}",
         "result": f"PSNR {last['psnr']:.1f} dB on held-out photographs",
     }

@@ -20,7 +20,7 @@ from ..errors import UserError
 from ..files import sha256, write_with
 from .crops import keyed_generator, random_crop, read_photograph
 from .families import get_family
-from .families.family import STRIDE
+from .families.family import STRIDE, Generator
 from .generators import MARGIN, to_signed, to_uint8
 from .losses import LOSSES, Critic, critic_loss, generator_loss, texture_loss
 
@@ -32,8 +32,8 @@ class ForgeTraining:
     steps, batch_size, side (pixels of a training crop); learning_rate of Adam(0.5, 0.99) for both
     networks, decayed by a cosine to a tenth; adversarial: weight of the adversarial loss beside L1
     (images in [-1, 1]); loss: 'least-squares', 'hinge' or 'none', which trains without a critic;
-    texture: weight of ``texture_loss``; warm_up: share of the steps with L1 alone; member: which of
-    the family's networks, from 1.
+    texture: weight of ``texture_loss``; warm_up: share of the steps without a critic, and where
+    ``texture_late`` without texture loss; member: which of the family's networks, from 1.
 
     Raises:
         UserError: no such loss.
@@ -49,6 +49,7 @@ class ForgeTraining:
     seed: int = 0
     member: int = 1
     loss: str = "least-squares"
+    texture_late: bool = False
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
@@ -113,12 +114,15 @@ class _Adversarial:
         fake = self.generator(real)
         reconstruction = l1_loss(fake, real)
         adversarial, judged = real.new_zeros(()), real.new_zeros(())
-        if settings.loss != "none" and step >= settings.warm_up * settings.steps:
+        warm = step >= settings.warm_up * settings.steps
+        if settings.loss != "none" and warm:
             judged = critic_loss(settings.loss, critic(real), critic(fake.detach()))
             _descend(self.optimisers[1], judged)
             adversarial = generator_loss(settings.loss, critic(fake))
         texture = texture_loss(fake, real)
-        loss = reconstruction + settings.adversarial * adversarial + settings.texture * texture
+        loss = reconstruction + settings.adversarial * adversarial
+        if warm or not settings.texture_late:
+            loss = loss + settings.texture * texture
         _descend(self.optimisers[0], loss + getattr(self.generator, "penalty", 0.0))
         return reconstruction, texture, adversarial, judged
 
@@ -153,6 +157,7 @@ def train_generator(
     *,
     device: torch.device | str = "cpu",
     start: nn.Module | None = None,
+    encoder_only: bool = False,
     checkpoint: Path | None = None,
     stop_after: int | None = None,
     progress: Callable[[int, int, str], None] | None = None,
@@ -164,6 +169,8 @@ def train_generator(
 
     Args:
         start: a generator of the family to go on from, with a new critic and optimiser.
+        encoder_only: take its encoder alone, which stands in for the latent that a real generator
+            draws; the decoder starts from the seed.
         checkpoint: file that is written every tenth of the steps and read if it is there.
         stop_after: stop at the first checkpoint at or after so many steps, as a crash would.
         progress: is told (steps done, steps, text).
@@ -173,17 +180,23 @@ def train_generator(
     the critic (None for a denoiser and for the loss 'none').
 
     Raises:
-        UserError: the checkpoint is of a training with other settings or photographs.
+        UserError: the checkpoint is of a training with other settings or photographs; a family
+            without an encoder of its own has none to take.
     """
     torch.manual_seed(settings.seed)
     generator = get_family(family).generator(settings.member)
-    if start is not None:
+    if start is not None and encoder_only:
+        if not (isinstance(start, Generator) and isinstance(generator, Generator)):
+            raise UserError(f"{family} does not share the families' encoder: there is none to take")
+        generator.encoder.load_state_dict(start.encoder.state_dict())
+    elif start is not None:
         generator.load_state_dict(start.state_dict())
     generator = generator.to(device).train()
     kind = _Denoising if hasattr(generator, "training_loss") else _Adversarial
     train_on = kind(generator, settings, device)
     rates = [optimiser.param_groups[0]["lr"] for optimiser in train_on.optimisers]
-    saved = _Checkpoint(checkpoint, _identity(family, photographs, held_out, settings, start))
+    identity = _identity(family, photographs, held_out, settings, start)
+    saved = _Checkpoint(checkpoint, {**identity, "encoder_only": encoder_only})
     first, rows, before = saved.restore(train_on)
     photos = [read_photograph(path) for path in photographs]
     side = settings.side - settings.side % STRIDE

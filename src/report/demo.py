@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..data import keep_pixels
-from ..detectors import Detector, load_detector, shipped_weights
+from ..detectors import Detector, load_detector, shipped_detectors, shipped_weights
 from ..errors import UserError
 from ..evaluation import evaluate, score
 from ..files import write_csv, write_manifest
@@ -43,7 +43,8 @@ class Scale:
     pairs: real and fake of each family to look at; rank_pairs: of the training family, to rank on;
     side: pixels of an image; draws: of each random control; maps: in a collage; transfer_pairs: of
     every family, to rank on for the transfer matrix; transfer_draws: of its control; explained:
-    images that attribution methods are tested on; modes: of colour.
+    images that attribution methods are tested on; modes: of colour; conditions: that all shipped
+    detectors are scored under.
     """
 
     pairs: int = 16
@@ -55,6 +56,7 @@ class Scale:
     transfer_draws: int = 1
     explained: int = 4
     modes: tuple[str, ...] = stages.COLOUR_MODES
+    conditions: tuple[str, ...] = ("clean", "jpeg-75", "blur-1", "grey")
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,9 @@ def demo(
     sections: tuple[Section, ...] = ()
     if robust:
         sections = (stages.robust_stage(colours, robust, out),)
+    every = shipped_detectors(device)
+    with clock.stage("robustness", f"{', '.join(every)}: {', '.join(scale.conditions)}"):
+        sections += (stages.conditions_stage(every, test, scale.conditions, out, seed),)
     clock.seconds["whole"] = round(time.monotonic() - clock.started, 1)
     facts: dict[str, object] = {
         "detectors": {one.name: one.weights.sha256 for one in loaded},

@@ -6,11 +6,9 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from ..files import write_bytes
 from .demo import Demo
-from .sections import Section
+from .sections import Section, markdown
 from .weights import weights_rows
 
 STYLE = """
@@ -82,12 +80,6 @@ def write_index(demo: Demo, path: Path) -> None:
         f"<style>{STYLE}</style><body>{''.join(body)}</body></html>\n"
     )
     write_bytes(path, page.encode())
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """Return a table of strings as Markdown."""
-    lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def _written(section: Section) -> list[str]:

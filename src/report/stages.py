@@ -5,7 +5,7 @@ Every stage takes a detector, images and the folder for its files, and returns a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +13,7 @@ import pandas as pd
 from .. import figures
 from ..detectors import Detector
 from ..embedding import embed
+from ..evaluation import robustness
 from ..evaluation.faithfulness import faithfulness
 from ..files import write_csv
 from ..gradcam import explain
@@ -22,6 +23,7 @@ from ..patches import patches
 from ..records import FAKE, ImageSet, Ranking
 from ..sensitivity import ColourResult, colour, transfer
 from . import rows, said
+from .robustness import robustness_about, robustness_said, robustness_tables
 from .sections import Section, Table
 from .world import TRAINING_FAMILY, photographs_of
 
@@ -214,6 +216,25 @@ def robust_stage(
     shown = Table("AP in percent", rows.robust_rows(table))
     pictures = (("colour_robust.png", "AP on RGB and grey, baseline and colour-robust"),)
     return Section("Colour-robust detectors", said.robust_said(table), (shown,), pictures)
+
+
+def conditions_stage(
+    detectors: Mapping[str, Detector],
+    images: ImageSet,
+    conditions: Sequence[str],
+    folder: Path,
+    seed: int,
+) -> Section:
+    """Score all detectors under JPEG, blur, resizing and grey, and say what each costs."""
+    found = robustness(detectors, images, conditions, seed=seed)
+    write_csv(folder / "robustness.csv", found.table)
+    figures.save(figures.plot_robustness(found.table), folder, "robustness")
+    return Section(
+        "Every detector, every family, every condition",
+        f"{robustness_about(found.table)} {robustness_said(found.table)}",
+        robustness_tables(found.table),
+        (("robustness.png", "AP of every detector on every family under every condition"),),
+    )
 
 
 def _one_a_generator(images: ImageSet) -> tuple:

@@ -61,8 +61,8 @@ def train_classes(
 
     given, pairs: settings that differ from the recipe's, see :func:`settings.changed`.
     validation: DNA-Det's; DeepFeatureX splits ``training`` by its guidance file, which is made in
-    ``out`` where none is given. plain: the baseline instead of (DNA-Det: neither contrastive loss
-    nor warm start) or beside (DeepFeatureX: one backbone, three classes) the published training.
+    ``out`` where none is given. plain: the baseline instead of (DNA-Det: no contrastive
+    loss) or beside (DeepFeatureX: one backbone, three classes) the published training.
 
     Raises:
         UserError: a recipe of another detector, an unknown setting, or unusable data.

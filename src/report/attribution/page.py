@@ -11,7 +11,7 @@ import pandas as pd
 
 from ...errors import UserError
 from ...files import write_bytes
-from ..pages import markdown
+from ..sections import markdown
 from .splits import CROSS
 from .study import ALL_CROSS, TEST
 

@@ -109,7 +109,8 @@ def _trained(
             photographs(cast(Split, variant.photos)),
             photographs("test" if variant.photos == "validation" else "validation"),
             folder,
-            start=shipped_path(family) if variant.from_shipped else None,
+            start=shipped_path(family),
+            encoder_only=not variant.fine_tuned,
             critic=settings.loss != "none",
             progress=progress,
         )

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ...errors import UserError
 from ...files import write_bytes
-from ..pages import markdown
+from ..sections import markdown
 from .filters import WORDS
 from .study import CLEAN
 

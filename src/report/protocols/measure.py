@@ -20,8 +20,8 @@ from ...evaluation import (
     wilson,
 )
 from ...records import ImageSet, Skipped
-from ..pages import markdown
 from ..reproduce.parts import Parts
+from ..sections import markdown
 
 NUMBERS = (
     "n_real", "n_fake", "accuracy", "accuracy_low", "accuracy_high", "ap", "ap_low", "ap_high",
