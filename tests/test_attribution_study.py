@@ -100,6 +100,11 @@ def test_a_network_of_other_settings_is_refused(tmp_path: Path) -> None:
     untrained(tmp_path / "networks")
     with pytest.raises(UserError, match="other settings"):
         forge_world(tmp_path, replace(SIZES, train=1, test=1, steps=2))
+    facts = {"seed": "2", "steps": "1", "loss": "least-squares", "batch_size": "4"}
+    network = get_family("progan-like").generator()
+    save_generator(tmp_path / "networks" / "progan-like--seed-2.safetensors", network, facts)
+    with pytest.raises(UserError, match="other settings"):
+        forge_world(tmp_path, replace(SIZES, train=1, test=1), regime="matched")
 
 
 def test_sets_share_their_crops_and_no_photograph_is_in_two_splits(world: Path) -> None:

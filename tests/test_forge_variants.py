@@ -137,6 +137,8 @@ def test_variants_differ_from_the_shipped_network_in_what_they_say() -> None:
     assert get_variant("finetune").fine_tuned
     seeds = [variant.seed for variant in VARIANTS]
     assert len(set(seeds)) == len(seeds)
+    with pytest.raises(UserError, match="quick, matched"):
+        variant_settings("dcgan-like", get_variant("photos"), "slow")
     with pytest.raises(UserError, match="seed-N"):
         get_variant("colour")
 
@@ -223,3 +225,4 @@ def test_every_family_has_the_settings_of_a_variant() -> None:
     for family in TRAINED:
         for variant in VARIANTS:
             assert variant_settings(family, variant).steps > 0
+            assert variant_settings(family, variant, "matched").texture_late

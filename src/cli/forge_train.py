@@ -25,6 +25,7 @@ def forge_train(
             help="Train the family again in another way; decides all that is not given below.",
         ),
     ] = None,
+    regime: options.Regime = "quick",
     photos: Annotated[
         str | None,
         typer.Option(
@@ -111,10 +112,10 @@ def forge_train(
     chosen = forging.get_variant(variant) if variant is not None else None
     settings = forging.ForgeTraining()
     if chosen is not None:
-        settings = forging.variant_settings(family, chosen)
+        settings = forging.variant_settings(family, chosen, regime)
         photos = photos or chosen.photos
-        shares = forging.get_family(family).build is not None  # the families' encoder
-        if start is None and (shares or chosen.fine_tuned):
+        encoder = forging.get_regime(regime).encoder
+        if start is None and (chosen.fine_tuned or encoder):
             start, encoder_only = forging.shipped_path(family), not chosen.fine_tuned
     given: dict[str, Any] = {
         "steps": steps, "batch_size": batch_size, "seed": seed, "loss": loss, "warm_up": warm_up,

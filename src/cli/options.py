@@ -70,6 +70,13 @@ Seed = Annotated[int, typer.Option("--seed", help="Of everything that is random.
 Out = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Folder for the results; made if missing.")
 ]
+Regime = Annotated[
+    str,
+    typer.Option(
+        metavar="quick|matched",
+        help="Training of variants: half a minute each, or a minute to the shipped quality.",
+    ),
+]
 MaxSkipped = Annotated[
     float,
     typer.Option(

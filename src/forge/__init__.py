@@ -19,11 +19,22 @@ from .generators import (
 from .planted import Trace, forge_planted, plant
 from .saving import facts_of, train_and_save
 from .train import ForgeTraining, Trained, psnr, psnr_crops, psnr_of, train_generator
-from .variants import VARIANTS, Variant, get_variant, variant_name, variant_settings
+from .variants import (
+    REGIME,
+    REGIMES,
+    VARIANTS,
+    Variant,
+    get_regime,
+    get_variant,
+    variant_name,
+    variant_settings,
+)
 
 __all__ = [
     "FAMILIES",
     "MARGIN",
+    "REGIME",
+    "REGIMES",
     "SEPARATOR",
     "TRAINED",
     "VARIANTS",
@@ -38,6 +49,7 @@ __all__ = [
     "forge",
     "forge_planted",
     "get_family",
+    "get_regime",
     "get_variant",
     "load_critic",
     "load_family",

@@ -59,6 +59,8 @@ def train_and_save(
         "member": str(settings.member),
         "seed": str(settings.seed),
         "steps": str(settings.steps),
+        "batch_size": str(settings.batch_size),
+        "learning_rate": f"{settings.learning_rate:g}",
         "loss": settings.loss,
         "adversarial": f"{settings.adversarial:g}",
         **provenance(before, float(last["seconds"])),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from torch import nn
 from torch.nn.functional import l1_loss
 
 from ..errors import UserError
-from ..files import sha256, write_with
+from .checkpoint import Checkpoint, identity_of
 from .crops import keyed_generator, random_crop, read_photograph
 from .families import get_family
 from .families.family import STRIDE, Generator
@@ -195,8 +194,8 @@ def train_generator(
     kind = _Denoising if hasattr(generator, "training_loss") else _Adversarial
     train_on = kind(generator, settings, device)
     rates = [optimiser.param_groups[0]["lr"] for optimiser in train_on.optimisers]
-    identity = _identity(family, photographs, held_out, settings, start)
-    saved = _Checkpoint(checkpoint, {**identity, "encoder_only": encoder_only})
+    identity = identity_of(family, photographs, held_out, settings, start)
+    saved = Checkpoint(checkpoint, {**identity, "encoder_only": encoder_only})
     first, rows, before = saved.restore(train_on)
     photos = [read_photograph(path) for path in photographs]
     side = settings.side - settings.side % STRIDE
@@ -232,63 +231,6 @@ def train_generator(
     if critic is not None:
         critic = critic.eval().cpu()
     return Trained(generator.eval().cpu(), pd.DataFrame(rows), critic)
-
-
-class _Checkpoint:
-    """What a training goes on from: networks, optimisers and history at a tenth of the steps."""
-
-    def __init__(self, path: Path | None, identity: dict[str, Any]) -> None:
-        self.path, self.identity = path, identity
-
-    def restore(self, train_on: Any) -> tuple[int, list[dict[str, float]], float]:
-        """Return steps done, the history's rows and the seconds they took; nothing: 0, [], 0."""
-        if self.path is None or not self.path.is_file():
-            return 0, [], 0.0
-        found = torch.load(self.path, map_location="cpu", weights_only=True)
-        if found["identity"] != self.identity:
-            raise UserError(
-                f"{self.path} is of a training with other settings or photographs; delete it or "
-                "give another --out"
-            )
-        for name, network in _networks(train_on).items():
-            network.load_state_dict(found[name])
-        for optimiser, state in zip(train_on.optimisers, found["optimisers"], strict=True):
-            optimiser.load_state_dict(state)
-        return found["step"], found["rows"], found["seconds"]
-
-    def write(self, train_on: Any, step: int, rows: list[dict[str, float]], seconds: float) -> None:
-        if self.path is None:
-            return
-        content: dict[str, Any] = {"identity": self.identity, "step": step, "rows": rows}
-        content["seconds"] = seconds
-        content["optimisers"] = [one.state_dict() for one in train_on.optimisers]
-        content |= {name: one.state_dict() for name, one in _networks(train_on).items()}
-        write_with(self.path, lambda out: torch.save(content, out))
-
-
-def _networks(train_on: Any) -> dict[str, nn.Module]:
-    found = {"generator": train_on.generator, "critic": getattr(train_on, "critic", None)}
-    return {name: network for name, network in found.items() if network is not None}
-
-
-def _identity(
-    family: str,
-    photographs: Sequence[Path],
-    held_out: Sequence[Path],
-    settings: ForgeTraining,
-    start: nn.Module | None,
-) -> dict[str, Any]:
-    """Return all that decides how a training ends, as plain values."""
-    digest = hashlib.sha256()
-    for tensor in start.state_dict().values() if start is not None else ():
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return {
-        "family": family,
-        "photographs": [sha256(path) for path in photographs],
-        "held_out": [sha256(path) for path in held_out],
-        "settings": asdict(settings),
-        "start": digest.hexdigest() if start is not None else "",
-    }
 
 
 def _batch(photos: list, settings: ForgeTraining, side: int, step: int) -> torch.Tensor:

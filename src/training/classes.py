@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..files import write_csv
 from ..records import ImageSet
 from . import deepfeaturex, dna_det
-from .deepfeaturex_task import DFXSettings
+from .deepfeaturex_task import DFXSettings, goodness
 from .engine import run
 from .guidance import make_guidance, read_guidance
 from .settings import changed
@@ -91,7 +91,8 @@ def train_classes(
     histories = deepfeaturex.train_all(training, table, settings, out, plain=plain, **shared)
     folder = deepfeaturex.COMPLETE_FOLDER
     last = histories[folder]
-    best = last.loc[last["validation_loss"].idxmin()].to_dict()
+    rows = last.to_dict("records")
+    best = max(rows, key=lambda row: (*goodness(row, settings.select), row["epoch"]))
     return Trained(out / folder / "deepfeaturex.safetensors", histories, best, settings)
 
 

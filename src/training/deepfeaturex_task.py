@@ -17,9 +17,13 @@ from torch.nn.functional import cross_entropy
 
 from ..data import batches, check_skipped, get_preset
 from ..detectors.deepfeaturex import NAME
+from ..errors import UserError
 from ..forge.families import DIFFUSION
 from ..records import ImageSet, Skipped
 from .deepfeaturex_data import ClassBatches, Classified
+from .settle import measure_norms
+
+SELECTED = {"validation_loss": -1, "accuracy": 1, "balanced_accuracy": 1}  # what is better
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,9 @@ class DFXSettings:
     crop_size, symmetries, matched: see ``ClassBatches``; the published training uses none of them.
     epoch_steps: steps between two validations, 0: a pass over the data; max_steps, head_steps: end
     of a base model's and of the head's training, 0: after ``epochs``; head_rate: the head's
-    learning rate, 0: the same.
+    learning rate, 0: the same. settle: before a validation, measure the statistics of the trained
+    BatchNorms anew over so many batches (their running average remembers about ten); select: the
+    column whose best epoch is kept: validation_loss as published, accuracy or balanced_accuracy.
     """
 
     backbone: str = "resnet50"
@@ -57,6 +63,8 @@ class DFXSettings:
     crop_size: int = 0
     symmetries: bool = False
     matched: bool = False
+    settle: int = 0
+    select: str = "validation_loss"
     diffusion: tuple[str, ...] = DIFFUSION
     seed: int = 0
 
@@ -66,7 +74,7 @@ class ClassTask:
 
     learnt: the parameters that are; all others are frozen. weights: of the classes in the loss.
     History: loss and accuracy on the validation images, and balanced_accuracy (mean over classes).
-    The best epoch has the lowest validation loss, as published.
+    The best epoch has the lowest validation loss, as published, or what ``select`` says.
     """
 
     def __init__(
@@ -82,6 +90,8 @@ class ClassTask:
         facts: Mapping[str, str] | None = None,
         head: bool = False,
     ) -> None:
+        if settings.select not in SELECTED:
+            raise UserError(f"select {settings.select!r}: choose {', '.join(SELECTED)}")
         self.name, self.network, self.learner = name, network, network
         self.settings, self.validation = settings, validation
         self.preset = get_preset(settings.preset)
@@ -143,6 +153,8 @@ class ClassTask:
 
     def validate(self, device: torch.device | str) -> dict[str, float]:
         """Return loss, accuracy and balanced accuracy on whole validation images."""
+        if self.settings.settle:
+            self._settle(device)
         logits, labels = self._logits(device)
         weights = None if self.weights is None else self.weights
         right = (logits.argmax(1) == labels).numpy()
@@ -152,6 +164,18 @@ class ClassTask:
             "accuracy": float(right.mean()),
             "balanced_accuracy": float(np.mean(shares)),
         }
+
+    def _settle(self, device: torch.device | str) -> None:
+        self.network.train()  # frozen backbones stay in evaluation mode
+        norms = [
+            one
+            for one in self.network.modules()
+            if isinstance(one, nn.BatchNorm1d | nn.BatchNorm2d) and one.training
+        ]
+        self.network.eval()
+        start = 2**30  # no step of the training sees these draws
+        views = (self.batches[start + at][0] for at in range(self.settings.settle))
+        measure_norms(self.network, norms, views, device)
 
     @torch.no_grad()
     def _logits(self, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -169,8 +193,8 @@ class ClassTask:
         return torch.cat(found), torch.tensor([self.validation[index][1] for index in order])
 
     def score(self, row: Mapping[str, float]) -> tuple[float, ...]:
-        """Return how good an epoch is: minus its validation loss."""
-        return (-row["validation_loss"],)
+        """Return how good an epoch is by ``select``, and of equal ones by its validation loss."""
+        return goodness(row, self.settings.select)
 
     def ended(self) -> bool:
         """Nothing ends it early."""
@@ -182,6 +206,11 @@ class ClassTask:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Nothing is to be taken back."""
+
+
+def goodness(row: Mapping[Any, float], select: str) -> tuple[float, float]:
+    """Return how good an epoch of a history is, higher is better."""
+    return row[select] * SELECTED[select], -row["validation_loss"]
 
 
 def _deciding(settings: DFXSettings, head: bool) -> dict[str, Any]:

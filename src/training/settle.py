@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,21 +32,31 @@ def settle_norms(
     (blur, JPEG, flips); crops best have the size that the network is going to be used at (Touvron
     et al. 2019). The weights stay. The network is left in evaluation mode.
     """
-    norms = [one for one in network.modules() if isinstance(one, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain average over all batches
     data = TrainingBatches(images, sampling)
     network.eval()
-    for norm in norms:
+    norms = [one for one in network.modules() if isinstance(one, nn.BatchNorm2d)]
+    measure_norms(network, norms, (data[step][0] for step in range(steps)), device)
+
+
+@torch.no_grad()
+def measure_norms(
+    network: nn.Module,
+    norms: Sequence[nn.Module],
+    batches: Iterable[torch.Tensor],
+    device: torch.device | str = "cpu",
+) -> None:
+    """Set the mean and variance of these BatchNorms to plain averages over normalised batches."""
+    chosen: Any = list(norms)
+    momenta = [norm.momentum for norm in chosen]
+    for norm in chosen:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over all batches
         norm.train()
     try:
-        for step in range(steps):
-            pixels = data[step][0].to(device, memory_format=torch.channels_last)
-            network(pixels)
+        for batch in batches:
+            network(batch.to(device, memory_format=torch.channels_last))
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
+        for norm, momentum in zip(chosen, momenta, strict=True):
             norm.momentum = momentum
             norm.eval()
 

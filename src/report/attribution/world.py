@@ -14,10 +14,12 @@ from ...data.photos import Split, photographs
 from ...errors import UserError
 from ...files import sha256, write_csv, write_manifest
 from ...forge import (
+    REGIME,
     Variant,
     facts_of,
     family_of,
     forge,
+    get_regime,
     load_generator,
     psnr_crops,
     psnr_of,
@@ -35,9 +37,16 @@ Progress = Callable[[int, int, str], None]
 
 
 def forge_world(
-    out: Path, sizes: Sizes, *, seed: int = 0, progress: Progress | None = None
+    out: Path,
+    sizes: Sizes,
+    *,
+    regime: str = REGIME,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Train the networks of ``planned`` and forge the sets; what is there already is kept.
+
+    regime: how the networks are trained, a name of ``forge.REGIMES``.
 
     Every set is ``<set>/<generator>/{0_real,1_fake}/*.png``. Its photographs are those of its
     split, so no photograph is in two of train, validation and test; all test sets, closed and
@@ -76,11 +85,13 @@ def forge_world(
     rows = [_shipped(family) for family in FAMILIES]
     for done, (family, variant) in enumerate(networks, len(CLOSED)):
         part = _within(progress, done, parts, f"{family} {variant.name}")
-        rows.append(_trained(out / NETWORKS, family, variant, sizes.steps, part))
+        rows.append(_trained(out / NETWORKS, family, variant, sizes.steps, part, regime))
     table = _judged(pd.DataFrame(rows), out)
     write_csv(out / "networks.csv", table)
     make((*CROSS, *WEIGHTS), len(CLOSED) + len(networks))
-    write_manifest(out, {"sizes": vars(sizes), "seed": seed, "networks": len(table)})
+    write_manifest(
+        out, {"sizes": vars(sizes), "regime": regime, "seed": seed, "networks": len(table)}
+    )
     return table
 
 
@@ -93,12 +104,18 @@ def _within(progress: Progress | None, done: int, total: int, text: str) -> Prog
 
 
 def _trained(
-    folder: Path, family: str, variant: Variant, steps: int | None, progress: Progress | None
+    folder: Path,
+    family: str,
+    variant: Variant,
+    steps: int | None,
+    progress: Progress | None,
+    regime: str,
 ) -> dict[str, Any]:
     stem = variant_name(family, variant.name)
-    settings = variant_settings(family, variant)
+    settings = variant_settings(family, variant, regime)
     if steps is not None:
         settings = replace(settings, steps=steps)
+    shares = get_regime(regime).encoder
     path = folder / f"{stem}.safetensors"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,14 +126,15 @@ def _trained(
             photographs(cast(Split, variant.photos)),
             photographs("test" if variant.photos == "validation" else "validation"),
             folder,
-            start=shipped_path(family),
-            encoder_only=not variant.fine_tuned,
+            start=shipped_path(family) if variant.fine_tuned or shares else None,
+            encoder_only=not variant.fine_tuned and shares,
             critic=settings.loss != "none",
             progress=progress,
         )
     facts = facts_of(path)
     wanted = {"seed": settings.seed, "steps": settings.steps, "loss": settings.loss}
-    if any(facts.get(key) != str(value) for key, value in wanted.items()):
+    wanted |= {"batch_size": settings.batch_size, "learning_rate": f"{settings.learning_rate:g}"}
+    if any(facts.get(key, str(value)) != str(value) for key, value in wanted.items()):
         raise UserError(f"{path} was trained with other settings; delete it or give another --out")
     setting = "weights" if variant.name in SEEDS[1:] else variant.setting
     return _row(path, stem, variant.name, setting, variant.photos, facts)
