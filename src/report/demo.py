@@ -163,7 +163,9 @@ def demo(
     sections: tuple[Section, ...] = ()
     if robust:
         sections = (stages.robust_stage(colours, robust, out),)
-    every = shipped_detectors(device)
+    every = {one.name: one for one in loaded}
+    if tuple(detectors) == DETECTORS:  # nothing less was asked for
+        every = shipped_detectors(device)
     with clock.stage("robustness", f"{', '.join(every)}: {', '.join(scale.conditions)}"):
         sections += (stages.conditions_stage(every, test, scale.conditions, out, seed),)
     clock.seconds["whole"] = round(time.monotonic() - clock.started, 1)
