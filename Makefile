@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint unit bench results clean
+.PHONY: demo test lint unit bench results classes clean
 
 # The stamps are newer than the files they came from, so that a second call installs nothing.
 $(VENV)/run.stamp: requirements.txt pyproject.toml
@@ -33,10 +33,26 @@ bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/lrp.py
 	$(BIN)/python benchmarks/dropout.py
 
-# A larger demo, whose tables become docs/results.md.
+# A larger demo, whose tables become docs/results.md, with the studies of several classes below.
 results: $(VENV)/run.stamp
 	$(BIN)/forensift demo --per-family 40 --out runs/results
 	cp runs/results/results.md docs/results.md
+	for page in deepfeaturex attribution; do \
+	    test ! -f docs/$$page.md || { echo; sed 's/^#/##/' docs/$$page.md; } >> docs/results.md; \
+	done
+
+# What made an image? Needs the trainings of docs/training.md §6 and §7 in runs/.
+classes: $(VENV)/run.stamp
+	$(BIN)/forensift deepfeaturex test --data runs/results/images/test \
+	    --weights runs/deepfeaturex/deepfeaturex.safetensors --base-models runs/deepfeaturex \
+	    --plain runs/deepfeaturex/plain/deepfeaturex-plain.safetensors --out runs/results/deepfeaturex
+	sed "/^!\[/d" runs/results/deepfeaturex/results.md > docs/deepfeaturex.md
+	$(BIN)/forensift attribute evaluate dna-det --data runs/attribution \
+	    --weights "DNA-Det=runs/dna-det/dna-det.safetensors" \
+	    --weights "plain CNN, crops=runs/dna-plain/dna-det.safetensors" \
+	    --weights "plain CNN, whole=runs/dna-whole/dna-det.safetensors"
+	$(BIN)/forensift attribute fingerprints --data runs/attribution
+	$(BIN)/forensift attribute page --data runs/attribution --out docs/attribution.md
 
 clean:
 	rm -rf $(VENV) build demo-out runs .pytest_cache .mypy_cache .ruff_cache src/*.egg-info

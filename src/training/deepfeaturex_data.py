@@ -113,7 +113,8 @@ class ClassBatches(Dataset):
     that differ by one unit at most. The published training uses nothing of the following:
     crop_size: random crops after the preset's geometry (0: none); symmetries: one of the eight
     mirrorings and quarter turns, at random; matched: images of equal name, crops of one photograph
-    and their fakes, are one unit, cropped and turned alike, so that only their makers differ.
+    and their fakes, are one unit that gives one image of each class, drawn at random, cropped and
+    turned alike, so that only their makers differ and the classes are balanced.
     """
 
     def __init__(
@@ -131,10 +132,16 @@ class ClassBatches(Dataset):
         for entry, label in images:
             name = entry.path.stem if matched else entry.path.as_posix()
             groups[name].append((entry, label))
-        self.units = list(groups.values())
+        self.matched = matched
+        classes = len({label for _, label in images})
+        whole = [unit for unit in groups.values() if len({one for _, one in unit}) == classes]
+        self.units = whole if matched else list(groups.values())
+        if not self.units:
+            raise UserError("matched: no photograph has images of all classes under one name")
         self.preset, self.seed = preset, seed
         self.crop_size, self.symmetries = crop_size, symmetries
-        self.steps = min(len(self.units), max(1, round(len(images) / batch_size)))
+        count = classes * len(self.units) if matched else len(images)
+        self.steps = min(len(self.units), max(1, round(count / batch_size)))
 
     def __len__(self) -> int:
         return 2**31 - 1
@@ -144,8 +151,9 @@ class ClassBatches(Dataset):
         order = keyed_generator(self.seed, "order", epoch).permutation(len(self.units))
         pixels, labels = [], []
         for unit in np.array_split(order, self.steps)[place]:
-            draw = keyed_generator(self.seed, "view", step, int(unit)).random(5)
-            for entry, label in self.units[unit]:
+            rng = keyed_generator(self.seed, "view", step, int(unit))
+            draw = rng.random(5)
+            for entry, label in self._drawn(self.units[unit], rng):
                 pixels.append(self._view(entry, draw))
                 labels.append(label)
         if len({one.shape for one in pixels}) > 1:
@@ -154,6 +162,13 @@ class ClassBatches(Dataset):
             )
         stacked = torch.from_numpy(np.stack(pixels).transpose(0, 3, 1, 2).copy())
         return self.preset.normalise(stacked), torch.tensor(labels)
+
+    def _drawn(self, unit: Classified, rng: np.random.Generator) -> Classified:
+        if not self.matched:
+            return unit
+        labels = sorted({label for _, label in unit})
+        of_label = [[one for one in unit if one[1] == label] for label in labels]
+        return [each[rng.integers(len(each))] for each in of_label]
 
     def _view(self, entry: ImageEntry, draw: np.ndarray) -> np.ndarray:
         """Return uint8 (H, W, 3); draw: five numbers in [0, 1) that decide crop and symmetry."""

@@ -99,6 +99,8 @@ class ClassTask:
         network.requires_grad_(False)
         for parameter in self.learnt:
             parameter.requires_grad_(True)
+        if settings.matched:  # batches are balanced already
+            weights = None
         self.weights = None if weights is None else torch.tensor(weights, dtype=torch.float32)
         self.batches = ClassBatches(
             training,
