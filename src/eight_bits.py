@@ -17,11 +17,15 @@ State = dict[str, torch.Tensor]
 SCALE = "::scale"  # an 8-bit tensor's scales stand beside it under its name and this suffix
 
 
-def quantise(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return int8 values and a float32 scale per output channel: weight ≈ values · scale."""
+def quantise(weight: torch.Tensor, bits: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return int8 values and a float32 scale per output channel: weight ≈ values · scale.
+
+    bits: 2 … 8; with fewer than 8 there are fewer values, which only :func:`deflated` makes small.
+    """
+    most = 2 ** (bits - 1) - 1
     flat = weight.detach().float().reshape(weight.shape[0], -1)
-    scale = flat.abs().amax(1).clamp_min(1e-12) / 127
-    values = (flat / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
+    scale = flat.abs().amax(1).clamp_min(1e-12) / most
+    values = (flat / scale[:, None]).round().clamp(-most, most).to(torch.int8)
     return values.reshape(weight.shape), scale
 
 
@@ -30,8 +34,8 @@ def dequantise(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     return values.float() * scale.reshape(-1, *[1] * (values.dim() - 1))
 
 
-def packed(state: Mapping[str, torch.Tensor], few: int) -> State:
-    """Return a state dict with weights of two or more dimensions in 8 bits.
+def packed(state: Mapping[str, torch.Tensor], few: int, bits: int = 8) -> State:
+    """Return a state dict with weights of two or more dimensions in 8 (or fewer) bits.
 
     few: those with fewer values stay in half precision; other floats stay as they are.
     """
@@ -42,7 +46,7 @@ def packed(state: Mapping[str, torch.Tensor], few: int) -> State:
         elif value.numel() < few:
             out[key] = value.half()
         else:
-            out[key], out[key + SCALE] = quantise(value)
+            out[key], out[key + SCALE] = quantise(value, bits)
     return out
 
 

@@ -143,7 +143,8 @@ def train(
         ),
     ] = 0,
     bits: Annotated[
-        int, typer.Option("--bits", help="Of the weights written: 32, 16 or 8 (in 8-bit steps).")
+        int,
+        typer.Option("--bits", help="Of the weights written: 32, 16, or 8 and fewer (rounded)."),
     ] = 32,
     freeze: Annotated[
         str,
@@ -196,8 +197,8 @@ def train(
         raise UserError("--class-bal: pairs are balanced already; leave out --pairs or it")
     if precision not in PRECISIONS:
         raise UserError(f"--precision {precision}: choose {' or '.join(PRECISIONS)}")
-    if bits not in (8, 16, 32):
-        raise UserError(f"--bits {bits}: choose 32, 16 or 8")
+    if bits not in (*range(2, 9), 16, 32):
+        raise UserError(f"--bits {bits}: choose 32, 16, or 8 and fewer")
     if difference is not None:
         read_checkpoint(difference)  # before anything is computed
     common = {

@@ -124,9 +124,9 @@ def save_weights(
 
     base: another weights file of the same network; only tensors that differ from it are written.
 
-    bits: 32 and 16 keep floats in that precision; 8 stores weights of two or more dimensions in 8
-    bits with a scale per output channel, those of fewer than ``FEW`` values in half precision and
-    the rest in float32, all of it deflated.
+    bits: 32 and 16 keep floats in that precision; 8 (down to 2) stores weights of two or more
+    dimensions in so many bits with a scale per output channel, those of fewer than ``FEW`` values
+    in half precision and the rest in float32, all of it deflated.
     """
     out: State = {}
     same: State = {}
@@ -138,8 +138,8 @@ def save_weights(
         if key in same and torch.equal(same[key].to(value.dtype), value):
             continue
         out[key] = value.half() if bits == 16 and value.is_floating_point() else value.clone()
-    if bits == 8:
-        out, coded = deflated(packed(out, FEW))
+    if bits <= 8:
+        out, coded = deflated(packed(out, FEW, bits))
         facts = {**facts, **coded}
     write_with(path, lambda temporary: safetensors.torch.save_file(out, temporary, dict(facts)))
 
