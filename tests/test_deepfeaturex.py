@@ -388,6 +388,24 @@ def test_batches_are_keyed_and_see_every_image_once(world: ImageSet) -> None:
     assert not torch.equal(data[data.steps][0], first[0][0])
 
 
+def test_matched_batches_hold_one_image_of_each_class(world: ImageSet) -> None:
+    images = distinct(world)
+    named = [(entry, dfx.CLASSES.index(class_of(entry))) for entry in images]
+    batches = ClassBatches(
+        named, get_preset("deepfeaturex-native"), batch_size=6, seed=1, crop_size=16, matched=True
+    )
+    assert batches.units
+    for step in range(batches.steps):
+        labels = batches[step][1].tolist()
+        assert labels == [0, 1, 2] * (len(labels) // 3)
+    alone = [(entry, label) for entry, label in named if label == 2]
+    with pytest.raises(UserError, match="matched"):
+        ClassBatches(
+            [*alone, (alone[0][0].__class__(Path("x/other.png"), 1, "g", ""), 0)],
+            get_preset("deepfeaturex-native"), batch_size=6, seed=1, matched=True,
+        )  # fmt: skip
+
+
 def test_matched_images_are_cropped_and_turned_alike(world: ImageSet) -> None:
     pairs = [(entry, entry.label) for entry in world if entry.generator == "progan-like"]
     preset = get_preset("deepfeaturex-native")

@@ -149,6 +149,14 @@ def test_eight_bits_err_by_half_a_step_at_most():
     assert (error <= scale * 0.5001).all()
 
 
+@pytest.mark.parametrize("bits", [2, 5, 8])
+def test_fewer_bits_have_fewer_values(bits):
+    weight = torch.randn(4, 500)
+    values, scale = quantise(weight, bits)
+    assert values.abs().max() == 2 ** (bits - 1) - 1
+    assert ((dequantise(values, scale) - weight).abs() <= scale[:, None] * 0.5001).all()
+
+
 def test_deflated_tensors_come_back_to_the_bit():
     torch.manual_seed(0)
     state = {
