@@ -29,7 +29,7 @@ def forge(
         int | None,
         typer.Option("--steps", min=1, help="Of every training, instead of each one's own."),
     ] = None,
-    regime: options.Regime = "quick",
+    regime: options.Regime = "matched",
     seed: options.Seed = 0,
     out: options.Out = Path("runs/attribution"),
 ) -> None:

@@ -25,7 +25,7 @@ def forge_train(
             help="Train the family again in another way; decides all that is not given below.",
         ),
     ] = None,
-    regime: options.Regime = "quick",
+    regime: options.Regime = "matched",
     photos: Annotated[
         str | None,
         typer.Option(

@@ -81,7 +81,7 @@ REGIMES = {
         encoder=True,
     ),
 }
-REGIME = "quick"
+REGIME = "matched"
 
 _SEEDED = re.compile(r"seed-(\d+)")
 
