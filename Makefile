@@ -53,6 +53,7 @@ classes: $(VENV)/run.stamp
 	    --weights "plain CNN, whole=runs/dna-whole/dna-det.safetensors"
 	$(BIN)/forensift attribute fingerprints --data runs/attribution
 	$(BIN)/forensift attribute page --data runs/attribution --out docs/attribution.md
+	sed -i "/^!\[/d" docs/attribution.md
 
 clean:
 	rm -rf $(VENV) build demo-out runs .pytest_cache .mypy_cache .ruff_cache src/*.egg-info
