@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from forensift.cli.app import app
 from forensift.data import get_preset, scan
+from forensift.data.photos import photograph_name
 from forensift.detectors import deepfeaturex as dfx
 from forensift.detectors import load_detector, save_weights
 from forensift.errors import UserError
@@ -41,7 +42,6 @@ from forensift.training.guidance import (
     class_of,
     make_guidance,
     of_stage,
-    photograph,
     read_guidance,
 )
 
@@ -298,7 +298,7 @@ def test_guidance_keeps_photographs_together_and_is_keyed(world: ImageSet) -> No
     table = make_guidance(world, seed=3)
     assert list(table.columns) == ["label", "image_path", "model"]
     assert set(table["model"]) == {"progan-like", "ddpm-like", "real"}
-    shown = [photograph(Path(path)) for path in table["image_path"]]
+    shown = [photograph_name(Path(path).stem) for path in table["image_path"]]
     assert table.groupby(shown)["label"].nunique().max() == 1
     again = make_guidance(ImageSet(world.root, world.entries[::-1]), seed=3)
     pd.testing.assert_frame_equal(again.iloc[::-1].reset_index(drop=True), table)
@@ -365,9 +365,9 @@ def test_validation_of_the_head_is_balanced(world: ImageSet, by: str) -> None:
     training, validation = balanced_split(images, 3, 0.2, 0, by)
     counts = np.bincount([label for _, label in validation])
     assert counts.tolist() == [4, 4, 4]
-    shown = {photograph(entry.path) for entry, _ in validation}
+    shown = {photograph_name(entry.path.stem) for entry, _ in validation}
     if by == "photograph":
-        assert not shown & {photograph(entry.path) for entry, _ in training}
+        assert not shown & {photograph_name(entry.path.stem) for entry, _ in training}
     else:
         assert len(training) + len(validation) == len(images)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -117,9 +116,11 @@ def cluster_names(scores: pd.DataFrame, cluster: str) -> np.ndarray | None:
         return None
     import numpy as np
 
+    from ..data.photos import photograph_name
+
     if cluster == "class":
         return scores["class"].to_numpy(dtype=object)
-    return np.array([re.sub(r"-\d+$", "", Path(path).stem) for path in scores["path"]])
+    return np.array([photograph_name(Path(path).stem) for path in scores["path"]])
 
 
 def _printed(table: pd.DataFrame, name: str) -> Table:

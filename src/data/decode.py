@@ -50,7 +50,7 @@ def read_image(path: Path) -> Image.Image:
                 raise UnreadableImage("empty file")
             opened.seek(0)
             with Image.open(opened, formats=FORMATS) as image:
-                _refuse_bomb(image)
+                refuse_bomb(image)
                 image.load()
                 return _rgb(image)
     except UnreadableImage:
@@ -81,7 +81,7 @@ def image_size(path: Path) -> tuple[str, int, int]:
         raise UnreadableImage("a directory, not a file")
     try:
         with Image.open(path, formats=FORMATS) as image:
-            _refuse_bomb(image)
+            refuse_bomb(image)
             return str(image.format), image.width, image.height
     except UnreadableImage:
         raise
@@ -89,7 +89,7 @@ def image_size(path: Path) -> tuple[str, int, int]:
         raise UnreadableImage(type(error).__name__) from None
 
 
-def _refuse_bomb(image: Image.Image) -> None:
+def refuse_bomb(image: Image.Image) -> None:
     # Pillow only warns up to twice its limit; changing warning filters is not safe in threads.
     if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
         raise UnreadableImage(TOO_MANY_PIXELS)

@@ -20,7 +20,7 @@ import pandas as pd
 from PIL import Image
 
 from ..records import ImageSet, Skipped
-from .decode import FORMATS, UnreadableImage, _refuse_bomb
+from .decode import FORMATS, UnreadableImage, refuse_bomb
 
 Tables = tuple[tuple[int, ...], ...]  # quantisation tables, 64 steps each, row by row
 
@@ -101,7 +101,7 @@ def format_facts(path: Path) -> FormatFacts:
         raise UnreadableImage("a directory, not a file")
     try:
         with Image.open(path, formats=FORMATS) as image:
-            _refuse_bomb(image)
+            refuse_bomb(image)
             tables = quantisation(image)
             quality, exact = jpeg_quality(tables) if tables else (None, False)
             return FormatFacts(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -89,3 +90,8 @@ def photographs(split: Split = "all") -> list[Path]:
 
 def _keyed(name: str) -> str:
     return hashlib.sha256(f"forensift photographs {name}".encode()).hexdigest()
+
+
+def photograph_name(stem: str) -> str:
+    """Return what an image shows: its file's stem without a final -NUMBER, that of a crop."""
+    return re.sub(r"-\d+$", "", stem)

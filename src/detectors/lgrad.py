@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 from torchvision.models import resnet50
 
-from ..data.presets import Preset
+from ..data.presets import Preset, get_preset
 from ..errors import UserError
 from .gradient_images import gradient_preset
 
@@ -71,3 +71,12 @@ def preset_of(name: str) -> Preset | None:
     if match["side"]:
         side = 0 if match["side"] == "native" else int(match["side"])
     return gradient_preset(match["critic"], side=side)
+
+
+def named_preset(name: str) -> Preset:
+    """Return the preset of that name, also where it looks at images through a critic (LGrad).
+
+    Raises:
+        UserError: there is none.
+    """
+    return preset_of(name) or get_preset(name)

@@ -24,12 +24,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ..data.presets import Preset, get_preset
+from ..data.presets import Preset
 from ..errors import UserError
 from ..files import sha256
 from .checkpoints import State, header, load_strictly, read_checkpoint
 from .detector import Detector, WeightsOrigin, convolution_maps
-from .lgrad import preset_of
+from .lgrad import named_preset
 
 TIMM = "timm:"
 PRESET = "wang-nocrop"
@@ -163,7 +163,7 @@ def own_detector(
 
 
 def _preset(asked: Preset | str) -> Preset:
-    return asked if isinstance(asked, Preset) else preset_of(asked) or get_preset(asked)
+    return asked if isinstance(asked, Preset) else named_preset(asked)
 
 
 def _gates(modules: dict[str, nn.Module], layer: str) -> bool:

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..data.presets import Preset, get_preset
+from ..data.presets import Preset
 from ..errors import UserError
 from ..files import home, sha256
 from . import deepfeaturex, dna_det, efficientnet_b0, lgrad, npr, resnet50
 from .checkpoints import State, header, load_strictly, read_checkpoint
 from .detector import Detector, WeightsOrigin, convolution_maps
+from .lgrad import named_preset
 from .plugins import is_plugin, load_plugin
 
 Shapes = dict[str, tuple[int, ...]]
@@ -81,15 +82,6 @@ def get_architecture(name: str) -> Architecture:
             "by file.py:function, package.module:function or timm:NAME"
         )
     return ARCHITECTURES[name]
-
-
-def named_preset(name: str) -> Preset:
-    """Return the preset of that name, also where it looks at images through a critic (LGrad).
-
-    Raises:
-        UserError: there is none.
-    """
-    return lgrad.preset_of(name) or get_preset(name)
 
 
 def shipped_weights(name: str, variant: str = "") -> Path:

@@ -19,8 +19,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.tree import DecisionTreeClassifier
 
 from ..records import FAKE, REAL
+from .intervals import resample_weights
 from .metrics import roc_auc
-from .paired import cluster_weights, photograph_names, weighted_roc_auc
+from .paired import photograph_names, weighted_roc_auc
 
 FACTS = ("format", "size", "quality", "subsampling")
 SAID = {
@@ -262,7 +263,7 @@ def _draws(
             right[what, at] = np.where(there[what, at] > 0, _right(values, at), 0.0)
     balanced: dict[str, list[np.ndarray]] = {what: [] for what in scores}
     auc = []
-    for weights in cluster_weights(labels, groups, resamples=RESAMPLES, seed=seed):
+    for weights in resample_weights(labels, clusters=groups, resamples=RESAMPLES, seed=seed):
         for what, found in balanced.items():
             with np.errstate(invalid="ignore"):
                 shares = [

@@ -61,14 +61,12 @@ def bootstrap(
     A detector without any error has AP 1 in every resample: the interval is then a point.
     """
     labels, scores = checked(labels, scores, where=key)
-    drawn_by = key if clusters is None else "\n".join(sorted(map(str, set(clusters))))
-    text = f"bootstrap\t{seed}\t{drawn_by}"
-    digest = hashlib.sha256(text.encode())
-    rng = np.random.default_rng(int.from_bytes(digest.digest(), "big"))
     right = ((scores > threshold) == (labels == 1)).astype(np.float64)
     is_fake = labels.astype(np.float64)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in BOOTSTRAPPED}
-    for weights in _weights(rng, labels, clusters, resamples):
+    for weights in resample_weights(
+        labels, clusters=clusters, key=key, resamples=resamples, seed=seed
+    ):
         n_fake = weights @ is_fake
         n_real = weights @ (1 - is_fake)
         fakes_right, reals_right = weights @ (right * is_fake), weights @ (right * (1 - is_fake))
@@ -103,10 +101,21 @@ def weighted_average_precision(
     return np.divide(total, n_fake, out=np.full(len(total), np.nan), where=defined)
 
 
-def _weights(
-    rng: np.random.Generator, labels: np.ndarray, clusters: np.ndarray | None, resamples: int
+def resample_weights(
+    labels: np.ndarray,
+    *,
+    clusters: np.ndarray | None = None,
+    key: str = "",
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> Iterator[np.ndarray]:
-    """Yield how often each image is drawn, (rows, N), until ``resamples`` rows are made."""
+    """Yield how often each image is drawn, (rows, N), until ``resamples`` rows are made.
+
+    What is drawn, and what ``key`` and ``clusters`` do to it: see :func:`bootstrap`.
+    """
+    drawn_by = key if clusters is None else "\n".join(sorted(map(str, set(clusters))))
+    digest = hashlib.sha256(f"bootstrap\t{seed}\t{drawn_by}".encode())
+    rng = np.random.default_rng(int.from_bytes(digest.digest(), "big"))
     n = len(labels)
     if clusters is None:
         strata = [np.flatnonzero(labels == label) for label in (0, 1)]

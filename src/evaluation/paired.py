@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import PurePath
 
 import numpy as np
 
-from .intervals import RESAMPLES, _weights, weighted_average_precision
+from ..data.photos import photograph_name
+from .intervals import RESAMPLES, resample_weights, weighted_average_precision
 from .metrics import checked
 
 DRAWN = ("accuracy", "real_accuracy", "fake_accuracy", "ap", "auc")
@@ -22,7 +21,7 @@ def photograph_names(paths: Iterable[str]) -> np.ndarray:
     stands for a photograph of its own. Equal names in different folders are one photograph.
     """
     stems = [PurePath(path).stem for path in paths]
-    names = [re.sub(r"-\d+$", "", stem) for stem in stems]
+    names = [photograph_name(stem) for stem in stems]
     return np.array(names if len(set(names)) > 2 else stems, dtype=str)
 
 
@@ -45,7 +44,7 @@ def paired_draws(
     is_fake = labels.astype(np.float64)
     right = ((scores > threshold) == (labels == 1)).astype(np.float64).T  # (N, S)
     found: dict[str, list[np.ndarray]] = {name: [] for name in DRAWN}
-    for weights in cluster_weights(labels, clusters, resamples=resamples, seed=seed):
+    for weights in resample_weights(labels, clusters=clusters, resamples=resamples, seed=seed):
         n_fake, n_real = (weights @ is_fake)[:, None], (weights @ (1 - is_fake))[:, None]
         fakes_right = weights @ (right * is_fake[:, None])
         reals_right = weights @ (right * (1 - is_fake[:, None]))
@@ -57,18 +56,6 @@ def paired_draws(
         found["ap"].append(np.stack(precisions, axis=1))
         found["auc"].append(np.stack([weighted_roc_auc(labels, r, weights) for r in scores], 1))
     return {name: np.concatenate(parts).T for name, parts in found.items()}
-
-
-def cluster_weights(
-    labels: np.ndarray, clusters: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0
-) -> Iterator[np.ndarray]:
-    """Yield how often each image is drawn, (rows, N), until ``resamples`` rows are made.
-
-    Clusters are drawn whole; the draws are a function of the seed and the clusters' names.
-    """
-    text = f"bootstrap\t{seed}\t" + "\n".join(sorted(map(str, set(clusters))))
-    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest(), "big"))
-    yield from _weights(rng, labels, clusters, resamples)
 
 
 def weighted_roc_auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:

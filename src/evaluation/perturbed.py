@@ -24,7 +24,7 @@ from ..errors import UserError
 from ..records import ImageSet, Skipped
 from .conditions import Condition
 from .kept_logits import KeptLogits, Pair, identity
-from .scores import _first_alike
+from .scores import first_alike
 
 SHARD_IMAGES = 128
 SHARD_BYTES = 48 * 2**20  # decoded; the largest condition holds a few times as much
@@ -225,7 +225,7 @@ def _alike(images: ImageSet, equaliser: JpegEqualiser | None, *, random: bool) -
     """Return for each image the index of the first one that is sure to have the same logits."""
     if random:
         return np.arange(len(images))
-    same_as = _first_alike(images)
+    same_as = first_alike(images)
     if equaliser is None:
         return same_as
     firsts: dict[object, int] = {}

@@ -41,7 +41,7 @@ def score(
         UserError: the detector gives a logit that is not finite.
     """
     alone = transform is not None or detector.preset.random
-    same_as = np.arange(len(images)) if alone else _first_alike(images)
+    same_as = np.arange(len(images)) if alone else first_alike(images)
     firsts = np.unique(same_as)
     copies = np.bincount(same_as, minlength=len(images))
     once = ImageSet(images.root, tuple(images.entries[index] for index in firsts), images.layout)
@@ -74,7 +74,7 @@ def score(
     return table
 
 
-def _first_alike(images: ImageSet) -> np.ndarray:
+def first_alike(images: ImageSet) -> np.ndarray:
     """Return for each image the index of the first image whose file is equal to the byte."""
     sizes: dict[int, list[int]] = {}
     same_as = np.arange(len(images))

@@ -30,7 +30,7 @@ from .dna_det_data import (
     held_out_transformed,
     reals,
 )
-from .initialise import high_pass_filters
+from .initialise import INITIALISATIONS, started
 from .transformations import TRANSFORMATIONS
 
 WEIGHTING_RATE = 0.01  # learning rate of the automatic weighting
@@ -266,12 +266,9 @@ def begin(network: nn.Module, start: str) -> None:
     Raises:
         UserError: a file that is missing or does not fit.
     """
-    if start == "high-pass":
-        first = network.get_submodule(FIRST_CONVOLUTION)
-        assert isinstance(first, nn.Conv2d)
-        with torch.no_grad():
-            first.weight.copy_(high_pass_filters(first.weight.shape))
-    elif start != "default":
+    if start in INITIALISATIONS:
+        started(network, FIRST_CONVOLUTION, start)
+    else:
         warm_start(network, Path(start))
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from ..data.photos import photograph_name
 from ..errors import UserError
 from ..forge.crops import keyed_generator
 from ..forge.families import DIFFUSION
@@ -37,15 +37,10 @@ def architecture_of(entry: ImageEntry) -> str:
     return "real" if entry.label == REAL else entry.generator
 
 
-def photograph(path: Path) -> str:
-    """Return what an image shows: its name without a final -NUMBER, as ``forge`` numbers crops."""
-    return re.sub(r"-\d+$", "", path.stem)
-
-
 def unit_of(path: Path, by: str, key: str = "") -> str:
     """Return what is drawn as one with an image: its photograph, its name, or itself (``key``)."""
     if by == "photograph":
-        return photograph(path)
+        return photograph_name(path.stem)
     return path.stem if by == "name" else key or path.as_posix()
 
 
