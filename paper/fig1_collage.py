@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import forensift.figures as figures
 from forensift.patches import patches
-from forensift.report import paper
+from forensift.studies.demo import paper
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import forensift.figures as figures
-from forensift.report import paper
+from forensift.studies.demo import paper
 
 
 def main() -> None:

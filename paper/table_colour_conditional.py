@@ -6,7 +6,7 @@ import pandas as pd
 
 import forensift.figures as figures
 from forensift import median_test
-from forensift.report import paper
+from forensift.studies.demo import paper
 
 
 def main() -> None:

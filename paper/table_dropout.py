@@ -6,7 +6,7 @@ import pandas as pd
 
 import forensift.figures as figures
 from forensift import dropout
-from forensift.report import paper
+from forensift.studies.demo import paper
 
 ROWS = {"baseline": "baseline", "top-k": "top-k", "random-k": "random-k-ensemble", "low-k": "low-k"}
 HEADS = {"ap": "AP", "real_accuracy": "real", "fake_accuracy": "fake"}

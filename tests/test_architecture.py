@@ -15,9 +15,9 @@ ORDER = (
     "forge",
     "detectors",
     "lrp",
-    "gradcam",
     "sweep",
     "evaluation",
+    "explain",
     "fmap_ranking",
     "sensitivity",
     "histograms",
@@ -25,8 +25,8 @@ ORDER = (
     "embedding",
     "training",
     "figures",
-    "report",
-    "explorer",
+    "views",
+    "studies",
     "cli",
 )
 BASE = ("eight_bits", "errors", "files", "records", "torchvision_guard")

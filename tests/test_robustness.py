@@ -38,7 +38,7 @@ from forensift.evaluation.conditions import parse_condition
 from forensift.evaluation.paired import paired_draws, photograph_names, weighted_roc_auc
 from forensift.figures import plot_robustness
 from forensift.records import ImageSet
-from forensift.report.robustness import robustness_markdown
+from forensift.studies.demo.robustness import robustness_markdown
 
 from .conftest import write_image
 from .planted import fingerprint, planted_detector, planted_images

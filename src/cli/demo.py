@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from ..report import Scale, Section
+    from ..studies import Scale, Section
 
 
 def demo(
@@ -49,7 +49,7 @@ def demo(
     """
     from rich.rule import Rule
 
-    from .. import report
+    from .. import studies
     from ..detectors import get_architecture
     from ..forge import TRAINED
 
@@ -66,7 +66,7 @@ def demo(
     def say(text: str) -> None:
         console.print(f"[dim]· {text}[/dim]", highlight=False)
 
-    done = report.demo(
+    done = studies.demo(
         output,
         detectors=names,
         families=TRAINED if families == "all" else families.split(","),
@@ -76,8 +76,8 @@ def demo(
         device=options.choose_device(device),
         say=say,
     )
-    report.write_index(done, output / "index.html")
-    report.write_results(done, output / "results.md")
+    studies.write_index(done, output / "index.html")
+    studies.write_results(done, output / "results.md")
     for study in done.studies:
         console.print(Rule(study.name))
         _print(console, study.sections)
@@ -92,7 +92,7 @@ def _scale(per_family: int, size: int, draws: int) -> Scale:
     """Return how much of everything, in proportion to the pairs a family."""
     from ..data.colour import MODES
     from ..evaluation.conditions import CONDITIONS
-    from ..report import Scale
+    from ..studies import Scale
 
     more = per_family / Scale().pairs
     if more <= 1:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
-    from ..report.protocols import Published
+    from ..studies.suites import Published
 
 STUDIES = ("tff", "wang", "npr")
 
@@ -125,10 +125,10 @@ def reproduce(
     """
     if study not in STUDIES:
         raise UserError(f"no study {study!r}; there are {', '.join(STUDIES)}")
-    from .. import report
+    from .. import studies
 
     given = weights or []
-    protocol = report.Protocol(
+    protocol = studies.Protocol(
         ranking or ("own" if rank_data is not None else "published"),
         draws,
         limit,
@@ -143,7 +143,7 @@ def reproduce(
             resume=resume, device=device, out=out,
         )  # fmt: skip
         return
-    from ..report import protocols
+    from ..studies import suites as protocols
 
     chosen = options.choose_device(device)
     how: dict[str, Any] = {"protocol": protocol, "device": chosen, "resume": resume}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
-    from .. import report
+    from .. import studies
 
 COLOURS = {"inside the interval": "green", "outside the interval": "red"}
 
@@ -21,7 +21,7 @@ def reproduce_tff(
     data: Path,
     weights: list[str],
     rank_data: Path | None,
-    protocol: report.Protocol,
+    protocol: studies.Protocol,
     archs: list[str],
     generators: list[str],
     tables: list[str],
@@ -31,7 +31,7 @@ def reproduce_tff(
     out: Path,
 ) -> None:
     """Run the protocol, write its tables and figures, and print published against ours."""
-    from .. import figures, report
+    from .. import figures, studies
     from ..data import scan
     from ..files import write_bytes, write_csv, write_manifest, write_with
     from ..fmap_ranking import save_ranking
@@ -39,7 +39,7 @@ def reproduce_tff(
 
     if not weights:
         raise UserError("tff: give the published weights, --weights DIR or FILE")
-    found = report.find_weights(weights)
+    found = studies.find_weights(weights)
     images = scan(data)
     ranked = scan(rank_data) if rank_data is not None else None
     chosen_device = options.choose_device(device)
@@ -47,12 +47,12 @@ def reproduce_tff(
     skipped: list[Skipped] = []
     with options.steps("reproducing") as told:
         try:
-            result = report.reproduce_tff(
+            result = studies.reproduce_tff(
                 images,
                 found,
                 output,
                 archs=archs,
-                tables=tables or list(report.TABLES),
+                tables=tables or list(studies.TABLES),
                 generators=generators,
                 rank_images=ranked,
                 protocol=protocol,
@@ -64,7 +64,7 @@ def reproduce_tff(
         finally:
             write_csv(output / "skipped.csv", skipped_table(dict.fromkeys(skipped)))
     write_csv(output / "reproduction.csv", result.cells)
-    text = report.reproduction_markdown(result.cells, result.notes)
+    text = studies.reproduction_markdown(result.cells, result.notes)
     write_bytes(output / "reproduction.md", text.encode())
     scores = result.scores
     if len(scores):
@@ -82,14 +82,14 @@ def reproduce_tff(
         for kind, one in kinds.items():
             save_ranking(one, output / name / f"progan_val-{kind}.csv")
     drawn = result.cells[result.cells["ours"].notna() & result.cells["published"].notna()]
-    for name in set(drawn["table"]) & set(report.TABLES):
+    for name in set(drawn["table"]) & set(studies.TABLES):
         figures.save(figures.plot_reproduction(drawn, name), output, f"reproduction-{name}")
     write_manifest(output, result.facts)
     console = options.console()
     measured = result.cells[result.cells["ours"].notna()]
     for name, own in measured.groupby("table", sort=False):
-        console.print(_printed(report.shown_rows(own), str(name)))
-    console.print(report.tally(result.cells), markup=False, highlight=False)
+        console.print(_printed(studies.shown_rows(own), str(name)))
+    console.print(studies.tally(result.cells), markup=False, highlight=False)
     for note in result.notes:
         console.print(f"- {note}", markup=False, highlight=False)
     print(f"{result.facts['used']} images used, {len(result.skipped)} skipped; tables in {output}")

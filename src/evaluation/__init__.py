@@ -2,7 +2,6 @@
 
 from .conditions import CONDITIONS, parse_conditions
 from .evaluate import COLUMNS, MACRO, THRESHOLD, evaluate
-from .faithfulness import Faithfulness, faithfulness
 from .format_audit import FormatAudit, format_audit
 from .intervals import bootstrap, percentile_interval, weighted_average_precision, wilson
 from .metrics import (
@@ -25,7 +24,6 @@ __all__ = [
     "ROBUSTNESS",
     "THRESHOLD",
     "Accuracies",
-    "Faithfulness",
     "FormatAudit",
     "Robustness",
     "accuracies",
@@ -35,7 +33,6 @@ __all__ = [
     "checked",
     "equal_error_rate",
     "evaluate",
-    "faithfulness",
     "format_audit",
     "parse_conditions",
     "percentile_interval",

@@ -1,0 +1,1 @@
+"""The whole study on the embedded default, and its pages."""
