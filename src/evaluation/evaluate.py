@@ -83,11 +83,10 @@ def evaluate(
     equaliser = jpeg_equaliser(images, equalise_jpeg, seed=seed)
     look = ScoreLook(detector)
     done = sweep(images, [look], what="scoring", transform=equaliser, **how)
-    return evaluation_of(detector, look, done, cluster=cluster, seed=seed)
+    return evaluation_of(look, done, cluster=cluster, seed=seed)
 
 
 def evaluation_of(
-    detector: Detector,
     look: ScoreLook,
     done: Pass,
     *,
@@ -98,7 +97,7 @@ def evaluation_of(
     scores = look.table(done.used)
     table = metrics(scores, seed=seed, clusters=clusters_of(scores, cluster))
     facts = {
-        "detector": detector.name,
+        "detector": look.detector.name,
         "used": len(done.used),
         "skipped": len(done.skipped),
         "seed": seed,
