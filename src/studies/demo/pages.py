@@ -33,7 +33,11 @@ ABOUT = (
 
 def results_markdown(demo: Demo) -> str:
     """Return the results as Markdown: every stage's sentence and tables, seeds and times."""
-    parts = ["# Results on the embedded default", f"Made by `forensift demo`. {ABOUT}", _scale(demo)]
+    parts = [
+        "# Results on the embedded default",
+        f"Made by `forensift demo`. {ABOUT}",
+        _scale(demo),
+    ]
     heading = ""
     for name, _, result in _every(demo):
         if name != heading:
