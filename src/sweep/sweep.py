@@ -338,8 +338,7 @@ def _partials(
             for look in looks
         ],
     }
-    folder = how["partials"] / what.replace(" ", "-")
-    return Partials(folder, plan, resume=how.get("resume", False))
+    return Partials(how["partials"], what, plan, resume=how.get("resume", False))
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -99,10 +98,7 @@ def measure(detector: Detector, images: ImageSet, preset: str, part: str, how: H
     Raises:
         UserError: one class has no readable image, or too many images cannot be read.
     """
-    on: How = how
-    if "partials" in how:
-        on = {**how, "partials": Path(how["partials"]) / part.replace(" ", "-")}
-    table = score(detector.with_preset(get_preset(preset)), images, what=part, **on)
+    table = score(detector.with_preset(get_preset(preset)), images, what=part, **how)
     logits = table["logit"].to_numpy()
     labels, scores = checked(
         table["label"].to_numpy(), published_scores(logits), where=str(images.root)
