@@ -264,7 +264,7 @@ def _dropouts(
                 band_draws=1,
                 training_family=TRAINING_FAMILY,
                 held_out=threshold,
-                **stages.how),
+                **stages.how,
             )
         stages.keep(name, f"dropout-k{k}", found)
 
@@ -285,7 +285,7 @@ def _transfer(
             rank_images=sets["transfer"],
             training_family=TRAINING_FAMILY,
             draws=scale.transfer_draws,
-            **stages.how),
+            **stages.how,
         )
     stages.keep(name, "transfer", found)
 
