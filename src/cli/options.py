@@ -99,6 +99,23 @@ K = Annotated[
         "--k", min=1, help="Feature maps from the top; published 114 (resnet50), 27 (b0)."
     ),
 ]
+TrainingFamily = Annotated[
+    str | None,
+    typer.Option(
+        "--training-family",
+        metavar="NAME",
+        help="The generator that the detector was trained on, which is set apart from the unseen.",
+    ),
+]
+Detectors = Annotated[
+    str,
+    typer.Option(
+        "--detectors",
+        metavar="A,B",
+        help="Which detectors.",
+        autocompletion=completion.detectors,
+    ),
+]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on where an interrupted run with this --out was.")
 ]
