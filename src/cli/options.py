@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from .. import detectors
-    from ..detectors.classifiers import Classifier
     from ..records import ImageSet, Skipped
 
 Detector = Annotated[
@@ -137,7 +136,7 @@ def skipped_images(output: Path) -> Iterator[list[Skipped]]:
         write_csv(output / "skipped.csv", skipped_table(skipped))
 
 
-def studied(detector: detectors.Detector | Classifier, images: ImageSet) -> dict[str, object]:
+def studied(detector: detectors.Detector, images: ImageSet) -> dict[str, object]:
     """Return what every manifest says of the detector and the image set."""
     return {
         "detector": detector.name,

@@ -16,7 +16,8 @@ from ..errors import UserError
 from ..files import home, sha256
 from ..forge.generators import load_critic as forge_critic
 from . import stylegan_discriminator
-from .checkpoints import header, load_strictly, read_checkpoint
+from .building import copied
+from .checkpoints import load_strictly, read_checkpoint
 
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -67,7 +68,7 @@ def load_critic(source: Path | str | None = None) -> Critic:
     path = Path(source) if source is not None else shipped_critic()
     if not path.is_file() and _CALLABLE.fullmatch(str(source)):
         return given_critic(_imported(str(source)), str(source))
-    state, _ = read_checkpoint(path)
+    state, _, facts = read_checkpoint(path)
     shapes = {key: tuple(value.shape) for key, value in state.items()}
     side = None
     network: nn.Module
@@ -76,17 +77,17 @@ def load_critic(source: Path | str | None = None) -> Critic:
         load_strictly(network, state, path)
     else:
         network = forge_critic(path)
-    name = header(path).get("family", path.stem)
+    name = facts.get("family", path.stem)
     return Critic(name, network.eval().requires_grad_(False), sha256(path), side)
 
 
 def given_critic(score: Callable[[torch.Tensor], torch.Tensor], name: str) -> Critic:
     """Return any differentiable callable as a critic; ``name`` is what outputs call it.
 
-    A network is put into evaluation mode and its weights are frozen.
+    Of a network a copy is taken, in evaluation mode and with frozen weights.
     """
     if isinstance(score, nn.Module):
-        score = score.eval().requires_grad_(False)
+        score = copied(score, f"critic {name}").requires_grad_(False)
     return Critic(name, score)
 
 
