@@ -33,6 +33,7 @@ EXTENSIONS = (
 
 TOO_MANY_PIXELS = "more pixels than Pillow's limit against decompression bombs"
 
+_OF_FILE = "forensift_of_file"
 _TRANSPARENT_MODES = ("LA", "PA", "RGBA", "La", "RGBa")
 
 
@@ -60,10 +61,12 @@ def read_image(path: Path) -> Image.Image:
             if not opened.read(1):
                 raise UnreadableImage("empty file")
             opened.seek(0)
-            with Image.open(opened, formats=_formats(path)) as image:
+            with Image.open(opened, formats=image_formats(path)) as image:
                 refuse_bomb(image)
                 image.load()
-                return _rgb(image)
+                found = _rgb(image)
+                setattr(found, _OF_FILE, True)  # Pillow hands it on to nothing made of the image
+                return found
     except UnreadableImage:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -82,6 +85,11 @@ def read_image(path: Path) -> Image.Image:
         raise UnreadableImage(f"corrupt: {reason[:120]}") from None
 
 
+def is_of_file(image: Image.Image) -> bool:
+    """Whether an image is as :func:`read_image` gave it, nothing done to it."""
+    return bool(getattr(image, _OF_FILE, False))
+
+
 def image_size(path: Path) -> tuple[str, int, int]:
     """Return format, width and height from the header alone.
 
@@ -91,7 +99,7 @@ def image_size(path: Path) -> tuple[str, int, int]:
     if Path(path).is_dir():
         raise UnreadableImage("a directory, not a file")
     try:
-        with Image.open(path, formats=_formats(Path(path))) as image:
+        with Image.open(path, formats=image_formats(path)) as image:
             refuse_bomb(image)
             return str(image.format), image.width, image.height
     except UnreadableImage:
@@ -100,8 +108,9 @@ def image_size(path: Path) -> tuple[str, int, int]:
         raise UnreadableImage(type(error).__name__) from None
 
 
-def _formats(path: Path) -> tuple[str, ...]:
-    suffix = path.suffix.lower()
+def image_formats(path: Path) -> tuple[str, ...]:
+    """Return Pillow's formats that a file may be in: the usual ones, and what its suffix says."""
+    suffix = Path(path).suffix.lower()
     if suffix not in EXTENSIONS[8:]:
         return FORMATS
     Image.init()

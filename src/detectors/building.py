@@ -7,6 +7,7 @@ several times faster, and nothing is drawn.
 from __future__ import annotations
 
 import copy
+import hashlib
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -108,3 +109,12 @@ def told(what: str) -> Iterator[None]:
             f"{what} failed with {type(error).__name__}: {' '.join(str(error).split())} "
             f"({Path(place.filename).name}, line {place.lineno})"
         ) from error
+
+
+def digest(network: nn.Module) -> str:
+    """Return the SHA-256 of a network's numbers, for manifests."""
+    found = hashlib.sha256()
+    for key, value in sorted(network.state_dict().items()):
+        found.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
+        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()

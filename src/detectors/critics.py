@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,13 +18,13 @@ from ..errors import UserError
 from ..files import home, sha256
 from ..forge.generators import load_critic as forge_critic
 from . import stylegan_discriminator
-from .building import copied
+from .building import copied, digest
 from .checkpoints import load_strictly, read_checkpoint
 
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Critic:
     """A critic and where it came from.
 
@@ -36,6 +38,19 @@ class Critic:
     score: Callable[[torch.Tensor], torch.Tensor]
     sha256: str = ""
     side: int | None = None
+
+    def __repr__(self) -> str:
+        return f"Critic({self.name!r}, {self.sha256[:16] or self._source()!r}, side={self.side})"
+
+    def _source(self) -> str:
+        """Return a digest of a critic without a file, the same in every process."""
+        if isinstance(self.score, nn.Module):
+            return digest(self.score)[:16]
+        try:
+            text = inspect.getsource(self.score)
+        except (OSError, TypeError):
+            text = getattr(self.score, "__qualname__", type(self.score).__qualname__)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def facts(self) -> dict[str, str]:

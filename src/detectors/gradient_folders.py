@@ -80,7 +80,7 @@ def write_gradients(
     written = 0
     for batch in batches(images, preset, 1, skipped=skipped):
         path = out / paths[int(batch.indices[0])]
-        key = preset.images.key(batch.pixels[0].numpy())
+        key = preset.images.key(batch.pixels[0].numpy(), device)
         if read_gradient(path, key) is None:
             found = preset.images(batch.pixels.to(device))[0]
             write_gradient(path, found.cpu().numpy(), key)

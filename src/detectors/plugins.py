@@ -24,7 +24,7 @@ from torch import nn
 from ..data.presets import Preset
 from ..errors import UserError
 from ..files import sha256
-from .building import built, copied, random_state_kept, told
+from .building import built, copied, digest, random_state_kept, told
 from .checkpoints import Checkpoint, load_strictly, read_checkpoint
 from .detector import Detector, WeightsOrigin, convolution_maps
 from .lgrad import named_preset
@@ -75,13 +75,14 @@ def load_plugin(
         kind = type(network).__name__
         raise UserError(f"{name}: returned {kind} instead of a torch.nn.Module or a Detector")
     network = copied(network, name)
-    origin = WeightsOrigin("the function's own", _digest(network), "plug-in")
+    origin = WeightsOrigin("the function's own", digest(network), "plug-in")
     if path:
         load_strictly(network, held.state, path)
         origin = WeightsOrigin(path.name, sha256(path), held.wrapper)
     if isinstance(made, Detector):
-        ready = replace(made, network=network.to(device))
-        ready = replace(ready, weights=origin) if path or not made.weights.sha256 else ready
+        ready: Detector = made
+        ready = replace(ready, network=network.to(device))
+        ready = replace(ready, weights=origin) if path or not ready.weights.sha256 else ready
         ready = ready.with_preset(_preset(preset)) if preset else ready
         outputs_of(network, ready.preset, ready.name)
         return ready
@@ -121,7 +122,7 @@ def own_detector(
             images of a batch, or classes that do not fit its outputs.
     """
     network = copied(network, name)
-    origin = WeightsOrigin("given in Python", _digest(network), "plug-in")
+    origin = WeightsOrigin("given in Python", digest(network), "plug-in")
     return _described(network, name, preset, classes, real, without, origin)
 
 
@@ -243,12 +244,3 @@ def _importing(folder: Path) -> Iterator[None]:
         yield
     finally:
         sys.path.remove(str(folder))
-
-
-def _digest(network: nn.Module) -> str:
-    """Return the SHA-256 of a network's numbers, for manifests."""
-    found = hashlib.sha256()
-    for key, value in sorted(network.state_dict().items()):
-        found.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
-        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()

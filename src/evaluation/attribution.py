@@ -51,7 +51,9 @@ def attribute(
     """
     names, real = detector.classes, detector.real
     if not names or real is None:
-        raise UserError(f"{detector.name} has no classes of real and generated images; nothing can be attributed")
+        raise UserError(
+            f"{detector.name} has no classes of reals and fakes; nothing can be attributed"
+        )
     sources = sources or {}
     fakes = {one: sources.get(one, one) for one in {e.generator for e in images if e.label != REAL}}
     strange = sorted(one for one, name in fakes.items() if name not in names)
