@@ -427,7 +427,7 @@ def test_a_detector_is_short_and_makes_batches(tmp_path):
     assert torch.equal(detector.batch([images[1]]), batch[1:])
     assert torch.equal(detector.batch(str(paths[1])), batch[1:])
     other = write_image(tmp_path / "other.png", (24, 16))
-    with pytest.raises(UserError, match="the images have 2 sizes .20 × 16, 24 × 16 pixels"):
+    with pytest.raises(UserError, match=r"the images have 2 sizes .20 × 16, 24 × 16 pixels"):
         detector.batch([*paths, other])
     with pytest.raises(UserError, match=r"absent\.png: no such file"):
         detector.batch(tmp_path / "absent.png")

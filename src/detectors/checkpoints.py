@@ -151,26 +151,29 @@ def _refuse_archive(path: Path) -> None:
 def _unpickled(path: Path) -> tuple[Any, list[str]]:
     """Return what ``torch.save`` wrote, and the names that stand-ins were put in place of."""
     beside: dict[str, type] = {}
-    dicts = False
     for _ in range(100):
         allowed: list[Any] = [(kind, name) for name, kind in beside.items()]
         try:
-            with torch.serialization.safe_globals(allowed):
-                return torch.load(path, map_location="cpu", weights_only=True), list(beside)
+            with torch.serialization.safe_globals(allowed), path.open("rb") as opened:
+                content = torch.load(opened, map_location="cpu", weights_only=True)
+                return content, list(beside)
         except pickle.UnpicklingError as error:
             said = " ".join(str(error).split())
             found = _UNKNOWN.search(said)
-            if found:
-                name = found[1] if "." in found[1] else f"builtins.{found[1]}"
-                if name not in beside:
-                    beside[name] = OrderedDict if dicts and "numpy" not in name else _Beside
-                    continue
-            elif "SETITEM" in said and not dicts:  # a class of the file is a kind of dict
-                dicts, beside = True, {}
+            name = "" if found is None else found[1]
+            if name and "." not in name:
+                name = f"builtins.{name}"
+            if name and name not in beside:
+                beside[name] = type(name, (_Beside,), {})
+                continue
+            # One that is filled like a dict is a kind of dict.
+            filled = [
+                one for one, kind in beside.items() if "SETITEM" in said and str(kind) in said
+            ]
+            if filled:
+                beside[filled[0]] = OrderedDict
                 continue
             raise UserError(_needs_code(path, list(beside), said)) from error
-        except UserError:
-            raise
         except Exception as error:
             said = " ".join(str(error).split())[:150] or type(error).__name__
             raise UserError(

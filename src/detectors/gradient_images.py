@@ -120,9 +120,9 @@ class GradientImages:
 
     folder: None keeps nothing on disk. Only gradient images of files go there (see
     :func:`remember_file`): those of edited images (colour modes, patches, conditions) stay in
-    memory. The folder is held below ``DISK_BYTES``. A file that cannot be read, is of another image or was
-    tampered with is computed anew; files are written whole or not at all, so that several programs
-    may share a folder. computed: how often the critic has been asked.
+    memory. The folder is held below ``DISK_BYTES``. A file that cannot be read, is of another image
+    or was tampered with is computed anew; files are written whole or not at all, so that several
+    programs may share a folder. computed: how often the critic has been asked.
     """
 
     def __init__(self, critic: Critic, folder: Path | None = None) -> None:
