@@ -7,9 +7,9 @@ import pandas as pd
 import forensift.figures as figures
 from forensift import ImageSet, UserError, explain, get_preset
 from forensift.detectors.classifiers import load_classifier
-from forensift.gradcam.heat import BLUR, heat, scaling_words
+from forensift.explain.heat import BLUR, heat, scaling_words
 from forensift.records import FAKE
-from forensift.report import paper
+from forensift.studies.demo import paper
 
 METHODS = {"guided-gradcam": "Guided Grad-CAM", "lrp": "LRP"}
 PUBLISHED = "resnet50-imagenet,efficientnet-b0-imagenet"

@@ -24,7 +24,7 @@ from forensift.figures import class_overlay, heat_colours
 from forensift.forge import get_family, save_generator, variant_settings
 from forensift.forge.forge import png
 from forensift.records import FAKE, REAL
-from forensift.report.attribution import (
+from forensift.studies.dna_det import (
     ALL_CROSS,
     CROSS,
     FAMILIES,
@@ -39,8 +39,8 @@ from forensift.report.attribution import (
     study_sets,
     write_page,
 )
-from forensift.report.attribution.cams import unit
-from forensift.report.attribution.study import TEST
+from forensift.studies.dna_det.cams import unit
+from forensift.studies.dna_det.study import TEST
 
 CLASSES = ("real", *FAMILIES)
 SIZES = Sizes(train=2, validation=1, test=3, side=32, steps=1)
@@ -245,7 +245,7 @@ def test_a_detector_with_other_classes_or_without_is_refused(world: Path) -> Non
     origin = WeightsOrigin("initialisation", "", "bare")
     options = {"classes": ("real", "ProGAN")}
     other = describe("dna-det", network, origin, "dna-det-32", options)
-    from forensift.report.attribution import predictions
+    from forensift.studies.dna_det import predictions
 
     with pytest.raises(UserError, match="no class of dna-det"):
         predictions(other, study_sets(world))

@@ -21,7 +21,7 @@ from forensift.errors import UserError
 from forensift.figures import plot_confusion_matrix
 from forensift.lrp import LRP
 from forensift.records import ImageEntry, ImageSet
-from forensift.report.deepfeaturex import (
+from forensift.studies.deepfeaturex import (
     FILTERS,
     Families,
     as_binary,

@@ -9,8 +9,8 @@ import pytest
 
 from forensift.evaluation import MACRO
 from forensift.figures import plot_ap_curve, plot_dropout, plot_omega
-from forensift.report import Scale, demo, write_index, write_results
-from forensift.report.rows import asked_rows, dropout_rows, evaluation_rows
+from forensift.studies import Scale, demo, write_index, write_results
+from forensift.studies.demo.rows import asked_rows, dropout_rows, evaluation_rows
 
 FAMILIES = ("progan-like", "dcgan-like")
 SCALE = Scale(

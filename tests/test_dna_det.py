@@ -15,7 +15,7 @@ from forensift.data import get_preset, scan
 from forensift.detectors import load_detector, read_checkpoint, save_weights
 from forensift.detectors.dna_det import CLOSED, IN_THE_WILD, build, recognises
 from forensift.errors import UserError
-from forensift.evaluation.attribution import (
+from forensift.evaluation.source_attribution import (
     attribute,
     class_metrics,
     confusion_table,

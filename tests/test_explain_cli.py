@@ -15,8 +15,8 @@ import forensift.detectors
 from forensift import explain
 from forensift.cli.app import app
 from forensift.errors import UserError
+from forensift.explain import image_files, output_names
 from forensift.figures import overlay, plot_attributions, plot_overlay
-from forensift.gradcam import image_files, output_names
 
 from .conftest import write_image
 from .planted import planted_detector, planted_images

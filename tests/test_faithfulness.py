@@ -18,8 +18,8 @@ import forensift.detectors
 from forensift import faithfulness
 from forensift.cli.app import app
 from forensift.errors import UserError
-from forensift.evaluation.perturbation import area, cell_sums, curves, falling, filled, taken
-from forensift.evaluation.sanity import (
+from forensift.explain.perturbation import area, cell_sums, curves, falling, filled, taken
+from forensift.explain.sanity import (
     randomised,
     rank_correlation,
     structural_similarity,

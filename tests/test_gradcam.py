@@ -33,8 +33,7 @@ from forensift.detectors.classifiers import (
     load_classifier,
 )
 from forensift.errors import UserError
-from forensift.files import home
-from forensift.gradcam import (
+from forensift.explain import (
     METHODS,
     GradCAM,
     Gradient,
@@ -45,7 +44,8 @@ from forensift.gradcam import (
     named_target,
     pixel_map,
 )
-from forensift.gradcam.heat import heat, scaling_words
+from forensift.explain.heat import heat, scaling_words
+from forensift.files import home
 
 from .planted import fingerprint, planted_detector
 

@@ -17,20 +17,20 @@ from typer.testing import CliRunner
 from forensift.cli.app import app
 from forensift.data import scan
 from forensift.forge import Trace
-from forensift.report.planted import (
+from forensift.studies.planted import (
     default_traces,
     draw_planted,
     planted_study,
     write_planted_page,
 )
-from forensift.report.planted.localisation import (
+from forensift.studies.planted.localisation import (
     attribution_maps,
     cluster_interval,
     in_box,
     localisation_table,
 )
-from forensift.report.planted.parts import choice_of_k, load_pixels
-from forensift.report.planted.verdicts import verdicts
+from forensift.studies.planted.parts import choice_of_k, load_pixels
+from forensift.studies.planted.verdicts import verdicts
 from forensift.training.small import small_network, train_small
 
 from .planted import fingerprint, planted_detector, planted_images

@@ -22,7 +22,7 @@ import forensift as ff
 from forensift.cli.app import app
 from forensift.detectors import Detector, get_architecture, head, observed, save_weights
 from forensift.errors import UserError
-from forensift.gradcam import default_layer
+from forensift.explain import default_layer
 from forensift.histograms import median_test
 from forensift.lrp import IMAGENET_BOX, LRP, LayerWithoutRule, pixel_range
 from forensift.patches import patches

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from forensift.detectors import load_detector
-from forensift.report import paper
+from forensift.studies.demo import paper
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "paper"
 TINY = [

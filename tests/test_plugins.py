@@ -359,7 +359,7 @@ def test_probabilities_are_not_taken_for_logits(name: str, kind: type[Ends]) -> 
     network = kind(end, outputs)
     classes = ("real", "fake") if outputs == 2 and name != "second of softmax" else ()
     classes = ("real", "fake") if name == "both" else classes
-    with pytest.raises(UserError, match="ends in .*; a detector gives logits") as caught:
+    with pytest.raises(UserError, match=r"ends in .*; a detector gives logits") as caught:
         own_detector(network, preset="npr-native", classes=classes)
     assert "\n" not in str(caught.value)
 

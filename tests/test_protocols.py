@@ -25,7 +25,7 @@ from forensift.detectors import get_architecture, load_detector
 from forensift.errors import UserError
 from forensift.forge import forge
 from forensift.records import ImageEntry
-from forensift.report.protocols import (
+from forensift.studies.suites import (
     NPR_SUITES,
     WANG,
     find_suites,
@@ -33,9 +33,9 @@ from forensift.report.protocols import (
     wang_weights,
     weights_by_suite,
 )
-from forensift.report.protocols.measure import INSIDE, NO_DATA, OTHER_WEIGHTS, OUTSIDE, verdict
-from forensift.report.protocols.npr_tables import published_cells, published_table
-from forensift.report.reproduce import parts
+from forensift.studies.suites.measure import INSIDE, NO_DATA, OTHER_WEIGHTS, OUTSIDE, verdict
+from forensift.studies.suites.npr_tables import published_cells, published_table
+from forensift.studies.tff import parts
 from forensift.training import RECIPES, Settings, get_recipe
 from forensift.training.augment import blur, jpeg, validation_blur_and_jpeg
 from forensift.training.batches import TrainingBatches, augmented, loaded, validation_crop

@@ -15,16 +15,18 @@ from sklearn.metrics import average_precision_score
 from typer.testing import CliRunner
 
 import forensift
-from forensift import report
+from forensift import studies
 from forensift.cli.app import app
 from forensift.detectors import ARCHITECTURES, load_detector
 from forensift.errors import UserError
 from forensift.fmap_ranking import load_ranking
 from forensift.forge import forge
 from forensift.records import FeatureMap
-from forensift.report.reproduce import parts
-from forensift.report.reproduce.intervals import dropout_cells
-from forensift.report.reproduce.tables import (
+from forensift.sensitivity import Mask
+from forensift.sensitivity.masks import BASELINE, LOW, RANDOM, TOP
+from forensift.studies.tff import parts
+from forensift.studies.tff.intervals import dropout_cells
+from forensift.studies.tff.tables import (
     COLUMNS,
     CORRUPT,
     INSIDE,
@@ -37,8 +39,6 @@ from forensift.report.reproduce.tables import (
     published_cells,
     published_ranking,
 )
-from forensift.sensitivity import Mask
-from forensift.sensitivity.masks import BASELINE, LOW, RANDOM, TOP
 
 ARCH = "efficientnet-b0"
 FAMILIES = {"progan": "progan-like", "stylegan2": "dcgan-like", "biggan": "pixelshuffle-like"}
@@ -91,7 +91,7 @@ def whole(world: Path) -> tuple[Path, str]:
 
 
 def test_published_cells_are_all_there_and_the_corrupt_ones_known() -> None:
-    cells = published_cells(report.TABLES, ("resnet50", ARCH))
+    cells = published_cells(studies.TABLES, ("resnet50", ARCH))
     counts = cells.groupby("table").size().to_dict()
     assert counts == {"cnndetection": 13 * 4, "colour-robust": 56, "dropout": 2 * 4 * 7 * 3}
     broken = cells[cells["corrupt"]]
@@ -257,7 +257,7 @@ def test_verdicts() -> None:
     assert table["verdict"].tolist()[:4] == [INSIDE, OUTSIDE, CORRUPT, NO_DATA]
     assert table["verdict"].tolist()[5] == NOTHING
     assert compare(cells, ours, there=names, weights=[])["verdict"].tolist()[4] == NO_WEIGHTS
-    assert report.tally(table).startswith("1 of 2 published cells lie inside")
+    assert studies.tally(table).startswith("1 of 2 published cells lie inside")
 
 
 def test_random_k_is_the_ensemble_and_its_interval_holds_other_draws(rng) -> None:
@@ -289,25 +289,25 @@ def test_random_k_is_the_ensemble_and_its_interval_holds_other_draws(rng) -> Non
 
 def test_weights_are_told_by_keys_and_names(world: Path, tmp_path: Path) -> None:
     folder = world / "weights"
-    found = report.find_weights([str(folder)])
+    found = studies.find_weights([str(folder)])
     assert {slot: path.name for slot, path in found.items()} == {
         (ARCH, "baseline"): "blur_jpg_prob0.5.pth", (ARCH, "CR"): "blur_jpg_probcr0.5.pth",
     }  # fmt: skip
     other = folder / "efb0" / "blur_jpg_prob0.1.pth"
-    assert report.find_weights([f"efb0:CR={other}"]) == {(ARCH, "CR"): other}
+    assert studies.find_weights([f"efb0:CR={other}"]) == {(ARCH, "CR"): other}
     for name in ("cr/blur.pth", "blur_jpg_prob0.5_colour.pth", "CR-efb0.pth", "gray.pth"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         shutil.copy(other, path)
-        assert list(report.find_weights([str(tmp_path)])) == [(ARCH, "CR")]
+        assert list(studies.find_weights([str(tmp_path)])) == [(ARCH, "CR")]
         path.unlink()
     for name in ("across.pth", "blur_jpg_prob0.5.pth"):
         shutil.copy(other, tmp_path / name)
-        assert list(report.find_weights([str(tmp_path / name)])) == [(ARCH, "baseline")]
+        assert list(studies.find_weights([str(tmp_path / name)])) == [(ARCH, "baseline")]
     with pytest.raises(UserError, match=r"may both be efficientnet-b0, baseline; say --weights"):
-        report.find_weights([str(tmp_path)])
+        studies.find_weights([str(tmp_path)])
     named = f"{ARCH}={tmp_path / 'across.pth'}"
-    assert len(report.find_weights([named])) == 1
+    assert len(studies.find_weights([named])) == 1
 
 
 def test_bad_input_is_exit_code_2_and_one_line(world: Path, tmp_path: Path) -> None:

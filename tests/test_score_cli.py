@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 from forensift.cli.app import app
 from forensift.data.presets import centre_crop
 from forensift.detectors import get_architecture, load_detector
-from forensift.report.protocols import folder_summary, labelled_files
+from forensift.studies.suites import folder_summary, labelled_files
 
 from .conftest import write_image
 

@@ -45,7 +45,7 @@ def forge(
     Writes `networks/` with the weights, their histories and critics, the sets as
     `SET/GENERATOR/{0_real,1_fake}/*.png`, `networks.csv` and `manifest.json`.
     """
-    from ..report.attribution import Sizes, forge_world
+    from ..studies.dna_det import Sizes, forge_world
 
     output = options.output_folder(out)
     sizes = Sizes(train, validation, test, size, steps)
@@ -67,7 +67,7 @@ def page(
 
     Example: `forensift attribute page --data runs/attribution --out docs/attribution.md`
     """
-    from ..report.attribution import write_page
+    from ..studies.dna_det import write_page
 
     path = out or data / "attribution.md"
     options.output_folder(path.parent)

@@ -14,7 +14,7 @@ from . import options
 from .attribute_world import World
 
 if TYPE_CHECKING:
-    from ..report.attribution import ClassMap, Study
+    from ..studies.dna_det import ClassMap, Study
 
 
 def evaluate(
@@ -67,7 +67,7 @@ def evaluate(
     from ..data import check_skipped
     from ..detectors import load_detector
     from ..files import write_bytes, write_csv, write_manifest
-    from ..report.attribution import (
+    from ..studies.dna_det import (
         STUDY,
         WORDS,
         class_maps,
@@ -166,7 +166,7 @@ def _save_maps(maps: Sequence[ClassMap], output: Path, name: str) -> None:
     from .. import figures
     from ..files import write_bytes
     from ..forge.forge import png
-    from ..report.attribution import WORDS
+    from ..studies.dna_det import WORDS
 
     crops = list(dict.fromkeys(Path(one.path).name for one in maps))
     for crop in crops:
@@ -201,7 +201,7 @@ def _save_maps(maps: Sequence[ClassMap], output: Path, name: str) -> None:
 def _print_accuracies(result: Study) -> None:
     from rich.table import Table
 
-    from ..report.attribution import accuracy_rows
+    from ..studies.dna_det import accuracy_rows
 
     rows = accuracy_rows(result.metrics, result.differences)
     drawn = Table(title="accuracy in percent [95 %, by photograph]", title_justify="left")

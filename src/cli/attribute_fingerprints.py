@@ -42,7 +42,7 @@ def fingerprints(
     """
     from .. import figures
     from ..files import write_csv, write_manifest
-    from ..report.attribution import (
+    from ..studies.dna_det import (
         FINGERPRINTS,
         FingerprintSettings,
         fingerprints_said,

@@ -14,7 +14,7 @@ from . import options
 if TYPE_CHECKING:
     from ..detectors import Detector
     from ..records import ImageSet
-    from ..report.deepfeaturex import Families
+    from ..studies.deepfeaturex import Families
 
 HELP = (
     "Real, GAN or diffusion: the files and the tests around DeepFeatureX Net. It is trained by "
@@ -106,7 +106,7 @@ def filters(
     """
     from ..data import check_skipped
     from ..files import write_manifest
-    from ..report.deepfeaturex import chosen_filters, write_filtered
+    from ..studies.deepfeaturex import chosen_filters, write_filtered
 
     images, chosen = _images(data, guidance), tuple(_listed(tags))
     chosen_filters(chosen)
@@ -140,7 +140,7 @@ def sets(
     links where the disk allows.
     """
     from ..data import scan
-    from ..report.deepfeaturex import write_sets
+    from ..studies.deepfeaturex import write_sets
 
     images = scan(data)
     families = _families(images, inner_gan, outer_gan, inner_dm, outer_dm)
@@ -191,7 +191,7 @@ def measure(
     from .. import figures
     from ..files import write_csv, write_manifest
     from ..records import FAKE, ImageSet
-    from ..report.deepfeaturex import CLASS_WORDS, FILTERS, study, write_page
+    from ..studies.deepfeaturex import CLASS_WORDS, FILTERS, study, write_page
 
     images = _images(data, guidance)
     families = _families(images, inner_gan, outer_gan, inner_dm, outer_dm)
@@ -267,7 +267,7 @@ def compare(
     from ..detectors import read_checkpoint
     from ..detectors.deepfeaturex import recognises
     from ..files import write_csv, write_manifest
-    from ..report.deepfeaturex import compare as run
+    from ..studies.deepfeaturex import compare as run
 
     choose = options.choose_device(device)
     images = _images(data, guidance)
@@ -316,7 +316,7 @@ def _families(images: ImageSet, *named: str) -> Families:
         UserError: a generator of fakes that none of the options names.
     """
     from ..records import FAKE
-    from ..report.deepfeaturex import Families
+    from ..studies.deepfeaturex import Families
 
     families = Families(*(tuple(_listed(names)) for names in named))
     there = {entry.generator for entry in images if entry.label == FAKE}

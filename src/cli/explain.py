@@ -10,7 +10,7 @@ import typer
 from . import options
 
 if TYPE_CHECKING:
-    from ..gradcam import Explanation
+    from ..explain import Explanation
 
 METHODS = "lrp|gradcam|guided-gradcam|guided-backprop|gradient"
 
@@ -75,9 +75,9 @@ def explain(
 
     from ..data import check_skipped
     from ..detectors import load_detector
+    from ..explain import attributor, explanations, image_files, named_target, output_names
+    from ..explain.heat import BLUR, check_scaling, scaling_words
     from ..files import write_csv, write_manifest
-    from ..gradcam import attributor, explanations, image_files, named_target, output_names
-    from ..gradcam.heat import BLUR, check_scaling, scaling_words
 
     check_scaling(scaling)
     files = image_files(images)
@@ -137,8 +137,8 @@ def _save(
     import numpy as np
 
     from .. import figures
+    from ..explain.heat import heat, scaling_words
     from ..files import write_with
-    from ..gradcam.heat import heat, scaling_words
 
     drawn, unit = heat(one.map, scaling, blur)
     said = f"{one.method} of {one.target_name} in {detector}, logit {one.logit:.3g}"

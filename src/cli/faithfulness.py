@@ -13,7 +13,7 @@ from . import options
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ..evaluation import Faithfulness
+    from ..explain import Faithfulness
 
 LABELS = {"fake": 1, "real": 0, "both": None}
 
@@ -60,9 +60,9 @@ def faithfulness(
     from ..data import check_skipped, scan
     from ..detectors import load_detector, parse_spec
     from ..detectors.classifiers import CLASSIFIERS
-    from ..evaluation import faithfulness as test
+    from ..explain import faithfulness as test
+    from ..explain import image_files
     from ..files import write_csv, write_manifest
-    from ..gradcam import image_files
 
     images = image_files(data) if parse_spec(detector)[0] in CLASSIFIERS else scan(data)
     loaded = load_detector(

@@ -52,7 +52,7 @@ def planted(
     `localisation.csv`, `colour.csv`, `dropout.csv`, `along_k.csv`, `history.csv`, `examples.npz`,
     the images with `truth.csv`, `manifest.json` and the figures `examples`, `found`, `along_k`.
     """
-    from ..report.planted import default_traces, draw_planted, planted_study, write_planted_page
+    from ..studies.planted import default_traces, draw_planted, planted_study, write_planted_page
 
     chosen = default_traces(period, strength)
     if traces != "all":

@@ -62,7 +62,7 @@ def robustness(
     from .. import evaluation, figures
     from ..data import scan
     from ..files import write_bytes, write_csv, write_manifest, write_with
-    from ..report.robustness import robustness_markdown
+    from ..studies.demo.robustness import robustness_markdown
 
     wanted = [name for name in conditions.split(",") if name]
     chosen = evaluation.parse_conditions(wanted)

@@ -55,8 +55,8 @@ def score(
     """
     from ..files import write_csv, write_manifest
     from ..records import ImageSet, Skipped, skipped_table
-    from ..report.protocols import folder_summary, labelled_files, score_files
-    from ..report.protocols.single import absolute, image_sizes
+    from ..studies.suites import folder_summary, labelled_files, score_files
+    from ..studies.suites.single import absolute, image_sizes
 
     chosen = labelled_files(images)
     skipped: list[Skipped] = []

@@ -30,13 +30,14 @@ _BOUND = {
     "_safe_softmax": "a softmax", "softmax": "a softmax", "_log_softmax": "a log-softmax",
     "log_softmax": "a log-softmax", "log_sigmoid_forward": "a log-sigmoid",
 }  # fmt: skip
-# A probability stays one through these (rsub: 1 − p); clamp and log are what people add to it.
+# What these give is bounded if what they get is (rsub: 1 − p; clamp and log are often added).
 _SAME = {
     "view", "_unsafe_view", "reshape", "_reshape_alias", "squeeze", "unsqueeze", "select",
     "slice", "index", "index_select", "gather", "expand", "transpose", "t", "permute", "clone",
     "_to_copy", "detach", "alias", "lift_fresh", "contiguous", "cat", "stack", "clamp",
     "clamp_min", "clamp_max", "mean", "amax", "amin", "max", "min", "rsub", "log", "copy_",
     "split", "unbind", "narrow",
+    "relu", "leaky_relu", "elu", "gelu", "silu", "softplus",
 }  # fmt: skip
 _SCALED = {"add", "sub", "mul", "div", "neg", "sum", "where", "addcmul"}  # its values decide
 _LINEAR = {

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
-from .attribution import overlay, plot_attributions, plot_overlay, save_overlay
-from .attribution_study import (
+from .collage import plot_collage, save_pages
+from .colour import plot_colour_boxes, plot_colour_modes
+from .confusion import plot_confusion_matrix
+from .dropout import plot_ap_curve, plot_dropout
+from .embedding import caption as tsne_caption
+from .embedding import plot_embedding
+from .explanation import overlay, plot_attributions, plot_overlay, save_overlay
+from .faithfulness import plot_faithfulness
+from .histograms import plot_densities, plot_density_legend
+from .intervals import plot_intervals
+from .omega import plot_omega
+from .reproduce import plot_reproduction
+from .robustness import plot_robustness
+from .source_attribution import (
     class_overlay,
     heat_colours,
     plot_attribution,
@@ -12,24 +24,10 @@ from .attribution_study import (
     plot_fingerprints,
     plot_world_embedding,
 )
-from .collage import plot_collage, save_pages
-from .colour import plot_colour_boxes, plot_colour_modes
-from .confusion import plot_confusion_matrix
-from .dropout import plot_ap_curve, plot_dropout
-from .embedding import caption as tsne_caption
-from .embedding import plot_embedding
-from .faithfulness import plot_faithfulness
-from .histograms import plot_densities, plot_density_legend
-from .intervals import plot_intervals
-from .omega import plot_omega
-from .reproduce import plot_reproduction
-from .robustness import plot_robustness
-from .show import Picture, show
 from .style import save
 from .transfer import plot_transfer
 
 __all__ = [
-    "Picture",
     "class_overlay",
     "heat_colours",
     "overlay",
@@ -58,6 +56,5 @@ __all__ = [
     "save",
     "save_overlay",
     "save_pages",
-    "show",
     "tsne_caption",
 ]

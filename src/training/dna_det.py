@@ -18,7 +18,7 @@ from ..data.presets import get_preset
 from ..detectors import read_checkpoint
 from ..detectors.dna_det import FIRST_CONVOLUTION, NAME, DNADet, build
 from ..errors import UserError
-from ..evaluation.attribution import class_metrics
+from ..evaluation.source_attribution import class_metrics
 from ..records import ImageSet
 from .contrastive import TEMPERATURE, AutomaticWeighting, ProjectionHead, supervised_contrastive
 from .dna_det_data import (

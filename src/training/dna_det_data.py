@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from ..data.decode import UnreadableImage, read_image
 from ..data.presets import Preset
 from ..errors import UserError
-from ..evaluation.attribution import without_repeats
+from ..evaluation.source_attribution import without_repeats
 from ..forge.crops import keyed_generator
 from ..records import REAL, ImageEntry, ImageSet
 from .transformations import SIDE, TRANSFORMATIONS

@@ -1,0 +1,304 @@
+"""Faithfulness and sanity of attribution methods on a few images of a detector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import t as student
+
+from ..data import batches
+from ..data.presets import generator
+from ..detectors import Detector
+from ..errors import UserError
+from ..evaluation.metrics import sigmoid
+from ..lrp import pixel_range
+from ..records import FAKE, ImageSet, Skipped
+from .explain import METHODS, attributor, named_target, pixel_map
+from .perturbation import KINDS, area, cell_sums, curves, falling, filled
+from .sanity import randomised, rank_correlation, structural_similarity, top_overlap
+
+CHOSEN = ("lrp", "guided-gradcam", "gradcam")
+RANDOM = "random"
+CELL = 8  # pixels
+Maps = dict[str, np.ndarray]  # method → (N, H, W)
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """What the tests of attribution methods found, as tidy tables.
+
+    curves: image, method ('random' is the control), draw, kind (deletion, insertion), fraction of
+        the cells replaced or put in, probability (of the decision made on the whole image).
+    summary: method, kind, images, auc (area under the mean curve, 0 … 1), gain (over the random
+        order of the same image, positive is more faithful), gain_low, gain_high (95 %, Student t).
+    randomisation: image, method, layers, share (of the layers, from the output, made random),
+        spearman and ssim of the map before and after: near 0 is right, near 1 means that the
+        method does not look at what was learnt.
+    agreement: image, method_a, method_b, spearman, top_overlap (Jaccard of the top 5 % pixels).
+    counts: images used, and left out by reason.
+    """
+
+    curves: pd.DataFrame
+    summary: pd.DataFrame
+    randomisation: pd.DataFrame
+    agreement: pd.DataFrame
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def faithfulness(
+    detector: Detector,
+    images: ImageSet,
+    *,
+    methods: Sequence[str] = CHOSEN,
+    n: int = 6,
+    label: int | None = FAKE,
+    steps: int = 5,
+    draws: int = 1,
+    cell: int = CELL,
+    fill: str = "mean",
+    shares: Sequence[float] = (0.0, 0.5, 1.0),
+    seed: int = 0,
+    skipped: list[Skipped] | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Faithfulness:
+    """Test attribution methods on ``n`` images, drawn at random by seed and image id.
+
+    label: which images to take: 1 fakes, 0 reals, None both; those that the detector decides wrong
+        are left out. Of a classifier's images labels say nothing and all count.
+    steps: parts in which an image is deleted and inserted; draws: random orders an image;
+    cell: side of the squares replaced, in pixels; fill: by the image's 'mean' colour, which
+        detectors find neutral, or by a 'blur', which many of them take for a fake.
+    shares: of the layers to make random for the sanity check, cascading from the output; 0 is the
+        last layer alone, 1 all; none skips the check.
+    progress: is told the number of images just tested, once for the curves.
+
+    What is explained is the decision (fake or real; the arg-max class), so that positive relevance
+    is evidence for it and its probability should follow.
+
+    Raises:
+        UserError: no such method or fill, an option out of its range, or no image decided right.
+    """
+    methods = tuple(dict.fromkeys(methods))
+    _check(methods, n, steps, draws, cell, shares)
+    missed = skipped if skipped is not None else []
+    groups, counts = _select(detector, images, n, label, seed, missed)
+    box = pixel_range(detector.preset)
+    attribute = {method: attributor(detector.network, method, box=box) for method in methods}
+    curve_rows: list[dict[str, Any]] = []
+    sanity_rows: list[dict[str, Any]] = []
+    agreement_rows: list[dict[str, Any]] = []
+    fractions = np.linspace(0, 1, steps + 1)
+    for keys, pixels in groups:
+        batch = _normalised(detector, pixels)
+        maps = {m: _maps(attribute[m], batch, detector, m) for m in methods}
+        agreement_rows += _agreement(keys, maps)
+        sanity_rows += _sanity(detector, keys, batch, maps, shares, seed)
+        for place, key in enumerate(keys):
+            own = {method: maps[method][place] for method in methods}
+            curve_rows += _curves(
+                detector, key, pixels[place], own, fractions, draws, cell, fill, seed
+            )
+            if progress is not None:
+                progress(1)
+    table = pd.DataFrame(curve_rows)
+    return Faithfulness(
+        table,
+        summarise(table),
+        pd.DataFrame(sanity_rows, columns=list(SANITY_COLUMNS)),
+        pd.DataFrame(agreement_rows, columns=list(AGREEMENT_COLUMNS)),
+        counts,
+    )
+
+
+SANITY_COLUMNS = ("image", "method", "layers", "share", "spearman", "ssim")
+AGREEMENT_COLUMNS = ("image", "method_a", "method_b", "spearman", "top_overlap")
+
+
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the summary of curves, see :class:`Faithfulness`."""
+    keys = ["image", "method", "draw", "kind"]
+    single = table.groupby(keys, sort=False).apply(
+        lambda rows: area(rows["fraction"].to_numpy(), rows["probability"].to_numpy())
+    )
+    by_image = single.groupby(["image", "method", "kind"], sort=False).mean()
+    rows = []
+    for method in dict.fromkeys(table["method"]):
+        for kind in KINDS:
+            own = by_image.xs((method, kind), level=("method", "kind"))
+            control = by_image.xs((RANDOM, kind), level=("method", "kind")).loc[own.index]
+            gain = (own - control).to_numpy() * (1 if kind == "insertion" else -1)
+            half = np.nan
+            if len(gain) > 1:
+                half = student.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / np.sqrt(len(gain))
+            rows.append(
+                {
+                    "method": method,
+                    "kind": kind,
+                    "images": len(gain),
+                    "auc": own.mean(),
+                    "gain": gain.mean(),
+                    "gain_low": gain.mean() - half,
+                    "gain_high": gain.mean() + half,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _check(
+    methods: Sequence[str], n: int, steps: int, draws: int, cell: int, shares: Sequence[float]
+) -> None:
+    if unknown := [method for method in methods if method not in METHODS]:
+        raise UserError(f"no attribution method {unknown[0]!r}; there are {', '.join(METHODS)}")
+    for name, value, least in (("n", n, 1), ("steps", steps, 2), ("draws", draws, 1)):
+        if value < least:
+            raise UserError(f"{name} = {value}: must be {least} or more")
+    if not methods or cell < 1 or not all(0 <= share <= 1 for share in shares):
+        raise UserError("faithfulness: needs a method, cells of 1 pixel or more, shares of 0 … 1")
+
+
+def _select(
+    detector: Detector,
+    images: ImageSet,
+    n: int,
+    label: int | None,
+    seed: int,
+    skipped: list[Skipped],
+) -> tuple[list[tuple[list[str], np.ndarray]], dict[str, int]]:
+    """Return up to n images decided right, as (ids, uint8 (N, 3, H, W)) of one size each."""
+    judged = detector.real is not None
+    chosen = images.only(label=label) if judged else images
+    if not len(chosen):
+        raise UserError(f"{images.root}: holds no images of label {label}")
+    order = sorted(chosen, key=lambda entry: generator(seed, images.image_id(entry)).random())
+    found: dict[tuple[int, ...], tuple[list[str], list[np.ndarray]]] = {}
+    counts = {"used": 0, "decided wrong": 0, "unreadable": 0}
+    for first in range(0, len(order), n):
+        if counts["used"] == n:
+            break
+        part = ImageSet(images.root, tuple(order[first : first + n]), images.layout)
+        unread: list[Skipped] = []
+        for batch in batches(part, detector.preset, n, seed=seed, skipped=unread):
+            logits = detector.logits(batch.pixels).numpy() if judged else ()
+            for place, index in enumerate(batch.indices):
+                entry = part.entries[index]
+                if judged and (logits[place] > 0) != (entry.label == FAKE):
+                    counts["decided wrong"] += 1
+                elif counts["used"] < n:
+                    pixels = batch.pixels[place].numpy()
+                    keys, kept = found.setdefault(pixels.shape, ([], []))
+                    keys.append(images.image_id(entry))
+                    kept.append(pixels)
+                    counts["used"] += 1
+        skipped.extend(unread)
+        counts["unreadable"] += len(unread)
+    if not found:
+        raise UserError(f"{images.root}: {detector.name} decides none of {len(order)} images right")
+    return [(keys, np.stack(kept)) for keys, kept in found.values()], counts
+
+
+def _normalised(detector: Detector, pixels: np.ndarray) -> torch.Tensor:
+    batch = detector.preset.normalise(torch.from_numpy(pixels).to(detector.device))
+    return batch.contiguous(memory_format=torch.channels_last)
+
+
+def _maps(attribute: Any, batch: torch.Tensor, detector: Detector, method: str) -> np.ndarray:
+    """Return one map an image, (N, H, W), of the evidence for the decision."""
+    target = named_target(detector, "decision")
+    return pixel_map(attribute(batch, target).relevance.cpu().numpy(), method)
+
+
+def _probability(detector: Detector, pixels: np.ndarray) -> Callable[..., np.ndarray]:
+    """Return the probability of the decision that is made on ``pixels`` (3, H, W) as a function."""
+    several, outputs = bool(detector.classes), detector.outputs
+    first = (outputs if several else detector.logits)(torch.from_numpy(pixels[None]))
+    if not several:
+        sign = 1.0 if float(first[0]) >= 0 else -1.0
+        return lambda many: sigmoid(
+            sign * detector.logits(torch.from_numpy(many)).numpy().astype(np.float64)
+        )
+    output = int(first[0].argmax())
+    return lambda many: outputs(torch.from_numpy(many)).double().softmax(dim=1)[:, output].numpy()
+
+
+def _curves(
+    detector: Detector,
+    key: str,
+    pixels: np.ndarray,
+    maps: Maps,
+    fractions: np.ndarray,
+    draws: int,
+    cell: int,
+    fill: str,
+    seed: int,
+) -> Iterator[dict[str, Any]]:
+    score = _probability(detector, pixels)
+    replaced = filled(pixels, fill)
+    whole, gone = score(np.stack([pixels, replaced]))
+    rng = generator(seed, f"{key}\torder")
+    orders = [(method, 0, falling(cell_sums(own, cell), rng)) for method, own in maps.items()]
+    count = len(orders[0][2])
+    orders += [(RANDOM, draw, rng.permutation(count)) for draw in range(draws)]
+    for method, draw, order in orders:
+        found = curves(
+            pixels, order, score, fractions, cell=cell, fill=replaced, ends=(whole, gone)
+        )
+        for kind, values in found.items():
+            for fraction, value in zip(fractions, values, strict=True):
+                yield {
+                    "image": key,
+                    "method": method,
+                    "draw": draw,
+                    "kind": kind,
+                    "fraction": fraction,
+                    "probability": value,
+                }
+
+
+def _agreement(keys: list[str], maps: Maps) -> Iterator[dict[str, Any]]:
+    for one, other in combinations(maps, 2):
+        for place, key in enumerate(keys):
+            pair = maps[one][place], maps[other][place]
+            yield dict(
+                zip(
+                    AGREEMENT_COLUMNS,
+                    (key, one, other, rank_correlation(*pair), top_overlap(*pair)),
+                    strict=True,
+                )
+            )
+
+
+def _sanity(
+    detector: Detector,
+    keys: list[str],
+    batch: torch.Tensor,
+    maps: Maps,
+    shares: Sequence[float],
+    seed: int,
+) -> Iterator[dict[str, Any]]:
+    for share in shares:
+        twin, layers = randomised(detector.network, share, batch, seed)
+        for method, before in maps.items():
+            attribute = attributor(twin, method, box=pixel_range(detector.preset))
+            after = _maps(attribute, batch, detector, method)
+            for place, key in enumerate(keys):
+                pair = before[place], after[place]
+                yield dict(
+                    zip(
+                        SANITY_COLUMNS,
+                        (
+                            key,
+                            method,
+                            layers,
+                            share,
+                            rank_correlation(*pair),
+                            structural_similarity(*pair),
+                        ),
+                        strict=True,
+                    )
+                )

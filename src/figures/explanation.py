@@ -1,0 +1,142 @@
+"""Relevance laid over images: one overlay, and panels of images against methods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from ..files import whole
+from .style import COLUMN, PAGE, new_figure, styled
+
+HEAT, IMAGE = 0.55, 0.45  # the published blend
+RAMP = LinearSegmentedColormap.from_list("relevance", ["#000000", "#ffc300", "#ffaa00"])
+# black stays zero, so that the image shows through where nothing is
+SIGNED = LinearSegmentedColormap.from_list("signed relevance", ["#3fb8ff", "#000000", "#ffb000"])
+
+
+@styled
+def overlay(pixels: np.ndarray, heat: np.ndarray, *, signed: bool = False) -> np.ndarray:
+    """Return 0.55 · heat + 0.45 · image as uint8 (H, W, 3).
+
+    pixels: uint8 (3, H, W); heat: (H, W), 0 … 1, or −1 … 1 where ``signed`` (blue is negative).
+    """
+    colours = (SIGNED((heat + 1) / 2) if signed else RAMP(heat))[..., :3] * 255
+    blend = HEAT * colours + IMAGE * pixels.transpose(1, 2, 0)
+    return np.clip(np.rint(blend), 0, 255).astype(np.uint8)
+
+
+@styled
+def plot_overlay(
+    pixels: np.ndarray, heat: np.ndarray, *, signed: bool = False, caption: str = ""
+) -> Figure:
+    """Draw one image beside its overlay; the caption, which names the scaling, stands below.
+
+    Arguments as for :func:`overlay`.
+    """
+    height, width = heat.shape
+    high = min(COLUMN / 2 * height / width, 2 * COLUMN)
+    figure = new_figure(COLUMN, high + 0.5)
+    panels = figure.subplots(1, 2)
+    for axes, shown, title in zip(
+        panels,
+        (pixels.transpose(1, 2, 0), overlay(pixels, heat, signed=signed)),
+        ("image", "relevance"),
+        strict=True,
+    ):
+        axes.imshow(shown, interpolation="nearest")
+        axes.set_title(title, fontsize=7)
+        axes.set_axis_off()
+    if caption:
+        figure.supxlabel(caption, fontsize=5.5, wrap=True)
+    return figure
+
+
+def save_overlay(
+    folder: Path,
+    name: str,
+    pixels: np.ndarray,
+    heat: np.ndarray,
+    *,
+    signed: bool = False,
+    caption: str = "",
+) -> None:
+    """Write ``name.png``, the overlay pixel for pixel, and ``name.pdf``, :func:`plot_overlay`.
+
+    The PNG carries the caption as its text field Description.
+    """
+    facts = PngInfo()
+    facts.add_itxt("Description", caption.replace("\n", " "))
+    picture = Image.fromarray(overlay(pixels, heat, signed=signed))
+    with whole(folder / f"{name}.png") as temporary:
+        picture.save(temporary, format="PNG", pnginfo=facts)
+    figure = plot_overlay(pixels, heat, signed=signed, caption=caption)
+    with whole(folder / f"{name}.pdf") as temporary:
+        figure.savefig(temporary, format="pdf", dpi=300, metadata={"CreationDate": None})
+
+
+@styled
+def plot_attributions(
+    images: Sequence[np.ndarray],
+    heats: Mapping[str, Sequence[np.ndarray]],
+    *,
+    rows: Sequence[str] = (),
+    signed: bool = False,
+    scaling: str = "",
+    title: str = "",
+) -> Figure:
+    """Draw images down and methods or detectors across, each cell an overlay.
+
+    images: uint8 (3, H, W), as the networks saw them; heats: column title (may have line breaks) →
+    one map (H, W) an image, see :func:`forensift.gradcam.heat.heat`; rows: a label an image;
+    scaling: what stands under the colour bar, the sentence of ``scaling_words``.
+    """
+    columns = ["image", *heats]
+    side = (PAGE - 0.35 * bool(rows)) / max(len(columns), 4)
+    shape = max(image.shape[1] / image.shape[2] for image in images)
+    lines = max(name.count("\n") for name in columns) + 1
+    height = len(images) * side * shape + 0.12 * lines + 0.5 + 0.2 * bool(title)
+    figure = new_figure(side * len(columns) + 0.35 * bool(rows), height)
+    layout = figure.get_layout_engine()
+    assert isinstance(layout, ConstrainedLayoutEngine)
+    layout.set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)
+    grid = figure.subplots(len(images), len(columns), squeeze=False)
+    for down, image in enumerate(images):
+        for across, name in enumerate(columns):
+            axes = grid[down, across]
+            if across == 0:
+                shown = image.transpose(1, 2, 0)
+            else:
+                shown = overlay(image, heats[name][down], signed=signed)
+            axes.imshow(shown, interpolation="nearest")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set_visible(False)
+            if down == 0:
+                axes.set_title(name, fontsize=6 if len(columns) > 6 else 7)
+        if rows:
+            grid[down, 0].set_ylabel(rows[down], fontsize=6)
+    scale = Normalize(-1, 1) if signed else Normalize(0, 1)
+    bar = figure.colorbar(
+        ScalarMappable(scale, SIGNED if signed else RAMP),
+        ax=grid.ravel().tolist(),
+        location="bottom",
+        shrink=0.4,
+        aspect=40,
+        pad=0.02,
+    )
+    bar.ax.tick_params(labelsize=6)
+    bar.set_ticks([-1, 0, 1] if signed else [0, 1])
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    if scaling:
+        bar.set_label(scaling, fontsize=6)
+    if title:
+        figure.suptitle(title, fontsize=8)
+    return figure

@@ -1,0 +1,1 @@
+"""Whole published questions in one call; no study imports another."""

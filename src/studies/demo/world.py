@@ -1,0 +1,43 @@
+"""The embedded default's images: photographs that no training saw, forged into families."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ...data import photographs, scan
+from ...errors import UserError
+from ...forge import forge
+from ...forge.crops import photograph_of
+from ...records import ImageSet
+
+TRAINING_FAMILY = "progan-like"  # the only one that a detector has seen
+
+
+def forged(
+    folder: Path, split: str, families: Sequence[str], pairs: int, side: int, seed: int
+) -> ImageSet:
+    """Return the photographs of a split forged into families, ``pairs`` each; made where missing.
+
+    split: 'validation', which rankings are made on, or 'test', which everything else looks at.
+
+    Raises:
+        UserError: ``folder`` holds other images too, or crops of other settings.
+    """
+    forge(photographs(split), families, folder, per_family=pairs, side=side, seed=seed)  # type: ignore[arg-type]
+    images = scan(folder)
+    if len(images) != 2 * pairs * len(families):
+        raise UserError(
+            f"{folder} holds {len(images)} images where this run makes "
+            f"{2 * pairs * len(families)}; give another --out or delete it"
+        )
+    return images
+
+
+def photographs_of(scores: pd.DataFrame) -> np.ndarray:
+    """Return each image's photograph: crops of one are no independent images, so intervals draw
+    photographs."""
+    return np.array([photograph_of(Path(path)) for path in scores["path"]])
