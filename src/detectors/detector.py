@@ -108,8 +108,8 @@ class Detector:
                 f"pixels) and preset {self.preset.name} keeps them; take images of one size, or a "
                 "preset that crops"
             )
-        order = torch.cat([torch.from_numpy(one.indices) for one in found]).argsort()
-        pixels = torch.cat([one.pixels for one in found])[order]
+        rows = {key: row for one in found for key, row in zip(one.ids, one.pixels, strict=True)}
+        pixels = torch.stack([rows[images.image_id(entry)] for entry in images])
         return self.preset.normalise(pixels.to(self.device))
 
     def decide(self, outputs: torch.Tensor) -> torch.Tensor:
