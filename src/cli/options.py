@@ -93,6 +93,14 @@ EqualiseJpeg = Annotated[
 RankingCsv = Annotated[
     Path, typer.Option("--ranking", metavar="CSV", help="The -fake.csv of `forensift rank`.")
 ]
+MaybeRankingCsv = Annotated[
+    Path | None,
+    typer.Option(
+        "--ranking",
+        metavar="CSV",
+        help="The -fake.csv of `forensift rank`: also look at its top k maps. Needs --k.",
+    ),
+]
 K = Annotated[
     int,
     typer.Option(
@@ -115,6 +123,10 @@ Detectors = Annotated[
         help="Which detectors.",
         autocompletion=completion.detectors,
     ),
+]
+Generator = Annotated[
+    str | None,
+    typer.Option("--generator", metavar="NAME", help="The only one to look at. Default: all."),
 ]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on where an interrupted run with this --out was.")
