@@ -166,7 +166,7 @@ def test_refusals(tmp_path: Path) -> None:
     images = planted_images(tmp_path, n=1)
     detector = planted_detector()
     for message, options in {
-        "no attribution method 'x'": {"methods": ["x"]},
+        "no explanation method 'x'": {"methods": ["x"]},
         "n = 0": {"n": 0},
         "steps = 1": {"steps": 1},
         "needs a method": {"methods": []},

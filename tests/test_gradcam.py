@@ -39,7 +39,7 @@ from forensift.explain import (
     Gradient,
     GuidedBackprop,
     GuidedGradCAM,
-    attributor,
+    explainer,
     default_layer,
     named_target,
     pixel_map,
@@ -206,7 +206,7 @@ def test_a_batch_equals_its_images_and_the_network_is_left_alone(
     model, batch = make(), pixels(3, 32)
     model.train()
     before = fingerprint(model)
-    attribute = attributor(model, method)
+    attribute = explainer(model, method)
     together = attribute(batch, None)
     assert fingerprint(model) == before
     assert together.relevance.shape == ((3, 32, 32) if method == "gradcam" else (3, 3, 32, 32))
@@ -226,7 +226,7 @@ def test_a_batch_equals_its_images_and_the_network_is_left_alone(
 @pytest.mark.parametrize("method", list(METHODS))
 def test_targets(method: str) -> None:
     model, batch = network(outputs=4), pixels()
-    attribute = attributor(model, method)
+    attribute = explainer(model, method)
     best = model(batch).argmax(1)
     assert torch.equal(attribute(batch, None).relevance, attribute(batch, best).relevance)
     other = attribute(batch, 3 if int(best[0]) != 3 else 2)
@@ -243,13 +243,13 @@ def test_sides_of_one_logit() -> None:
     model[-1].bias.data -= logits.median().detach()  # some fake, some real
     decided = torch.where(model(batch)[:, 0] < 0, -1.0, 1.0)[:, None, None, None]
     for method in ("gradient", "lrp"):
-        attribute = attributor(model, method)
+        attribute = explainer(model, method)
         fake, real = attribute(batch, "fake").relevance, attribute(batch, "real").relevance
         assert torch.equal(fake, -real)
         torch.testing.assert_close(attribute(batch, "decision").relevance, fake * decided)
-    lrp = attributor(model, "lrp")
+    lrp = explainer(model, "lrp")
     assert torch.equal(lrp(batch, "decision").relevance, lrp(batch, None).relevance)
-    guided = attributor(model, "guided-backprop")
+    guided = explainer(model, "guided-backprop")
     assert torch.equal(guided(batch, None).relevance, guided(batch, "fake").relevance)
     assert not torch.equal(guided(batch, "real").relevance, -guided(batch, "fake").relevance)
 
@@ -298,7 +298,7 @@ def test_explain_from_pixels(rng: np.random.Generator) -> None:
         torch.testing.assert_close(
             torch.tensor([one.logit for one in found]), detector.logits(torch.from_numpy(given))
         )
-    with pytest.raises(UserError, match="no attribution method 'x'"):
+    with pytest.raises(UserError, match="no explanation method 'x'"):
         explain(detector, given, "x")
     with pytest.raises(UserError, match="pixels must be uint8"):
         explain(detector, given.astype(np.float32))

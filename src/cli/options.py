@@ -128,6 +128,10 @@ Generator = Annotated[
     str | None,
     typer.Option("--generator", metavar="NAME", help="The only one to look at. Default: all."),
 ]
+LooseImages = Annotated[
+    list[Path],
+    typer.Argument(metavar="IMAGE...", help="Files, or folders with images at any depth."),
+]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on where an interrupted run with this --out was.")
 ]

@@ -8,7 +8,7 @@ from .confusion import plot_confusion_matrix
 from .dropout import plot_ap_curve, plot_dropout
 from .embedding import caption as tsne_caption
 from .embedding import plot_embedding
-from .explanation import overlay, plot_attributions, plot_overlay, save_overlay
+from .explanation import overlay, plot_explanations, plot_overlay, save_overlay
 from .faithfulness import plot_faithfulness
 from .histograms import plot_densities, plot_density_legend
 from .intervals import plot_intervals
@@ -34,7 +34,6 @@ __all__ = [
     "overlay",
     "plot_ap_curve",
     "plot_attribution",
-    "plot_attributions",
     "plot_class_maps",
     "plot_collage",
     "plot_colour_boxes",
@@ -45,6 +44,7 @@ __all__ = [
     "plot_density_legend",
     "plot_dropout",
     "plot_embedding",
+    "plot_explanations",
     "plot_faithfulness",
     "plot_fingerprints",
     "plot_intervals",
