@@ -15,7 +15,6 @@ def main() -> None:
             bench.detector(arch),
             bench.images,
             ("rgb", "grey"),
-            clusters=bench.clusters,
             batch_size=bench.options.batch_size,
             seed=bench.options.seed,
         )

@@ -21,7 +21,6 @@ def main() -> None:
                 detector,
                 bench.images,
                 ("rgb", "grey"),
-                clusters=bench.clusters,
                 batch_size=bench.options.batch_size,
                 seed=bench.options.seed,
             )

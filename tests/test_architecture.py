@@ -29,7 +29,7 @@ ORDER = (
     "studies",
     "cli",
 )
-BASE = ("eight_bits", "errors", "files", "records", "torchvision_guard")
+BASE = ("eight_bits", "errors", "files", "records", "rng", "torchvision_guard")
 ONLY = {"matplotlib": "figures", "seaborn": "figures", "ray": "sweep"}
 FILES = sorted(SOURCE.rglob("*.py"))
 

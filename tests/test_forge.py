@@ -23,10 +23,11 @@ from forensift.forge import (
     save_generator,
     train_generator,
 )
-from forensift.forge.crops import SCALES, keyed_generator, random_crop, read_photograph
+from forensift.forge.crops import SCALES, random_crop, read_photograph
 from forensift.forge.families.family import Generator
 from forensift.forge.generators import to_signed
 from forensift.forge.train import psnr
+from forensift.rng import keyed_short
 
 TEST_PHOTOS = photographs("test")
 
@@ -89,8 +90,8 @@ def test_the_identity_passes_another_crop_of_the_photograph_through_unchanged(tm
 
 def test_a_crop_equals_the_crop_of_the_whole_rescaled_photograph():
     photo = read_photograph(TEST_PHOTOS[0])
-    crop = np.asarray(random_crop(photo, 64, keyed_generator(0, "crop"))).astype(int)
-    rng = keyed_generator(0, "crop")
+    crop = np.asarray(random_crop(photo, 64, keyed_short(0, "crop"))).astype(int)
+    rng = keyed_short(0, "crop")
     factor = rng.uniform(max(SCALES[0], 64 / min(photo.size)), SCALES[1])
     size = tuple(round(length * factor) for length in photo.size)
     left, top = int(rng.integers(0, size[0] - 63)), int(rng.integers(0, size[1] - 63))

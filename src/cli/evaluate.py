@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import UserError
 from . import options
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     from rich.table import Table
 
-CLUSTERS = ("none", "class", "photograph")
 
 EqualiseJpeg = Annotated[
     str,
@@ -41,7 +38,7 @@ def evaluate(
             help="What the intervals draw: images, classes, or photographs (images whose file "
             "names differ in a final -NUMBER only are crops of one, as `forensift forge` writes).",
         ),
-    ] = "none",
+    ] = "photograph",
     equalise_jpeg: EqualiseJpeg = "none",
     device: options.Device = "auto",
     batch_size: options.BatchSize = 32,
@@ -60,8 +57,6 @@ def evaluate(
     Writes `evaluation.csv` (fractions), `scores.csv` (one row an image), `skipped.csv` and
     `manifest.json`.
     """
-    if cluster not in CLUSTERS:
-        raise UserError(f"--cluster {cluster}: choose {', '.join(CLUSTERS)}")
     from .. import evaluation
     from ..data import check_skipped, jpeg_equaliser, require_both_classes, scan
     from ..detectors import load_detector
@@ -88,7 +83,7 @@ def evaluate(
         )
     write_csv(output / "skipped.csv", skipped_table(skipped))
     check_skipped(skipped, len(images), max_skipped)
-    table = evaluation.evaluate(scores, seed=seed, clusters=cluster_names(scores, cluster))
+    table = evaluation.evaluate(scores, seed=seed, cluster=cluster)
     write_csv(output / "scores.csv", scores)
     write_csv(output / "evaluation.csv", table)
     facts = {
@@ -98,29 +93,15 @@ def evaluate(
         "seed": seed,
         "threshold": evaluation.THRESHOLD,
         "equalise_jpeg": equaliser.facts if equaliser is not None else {"mode": "none"},
-        "intervals": {"confidence": 0.95, "drawn": "images" if cluster == "none" else cluster},
+        "intervals": {"confidence": 0.95, "cluster": cluster},
     }
     write_manifest(output, facts)
     options.console().print(_printed(table, loaded.name))
-    drawn = "" if cluster == "none" else f", drawn by {cluster}"
     print(
         f"percent; fake where the score is above {evaluation.THRESHOLD}; "
-        f"[ ] 95 % intervals{drawn}; calibrated on these images"
+        f"[ ] 95 % intervals over {table['intervals_over'].iloc[-1]}; calibrated on these images"
     )
     print(f"{len(scores)} images used, {len(skipped)} skipped; tables in {output}")
-
-
-def cluster_names(scores: pd.DataFrame, cluster: str) -> np.ndarray | None:
-    """Return which cluster each row belongs to, None where every image stands alone."""
-    if cluster == "none":
-        return None
-    import numpy as np
-
-    from ..data.photos import photograph_name
-
-    if cluster == "class":
-        return scores["class"].to_numpy(dtype=object)
-    return np.array([photograph_name(Path(path).stem) for path in scores["path"]])
 
 
 def _printed(table: pd.DataFrame, name: str) -> Table:
@@ -144,6 +125,6 @@ def _printed(table: pd.DataFrame, name: str) -> Table:
                 for key in ("accuracy", "real_accuracy", "fake_accuracy", "ap")
             ),
             *(f"{100 * row[key]:.1f}" for key in ("auc", "eer", "calibrated_accuracy")),
-            end_section=row["generator"] == table["generator"].iloc[-2],
+            end_section=row["generator"] == table["generator"].iloc[-2:].iloc[0],
         )
     return drawn

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from ..data import Preset, check_skipped
-from ..data.presets import generator as random_of
 from ..detectors import Detector
 from ..errors import UserError
 from ..fmap_ranking import check_ranking_fits, top
 from ..records import ImageEntry, ImageSet, Ranking, Skipped
+from ..rng import keyed
 from ..sweep import Progress, sweep
 from .features import (
     CHANNELS,
@@ -187,7 +187,7 @@ def drawn(images: ImageSet, per_group: int | None, seed: int) -> ImageSet:
         return images
     groups: dict[tuple[str, int], list[tuple[float, str, int]]] = {}
     for index, entry in enumerate(images):
-        number = float(random_of(seed, entry.path.name).random())
+        number = float(keyed(seed, entry.path.name).random())
         group = groups.setdefault((entry.generator, entry.label), [])
         group.append((number, images.image_id(entry), index))
     kept = sorted(row[2] for rows in groups.values() for row in sorted(rows)[:per_group])

@@ -1,9 +1,20 @@
 """Scores of a detector, and metrics with intervals."""
 
 from .conditions import CONDITIONS, parse_conditions
-from .evaluate import COLUMNS, MACRO, THRESHOLD, evaluate
+from .evaluate import COLUMNS, THRESHOLD, evaluate
 from .format_audit import FormatAudit, format_audit
-from .intervals import bootstrap, percentile_interval, weighted_average_precision, wilson
+from .intervals import (
+    MACRO,
+    change_interval,
+    cluster_mean,
+    clusters_of,
+    macro_interval,
+    macro_mean,
+    metric_interval,
+    percentile_interval,
+    widened,
+    wilson,
+)
 from .metrics import (
     Accuracies,
     accuracies,
@@ -14,6 +25,8 @@ from .metrics import (
     roc_auc,
     sigmoid,
 )
+from .pixel_audit import pixel_audit
+from .resampling import bootstrap, weighted_average_precision, weighted_roc_auc
 from .robustness import ROBUSTNESS, Robustness, robustness, robustness_table
 from .scores import score
 
@@ -30,17 +43,26 @@ __all__ = [
     "average_precision",
     "bootstrap",
     "calibrated_threshold",
+    "change_interval",
     "checked",
+    "cluster_mean",
+    "clusters_of",
     "equal_error_rate",
     "evaluate",
     "format_audit",
+    "macro_interval",
+    "macro_mean",
+    "metric_interval",
     "parse_conditions",
     "percentile_interval",
+    "pixel_audit",
     "robustness",
     "robustness_table",
     "roc_auc",
     "score",
     "sigmoid",
     "weighted_average_precision",
+    "weighted_roc_auc",
+    "widened",
     "wilson",
 ]

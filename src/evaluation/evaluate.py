@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .intervals import BOOTSTRAPPED, RESAMPLES, bootstrap, percentile_interval, wilson
+from .intervals import clusters_of, macro_interval, macro_mean, metric_interval
 from .metrics import (
     accuracies,
     average_precision,
@@ -17,8 +17,8 @@ from .metrics import (
     equal_error_rate,
     roc_auc,
 )
+from .resampling import RESAMPLES, bootstrap
 
-MACRO = "macro mean"
 THRESHOLD = 0.5
 POINTS = (
     "accuracy",
@@ -30,30 +30,35 @@ POINTS = (
     "calibrated_accuracy",
     "calibrated_threshold",
 )
+BOOTSTRAPPED = ("ap", "accuracy", "real_accuracy", "fake_accuracy")
 COLUMNS = (
     "generator",
     "n_real",
     "n_fake",
     *POINTS,
     *(f"{name}_{end}" for name in BOOTSTRAPPED for end in ("low", "high")),
+    "intervals_over",
 )
 
 
 def evaluate(
     scores: pd.DataFrame,
     *,
+    cluster: str | np.ndarray = "photograph",
     seed: int = 0,
     resamples: int = RESAMPLES,
-    clusters: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Return one row a generator, sorted by name, and the row ``macro mean``, columns COLUMNS.
+    """Return one row a generator, sorted by name, and the macro mean of two or more.
 
-    scores: columns label, generator, score, one row an image. All numbers are fractions.
-    The decision is score > 0.5; ``calibrated_…`` uses the generator's own best threshold, so it is
-    optimistic. Intervals are 95 %: Wilson for accuracies, stratified bootstrap for AP; with
-    ``clusters`` (one value a row; see :func:`bootstrap`) cluster bootstrap for all four.
-    The macro mean weighs generators alike. Its intervals draw each generator apart, which is too
-    narrow where generators share reals; with clusters of the same names they share the draws.
+    scores: columns path, label, generator, score (class for 'class'), one row an image. All numbers
+    are fractions, columns COLUMNS. The decision is score > 0.5; ``calibrated_…`` uses the
+    generator's own best threshold, so it is optimistic.
+
+    cluster: what the 95 % intervals draw: 'photograph' (crops of one photograph by their file
+    names, see :func:`forensift.data.photos.photograph_names`; images where no name is shared),
+    'class', 'none' (images), or any name a row. ``intervals_over`` says in each row what was drawn;
+    how, :func:`metric_interval` says. The macro mean weighs generators alike; generators made of
+    the same photographs share their draws, others draw apart.
 
     Raises:
         UserError: no scores, NaN scores, or a generator that lacks one class.
@@ -63,18 +68,23 @@ def evaluate(
     rows, draws = [], []
     for name in sorted(set(names)):
         chosen = names == name
-        own = None if clusters is None else np.asarray(clusters)[chosen]
-        row, drawn = _row(str(name), labels[chosen], values[chosen], seed, resamples, own)
-        rows.append(row)
+        if isinstance(cluster, str):
+            clusters, over = clusters_of(scores[chosen], cluster)
+        else:
+            clusters, over = np.asarray(cluster)[chosen], "clusters given"
+        row, drawn = _row(str(name), labels[chosen], values[chosen], seed, resamples, clusters)
+        rows.append(row | {"intervals_over": over})
         draws.append(drawn)
-    macro: dict[str, Any] = {"generator": MACRO}
-    macro |= {name: sum(row[name] for row in rows) for name in ("n_real", "n_fake")}
-    macro |= {name: float(np.mean([row[name] for row in rows])) for name in POINTS}
-    macro["calibrated_threshold"] = math.nan  # each generator has its own
-    for name in BOOTSTRAPPED:
-        mean = np.mean([drawn[name] for drawn in draws], axis=0)
-        macro[f"{name}_low"], macro[f"{name}_high"] = percentile_interval(mean)
-    return pd.DataFrame([*rows, macro], columns=list(COLUMNS))
+    if macro := macro_mean(rows, POINTS):
+        macro["calibrated_threshold"] = math.nan  # each generator has its own
+        macro["intervals_over"] = ", ".join(sorted({row["intervals_over"] for row in rows}))
+        for name in BOOTSTRAPPED:
+            macro[f"{name}_low"], macro[f"{name}_high"] = macro_interval(
+                [drawn[name] for drawn in draws],
+                [(row[f"{name}_low"], row[f"{name}_high"]) for row in rows],
+            )
+        rows.append(macro)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _row(
@@ -111,11 +121,8 @@ def _row(
         key=name,
         clusters=clusters,
     )
-    counts = {"accuracy": n_real + n_fake, "real_accuracy": n_real, "fake_accuracy": n_fake}
     for metric in BOOTSTRAPPED:
-        if metric == "ap" or clusters is not None:
-            interval = percentile_interval(drawn[metric])
-        else:
-            interval = wilson(round(row[metric] * counts[metric]), counts[metric])
-        row[f"{metric}_low"], row[f"{metric}_high"] = interval
+        row[f"{metric}_low"], row[f"{metric}_high"] = metric_interval(
+            metric, row[metric], drawn[metric], labels, clusters
+        )
     return row, drawn

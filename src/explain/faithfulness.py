@@ -13,13 +13,13 @@ import torch
 from scipy.stats import t as student
 
 from ..data import batches
-from ..data.presets import generator
 from ..detectors import Detector
 from ..detectors.classifiers import Classifier
 from ..errors import UserError
 from ..evaluation.metrics import sigmoid
 from ..lrp import pixel_range
 from ..records import FAKE, ImageSet, Skipped
+from ..rng import keyed
 from .explain import METHODS, attributor, named_target, pixel_map
 from .perturbation import KINDS, area, cell_sums, curves, falling, filled
 from .sanity import randomised, rank_correlation, structural_similarity, top_overlap
@@ -176,7 +176,7 @@ def _select(
     chosen = images.only(label=label) if judged else images
     if not len(chosen):
         raise UserError(f"{images.root}: holds no images of label {label}")
-    order = sorted(chosen, key=lambda entry: generator(seed, images.image_id(entry)).random())
+    order = sorted(chosen, key=lambda entry: keyed(seed, images.image_id(entry)).random())
     found: dict[tuple[int, ...], tuple[list[str], list[np.ndarray]]] = {}
     counts = {"used": 0, "decided wrong": 0, "unreadable": 0}
     for first in range(0, len(order), n):
@@ -244,7 +244,7 @@ def _curves(
     score = _probability(detector, pixels)
     replaced = filled(pixels, fill)
     whole, gone = score(np.stack([pixels, replaced]))
-    rng = generator(seed, f"{key}\torder")
+    rng = keyed(seed, key, "order")
     orders = [(method, 0, falling(cell_sums(own, cell), rng)) for method, own in maps.items()]
     count = len(orders[0][2])
     orders += [(RANDOM, draw, rng.permutation(count)) for draw in range(draws)]

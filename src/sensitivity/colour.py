@@ -27,7 +27,7 @@ class ColourResult:
 
     table: one row a generator and mode, and the macro mean (``colour.csv``); see
         :func:`colour_table`.
-    scores: path, label, generator, mode, logit, score, one row an image and mode (``scores.csv``).
+    scores: path, label, generator, class, mode, logit, score; a row an image and mode (``scores.csv``).
     box: the numbers of the published box plot, every mode against rgb; see :func:`box_table`.
     skipped: the images that could not be read. facts: what decided the numbers.
     """
@@ -64,7 +64,7 @@ def colour(
     modes: Sequence[str] = MODES,
     *,
     least_probability: float = LEAST_PROBABILITY,
-    clusters: Sequence[str] | None = None,
+    cluster: str = "photograph",
     batch_size: int = 16,
     seed: int = 0,
     max_skipped: float = 0.01,
@@ -76,7 +76,7 @@ def colour(
     images: generators that each hold reals and fakes. modes: see :mod:`forensift.data.colour`;
         rgb is added in front if it is missing, for everything is measured against it.
     least_probability: the box plot takes fakes of at least this probability in rgb (published 0.2).
-    clusters: a name for each image; the intervals then draw whole clusters (see ``bootstrap``).
+    cluster: what the intervals draw, see :func:`forensift.evaluate`.
     progress: called with numbers of images that sum to those that could be read.
 
     Each image is decoded once; modes are made from the decoded pixels, after the preset's
@@ -115,7 +115,6 @@ def colour(
             f"{detector.name} gives a logit that is not finite for {bad['path'].iloc[0]} "
             f"in mode {bad['mode'].iloc[0]}"
         )
-    named = None if clusters is None else np.asarray(clusters, dtype=object)[rows]
     facts: dict[str, object] = {
         "modes": list(modes),
         "least_probability": least_probability,
@@ -123,22 +122,23 @@ def colour(
         "seed": seed,
     }
     return ColourResult(
-        colour_table(scores, modes, seed=seed, clusters=named),
+        colour_table(scores, modes, cluster=cluster, seed=seed),
         scores,
-        box_table(scores, modes, least_probability=least_probability, seed=seed),
+        box_table(scores, modes, least_probability=least_probability, cluster=cluster, seed=seed),
         tuple(missed),
         facts,
     )
 
 
 def score_table(images: ImageSet, modes: Sequence[str], statistic: PerImage) -> pd.DataFrame:
-    """Return path, label, generator, mode, logit and score: modes in turn, images in set order."""
+    """Return path, label, generator, class, mode, logit, score: modes in turn, in set order."""
     logits = statistic.of([images.image_id(entry) for entry in images])
     frame = pd.DataFrame(
         {
             "path": [images.image_id(entry) for entry in images],
             "label": [entry.label for entry in images],
             "generator": [entry.generator for entry in images],
+            "class": [entry.class_name for entry in images],
         }
     )
     parts = [

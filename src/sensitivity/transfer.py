@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,6 +13,7 @@ from ..errors import UserError
 from ..evaluation import bootstrap, calibrated_threshold, percentile_interval, sigmoid
 from ..fmap_ranking import OmegaStatistic, Start, rank
 from ..records import FAKE, REAL, ImageEntry, ImageSet, Ranking, Skipped
+from ..rng import digest
 from ..sweep import Progress
 from .agreement import RESAMPLES, agreement_table, transferability_table
 from .effect import effect
@@ -202,7 +202,9 @@ def halves(images: ImageSet, seed: int = 0) -> tuple[ImageSet, ImageSet]:
     Raises:
         UserError: a half lacks a generator's fakes or, the second, its reals.
     """
-    names = sorted({entry.path.name for entry in images}, key=lambda name: _key(seed, name))
+    names = sorted(
+        {entry.path.name for entry in images}, key=lambda name: digest(seed, "halves", name)
+    )
     first = set(names[: len(names) // 2])
     sides: tuple[list[ImageEntry], list[ImageEntry]] = ([], [])
     for entry in images:
@@ -299,7 +301,3 @@ def _rows(
 def _why(statistic: OmegaStatistic) -> str:
     left_out = [f"{n} {reason}" for reason, n in statistic.counts.items() if reason != "used" and n]
     return ", ".join(left_out) or "none left out"
-
-
-def _key(seed: int, name: str) -> str:
-    return hashlib.sha256(f"{seed}\thalves\t{name}".encode()).hexdigest()

@@ -21,7 +21,7 @@ from ...sensitivity import PUBLISHED_K, ColourResult, DropoutResult, dropout, se
 from ...views.sections import Section, Table
 from . import rows, stages
 from .dropping import draw_dropout, rank_both, save_dropout
-from .world import TRAINING_FAMILY, forged, photographs_of
+from .world import TRAINING_FAMILY, forged
 
 DETECTORS = ("resnet50", "efficientnet-b0", "npr")
 ROBUST = "colour-robust"
@@ -201,7 +201,7 @@ def _study(
     name = detector.name
     with clock.stage("evaluate", f"{name}: scoring {len(test)} images"):
         scores = score(detector, test, batch_size=BATCH, seed=seed)
-        table = evaluate(scores, seed=seed, clusters=photographs_of(scores))
+        table = evaluate(scores, seed=seed)
         write_csv(folder / "scores.csv", scores)
         write_csv(folder / "evaluation.csv", table)
     sections = [

@@ -22,7 +22,6 @@ from ...errors import UserError
 from ...files import write_bytes, write_csv, write_manifest, write_with
 from ...fmap_ranking import check_ranking_fits, load_ranking, rank, save_ranking
 from ...forge import TRAINED, forge
-from ...forge.crops import photograph_of
 from ...histograms import first_instances
 from ...records import FAKE, ImageSet, Ranking
 from ...sensitivity import PUBLISHED_K
@@ -75,13 +74,6 @@ class Bench:
     def training_family(self) -> str | None:
         """The generator that the detectors were trained on, if it is among the images."""
         return next((one for one in self.images.generators if one in TRAINED_ON), None)
-
-    @property
-    def clusters(self) -> list[str] | None:
-        """What intervals draw: photographs on the embedded default, images (None) elsewhere."""
-        if self.options.data:
-            return None
-        return [photograph_of(entry.path) for entry in self.images]
 
     def detector(self, arch: str, training: str = BASELINE) -> Detector | None:
         """Return a detector at native size; None where there is no colour-robust one."""

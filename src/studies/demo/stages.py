@@ -25,7 +25,7 @@ from ...sensitivity import ColourResult, colour, transfer
 from ...views.sections import Section, Table
 from . import rows, said
 from .robustness import robustness_about, robustness_said, robustness_tables
-from .world import TRAINING_FAMILY, photographs_of
+from .world import TRAINING_FAMILY
 
 BATCH = 32
 SHOWN_MAPS = 12  # density plots of a page
@@ -38,15 +38,7 @@ def colour_stage(
     detector: Detector, images: ImageSet, folder: Path, seed: int, modes: Sequence[str]
 ) -> tuple[Section, ColourResult]:
     """Score in every colour mode: how much of the detection hangs on colour (T-FF §4.2)."""
-    paths = pd.DataFrame({"path": [images.image_id(entry) for entry in images]})
-    found = colour(
-        detector,
-        images,
-        modes,
-        clusters=photographs_of(paths).tolist(),
-        batch_size=BATCH,
-        seed=seed,
-    )
+    found = colour(detector, images, modes, batch_size=BATCH, seed=seed)
     write_csv(folder / "colour.csv", found.table)
     write_csv(folder / "colour_boxes.csv", found.box)
     box = figures.plot_colour_boxes(found.box, found.scores, "grey", title=detector.name)

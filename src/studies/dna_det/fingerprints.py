@@ -28,10 +28,11 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from ...data import read_image, scan
+from ...data.photos import photograph_names
 from ...errors import UserError
 from ...evaluation import percentile_interval, wilson
-from ...forge.crops import keyed_generator, photograph_of
 from ...records import FAKE
+from ...rng import keyed_short
 from .splits import CLOSED, WEIGHTS
 
 # The two questions: name, set to train on, set to test on.
@@ -187,7 +188,7 @@ def train_at(
     every = max(1, settings.steps // 20)
     rows, loss_sum, right = [], 0.0, 0.0
     for step in range(settings.steps):
-        rng = keyed_generator(settings.seed, "fingerprints", step)
+        rng = keyed_short(settings.seed, "fingerprints", step)
         drawn = rng.choice(len(patches), min(settings.batch, len(patches)), replace=False)
         logits = network(_signed(patches[drawn]))
         loss = cross_entropy(logits, truth)
@@ -265,7 +266,7 @@ def _summary(
         "in_phase": np.mean(phases[True] or nothing, axis=0),
         "out_of_phase": np.mean(phases[False] or nothing, axis=0),
     }
-    photographs = [photograph_of(Path(name)) for name in crops.names]
+    photographs = photograph_names(crops.names)
     row: dict[str, object] = {
         "classes": len(crops.classes),
         "chance": 1 / len(crops.classes),
@@ -284,7 +285,7 @@ def _interval(values: np.ndarray, photographs: list[str], seed: int) -> tuple[fl
     names, member_of = np.unique(photographs, return_inverse=True)
     sums = np.bincount(member_of, values, len(names))
     counts = np.bincount(member_of, minlength=len(names))
-    rng = keyed_generator(seed, "fingerprints interval", *names)
+    rng = keyed_short(seed, "fingerprints interval", *names)
     drawn = rng.integers(0, len(names), (RESAMPLES, len(names)))
     return percentile_interval(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
 

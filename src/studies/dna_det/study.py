@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ...data import scan
+from ...data.photos import photograph_names
 from ...detectors import Detector
 from ...embedding import Embedding, embed
 from ...errors import UserError
@@ -21,8 +22,8 @@ from ...evaluation.source_attribution import (
     without_repeats,
 )
 from ...forge import family_of
-from ...forge.crops import keyed_generator, photograph_of
 from ...records import FAKE, REAL, ImageEntry, ImageSet, Skipped
+from ...rng import keyed_short
 from .splits import CLOSED, CROSS, classes_of
 from .splits import REAL as REAL_CLASS
 
@@ -99,7 +100,7 @@ def predictions(
         )  # fmt: skip
         table.insert(0, "set", name)
         stems = [Path(path).name for path in table["path"]]
-        table.insert(6, "photograph", [photograph_of(Path(stem)) for stem in stems])
+        table.insert(6, "photograph", photograph_names(stems))
         table.insert(7, "crop", stems)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
@@ -225,7 +226,7 @@ def _mean(
     names, member_of = np.unique(photographs.to_numpy(dtype=str), return_inverse=True)
     sums = np.bincount(member_of, values.to_numpy(), len(names))
     counts = np.bincount(member_of, minlength=len(names)).astype(float)
-    rng = keyed_generator(seed, "attribution study", *names)
+    rng = keyed_short(seed, "attribution study", *names)
     drawn = rng.integers(0, len(names), (resamples, len(names)))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     return float(values.mean()), *percentile_interval(means)

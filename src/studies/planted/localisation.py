@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ...data.presets import generator
 from ...detectors.detector import Detector
 from ...evaluation import percentile_interval
 from ...lrp import LRP, pixel_range
+from ...rng import keyed
 
 RESAMPLES = 2000
 ATTRIBUTIONS = ("lrp", "gradient", "random")
@@ -37,7 +37,7 @@ def attribution_maps(
         (slope,) = torch.autograd.grad(detector.decide(detector.network(leaf)).sum(), leaf)
         found["gradient"].append(_arrays(slope.abs()))
     maps = {name: np.concatenate(parts) for name, parts in found.items()}
-    maps["random"] = np.stack([generator(seed, one).random(pixels.shape[2:]) for one in image_ids])
+    maps["random"] = np.stack([keyed(seed, one).random(pixels.shape[2:]) for one in image_ids])
     return maps
 
 
