@@ -71,7 +71,7 @@ def test_the_bootstrap_is_keyed_and_stratified(
     first = bootstrap(labels, scores, resamples=50, key="a")
     again = bootstrap(labels, scores, resamples=50, key="a")
     other = bootstrap(labels, scores, resamples=50, key="b")
-    monkeypatch.setattr("forensift.evaluation.intervals._CHUNK", 35 * 7)
+    monkeypatch.setattr("forensift.evaluation.resampling._CHUNK", 35 * 7)
     in_parts = bootstrap(labels, scores, resamples=50, key="a")
     for name, values in first.items():
         assert values.shape == (50,)

@@ -12,11 +12,11 @@ from PIL import Image
 from forensift.data import scan
 from forensift.data.photos import photographs
 from forensift.errors import UserError
+from forensift.evaluation import pixel_audit
 from forensift.forge import (
     FAMILIES,
     TRAINED,
     ForgeTraining,
-    audit,
     forge,
     load_family,
     load_generator,
@@ -185,7 +185,7 @@ def test_training_lowers_the_loss_and_is_repeatable(family):
 
 def test_the_forge_itself_gives_nothing_away(tmp_path):
     forge(TEST_PHOTOS, ["identity"], tmp_path, per_family=120, side=64, seed=11)
-    table = audit(scan(tmp_path)).set_index("property")
+    table = pixel_audit(scan(tmp_path)).set_index("property")
     for name in ("file_size", "brightness", "dct_probe"):
         row = table.loc[name]
         assert row["low"] <= 0.5 <= row["high"], f"{name}: {row.to_dict()}"
@@ -194,5 +194,5 @@ def test_the_forge_itself_gives_nothing_away(tmp_path):
 
 def test_the_audit_sees_what_a_network_leaves(tmp_path):
     forge(TEST_PHOTOS, ["progan-like"], tmp_path, per_family=60, side=64, seed=11)
-    table = audit(scan(tmp_path)).set_index("property")
+    table = pixel_audit(scan(tmp_path)).set_index("property")
     assert table.loc["dct_probe", "low"] > 0.5

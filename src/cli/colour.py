@@ -42,7 +42,7 @@ def colour(
         ),
     ] = 0.2,
     cluster: Annotated[
-        str,
+        Cluster,
         typer.Option(
             metavar="none|class|photograph",
             help="What the intervals draw: images, classes, or photographs; see evaluate.",

@@ -32,7 +32,7 @@ def evaluate(
     weights: options.Weights = None,
     preset: options.PresetName = None,
     cluster: Annotated[
-        str,
+        Cluster,
         typer.Option(
             metavar="none|class|photograph",
             help="What the intervals draw: images, classes, or photographs (images whose file "

@@ -12,6 +12,7 @@ import pandas as pd
 from ..data import Preset, check_skipped
 from ..detectors import Detector
 from ..errors import UserError
+from ..evaluation import Cluster, clusters_of
 from ..fmap_ranking import check_ranking_fits, top
 from ..records import ImageEntry, ImageSet, Ranking, Skipped
 from ..rng import keyed
@@ -63,6 +64,7 @@ def embed(
     perplexity: float | None = None,
     neighbours: int = NEIGHBOURS,
     per_group: int | None = PER_GROUP,
+    cluster: Cluster = "photograph",
     preset: Preset | None = None,
     batch_size: int = 16,
     seed: int = 0,
@@ -79,7 +81,8 @@ def embed(
         of their convolution outputs.
     settings: 'default' (PCA start, perplexity 30 or what the images allow) or 'dna-det'
         (perplexity 15, random start, learning rate 200); perplexity: instead of theirs.
-    neighbours: of the nearest-neighbour accuracy.
+    neighbours: of the nearest-neighbour accuracy; cluster: what its interval draws, see
+        :func:`forensift.evaluate`.
     per_group: most images of one generator and label, drawn by the seed and the images' ids; None
         takes all. ``facts`` says how many there were.
     preset, batch_size, seed, max_skipped, skipped, progress: as for :func:`forensift.rank`;
@@ -116,7 +119,7 @@ def embed(
         omega = ranking.table["omega"].to_numpy(dtype=np.float64)[:k]
     found = placed(
         statistic.result(), chosen, omega,
-        settings=settings, perplexity=perplexity, neighbours=neighbours, seed=seed,
+        settings=settings, perplexity=perplexity, neighbours=neighbours, cluster=cluster, seed=seed,
     )  # fmt: skip
     facts = {
         "images": len(images),
@@ -140,6 +143,7 @@ def placed(
     settings: str = "default",
     perplexity: float | None = None,
     neighbours: int = NEIGHBOURS,
+    cluster: Cluster = "photograph",
     seed: int = 0,
 ) -> Embedding:
     """Return the embedding of features that a pass over ``images`` has found; see :func:`embed`.
@@ -167,7 +171,7 @@ def placed(
         projection = project(values[once], settings=settings, perplexity=perplexity, seed=seed)
         tables.append(_table(features.image_ids, order, kind, projection.points[where]))
         quality.append({"kind": kind, **projection.facts})
-        apart += _apart(values, labels, order, alike, kind, neighbours, seed)
+        apart += _apart(values, labels, order, alike, kind, neighbours, cluster, seed)
     return Embedding(
         pd.concat(tables, ignore_index=True),
         pd.DataFrame(quality),
@@ -217,6 +221,7 @@ def _apart(
     alike: np.ndarray,
     kind: str,
     neighbours: int,
+    cluster: Cluster,
     seed: int,
 ) -> list[dict[str, Any]]:
     generators = np.array([entry.generator for entry in order], dtype=object)
@@ -225,11 +230,14 @@ def _apart(
         groups.append((ALL, np.arange(len(order))))
     # A copy would be its own nearest neighbour.
     rows = [(name, own[np.unique(alike[own], return_index=True)[1]]) for name, own in groups]
-    return [
-        {
-            "kind": kind,
-            "generator": name,
-            **separation(values[own], labels[own], neighbours=neighbours, seed=seed),
-        }
-        for name, own in rows
-    ]
+    images = pd.DataFrame(
+        {"path": [str(one.path) for one in order], "class": [one.class_name for one in order]}
+    )
+    found = []
+    for name, own in rows:
+        clusters, over = clusters_of(images.iloc[own], cluster)
+        apart = separation(
+            values[own], labels[own], clusters=clusters, neighbours=neighbours, seed=seed
+        )
+        found.append({"kind": kind, "generator": name, **apart, "intervals_over": over})
+    return found

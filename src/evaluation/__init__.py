@@ -1,10 +1,11 @@
 """Scores of a detector, and metrics with intervals."""
 
 from .conditions import CONDITIONS, parse_conditions
-from .evaluate import COLUMNS, THRESHOLD, evaluate
+from .evaluate import evaluate
 from .format_audit import FormatAudit, format_audit
 from .intervals import (
     MACRO,
+    Cluster,
     change_interval,
     cluster_mean,
     clusters_of,
@@ -29,14 +30,18 @@ from .pixel_audit import pixel_audit
 from .resampling import bootstrap, weighted_average_precision, weighted_roc_auc
 from .robustness import ROBUSTNESS, Robustness, robustness, robustness_table
 from .scores import score
+from .significance import LEVEL, draws_needed, holm
+from .table import COLUMNS, THRESHOLD, metrics
 
 __all__ = [
     "COLUMNS",
     "CONDITIONS",
+    "LEVEL",
     "MACRO",
     "ROBUSTNESS",
     "THRESHOLD",
     "Accuracies",
+    "Cluster",
     "FormatAudit",
     "Robustness",
     "accuracies",
@@ -47,12 +52,15 @@ __all__ = [
     "checked",
     "cluster_mean",
     "clusters_of",
+    "draws_needed",
     "equal_error_rate",
     "evaluate",
     "format_audit",
+    "holm",
     "macro_interval",
     "macro_mean",
     "metric_interval",
+    "metrics",
     "parse_conditions",
     "percentile_interval",
     "pixel_audit",

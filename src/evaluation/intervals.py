@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -22,21 +22,22 @@ from ..errors import UserError
 from .resampling import RESAMPLES, resample_weights
 
 MACRO = "macro mean"
-CLUSTERS = ("none", "class", "photograph")
-OVER = {"none": "images", "class": "classes", "photograph": "photographs"}
+Cluster = Literal["photograph", "class", "none"]  # what intervals draw
+OVER: dict[Cluster, str] = {"none": "images", "class": "classes", "photograph": "photographs"}
 Interval = tuple[float, float]
 
 
-def clusters_of(table: pd.DataFrame, cluster: str) -> tuple[np.ndarray | None, str]:
+def clusters_of(table: pd.DataFrame, cluster: Cluster) -> tuple[np.ndarray | None, str]:
     """Return what each row belongs to, None where each stands alone, and what is drawn, in a word.
 
-    table: columns path and, for 'class', class; one row an image. cluster: one of CLUSTERS.
+    table: columns path and, for 'class', class; one row an image. cluster: 'photograph' (crops of
+    one by their file names, see :func:`forensift.data.photos.photograph_names`), 'class' or 'none'.
 
     Raises:
         UserError: another word.
     """
-    if cluster not in CLUSTERS:
-        raise UserError(f"cluster {cluster!r}: choose {', '.join(CLUSTERS)}")
+    if cluster not in get_args(Cluster):
+        raise UserError(f"cluster {cluster!r}: choose {', '.join(get_args(Cluster))}")
     if cluster == "none" or not len(table):
         return None, OVER["none"]
     names = (

@@ -15,8 +15,8 @@ from ..detectors import Detector
 from ..errors import UserError
 from ..records import ImageSet, Skipped
 from .conditions import CLEAN, CONDITIONS, parse_conditions
-from .evaluate import THRESHOLD
 from .intervals import (
+    Cluster,
     change_interval,
     clusters_of,
     macro_interval,
@@ -26,6 +26,7 @@ from .intervals import (
 from .metrics import accuracies, average_precision, roc_auc, sigmoid
 from .perturbed import perturbed_logits
 from .resampling import DRAWN, RESAMPLES, bootstrap
+from .table import THRESHOLD
 
 FALLS = ("ap", "auc", "accuracy")  # of which the fall from clean is given
 SCORES = ("detector", "condition", "path", "label", "generator", "class", "logit", "score")
@@ -56,7 +57,7 @@ def robustness(
     conditions: Sequence[str] = CONDITIONS,
     *,
     equalise_jpeg: str = "none",
-    cluster: str = "photograph",
+    cluster: Cluster = "photograph",
     batch_size: int = 16,
     seed: int = 0,
     resamples: int = RESAMPLES,
@@ -127,7 +128,7 @@ class _Cell:
 def robustness_table(
     scores: pd.DataFrame,
     *,
-    cluster: str = "photograph",
+    cluster: Cluster = "photograph",
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
@@ -163,7 +164,7 @@ def _cells(
     images: pd.DataFrame,
     values: np.ndarray,
     pairs: Sequence[tuple[str, str]],
-    cluster: str,
+    cluster: Cluster,
     seed: int,
     resamples: int,
 ) -> dict[tuple[str, str], _Cell]:

@@ -16,7 +16,7 @@ from ..data import batches
 from ..detectors import Detector
 from ..detectors.classifiers import Classifier
 from ..errors import UserError
-from ..evaluation.metrics import sigmoid
+from ..evaluation import sigmoid, widened
 from ..lrp import pixel_range
 from ..records import FAKE, ImageSet, Skipped
 from ..rng import keyed
@@ -37,7 +37,8 @@ class Faithfulness:
     curves: image, method ('random' is the control), draw, kind (deletion, insertion), fraction of
         the cells replaced or put in, probability (of the decision made on the whole image).
     summary: method, kind, images, auc (area under the mean curve, 0 … 1), gain (over the random
-        order of the same image, positive is more faithful), gain_low, gain_high (95 %, Student t).
+        order of the same image, positive is more faithful), gain_low, gain_high (95 %, Student's t
+        over images, within −1 … 1), p (two-sided, of no gain), intervals_over.
     randomisation: image, method, layers, share (of the layers, from the output, made random),
         spearman and ssim of the map before and after: near 0 is right, near 1 means that the
         method does not look at what was learnt.
@@ -134,9 +135,12 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
             own = by_image.xs((method, kind), level=("method", "kind"))
             control = by_image.xs((RANDOM, kind), level=("method", "kind")).loc[own.index]
             gain = (own - control).to_numpy() * (1 if kind == "insertion" else -1)
-            half = np.nan
+            half = p = np.nan
             if len(gain) > 1:
-                half = student.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / np.sqrt(len(gain))
+                error = gain.std(ddof=1) / np.sqrt(len(gain))
+                half = student.ppf(0.975, len(gain) - 1) * error
+                p = 2 * student.sf(abs(gain.mean()) / error, len(gain) - 1) if error else np.nan
+            ends = widened(gain.mean(), (gain.mean() - half, gain.mean() + half), len(gain), -1.0)
             rows.append(
                 {
                     "method": method,
@@ -144,8 +148,10 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
                     "images": len(gain),
                     "auc": own.mean(),
                     "gain": gain.mean(),
-                    "gain_low": gain.mean() - half,
-                    "gain_high": gain.mean() + half,
+                    "gain_low": ends[0],
+                    "gain_high": ends[1],
+                    "p": p,
+                    "intervals_over": "images (Student)",
                 }
             )
     return pd.DataFrame(rows)

@@ -12,7 +12,7 @@ from ..data import Batch, check_skipped, content, require_both_classes
 from ..data.colour import MODES, parse_mode, recolour
 from ..detectors.detector import Detector
 from ..errors import UserError
-from ..evaluation import sigmoid
+from ..evaluation import Cluster, sigmoid
 from ..records import ImageSet, Skipped
 from ..sweep import Progress, sweep
 from ..sweep.per_image import ImageRows, PerImage
@@ -27,7 +27,8 @@ class ColourResult:
 
     table: one row a generator and mode, and the macro mean (``colour.csv``); see
         :func:`colour_table`.
-    scores: path, label, generator, class, mode, logit, score; a row an image and mode (``scores.csv``).
+    scores: path, label, generator, class, mode, logit, score (``scores.csv``), a row an image and
+        mode.
     box: the numbers of the published box plot, every mode against rgb; see :func:`box_table`.
     skipped: the images that could not be read. facts: what decided the numbers.
     """
@@ -64,7 +65,7 @@ def colour(
     modes: Sequence[str] = MODES,
     *,
     least_probability: float = LEAST_PROBABILITY,
-    cluster: str = "photograph",
+    cluster: Cluster = "photograph",
     batch_size: int = 16,
     seed: int = 0,
     max_skipped: float = 0.01,

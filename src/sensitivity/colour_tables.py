@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..evaluation import (
     THRESHOLD,
+    Cluster,
     accuracies,
     average_precision,
     bootstrap,
@@ -34,7 +35,7 @@ def colour_table(
     scores: pd.DataFrame,
     modes: Sequence[str],
     *,
-    cluster: str = "photograph",
+    cluster: Cluster = "photograph",
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
@@ -78,7 +79,7 @@ def box_table(
     modes: Sequence[str],
     *,
     least_probability: float = LEAST_PROBABILITY,
-    cluster: str = "photograph",
+    cluster: Cluster = "photograph",
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
@@ -125,7 +126,7 @@ def _rows(
     modes: Sequence[str],
     scores: np.ndarray,
     logits: np.ndarray,
-    cluster: str,
+    cluster: Cluster,
     seed: int,
     resamples: int,
 ) -> tuple[list[dict[str, Any]], np.ndarray]:

@@ -10,7 +10,14 @@ import pandas as pd
 from ..data import check_skipped, require_both_classes
 from ..detectors.detector import Detector
 from ..errors import UserError
-from ..evaluation import bootstrap, calibrated_threshold, percentile_interval, sigmoid
+from ..evaluation import (
+    Cluster,
+    bootstrap,
+    calibrated_threshold,
+    change_interval,
+    clusters_of,
+    sigmoid,
+)
 from ..fmap_ranking import OmegaStatistic, Start, rank
 from ..records import FAKE, REAL, ImageEntry, ImageSet, Ranking, Skipped
 from ..rng import digest
@@ -46,6 +53,7 @@ COLUMNS = (
     "n_real",
     "n_fake",
     "images_ranked_on",
+    "intervals_over",
 )
 
 
@@ -55,9 +63,10 @@ class Transfer:
 
     table: one row an ordered pair (``transfer.csv``), columns COLUMNS: ranked_on (A), dropped_on
         (B); falls in points of 100 against the whole network on the same images of B, the interval
-        of AP's by bootstrap of B's images; ``_matched``: the mean over draws of as many random maps
-        of the layers of A's top k; accuracies at the threshold that suits the whole network best on
-        B's images (published, optimistic) and, ``_05``, at 0.5; effect, what moved, in words.
+        of AP's by bootstrap of B's photographs or images, as ``intervals_over`` says; ``_matched``:
+        the mean over draws of as many random maps of the layers of A's top k; accuracies at the
+        threshold that suits the whole network best on B's images (published, optimistic) and,
+        ``_05``, at 0.5; effect, what moved, in words.
     agreement: see :func:`agreement_table`. transferability: see :func:`transferability_table`.
     rankings: by generator. notes: what a reader must know: generators that could not be ranked, or
         were on few images. skipped: images that could not be read.
@@ -92,6 +101,7 @@ def transfer(
     draws: int = 5,
     resamples: int = RESAMPLES,
     few: int = FEW,
+    cluster: Cluster = "photograph",
     batch_size: int = 16,
     seed: int = 0,
     max_skipped: float = 0.01,
@@ -106,6 +116,7 @@ def transfer(
         for real and fake alike: fakes of one half are ranked on, the other half is dropped on.
     k: how many maps are dropped. min_confidence, start: as for :func:`forensift.rank`.
     draws: of the layer-matched random control of each generator's top k.
+    cluster: what the intervals of the falls draw, see :func:`forensift.evaluate`.
     resamples: of the intervals. few: below this number of images used, a note says so.
     progress: called with numbers of images, ranked and then scored.
 
@@ -161,7 +172,7 @@ def transfer(
     check_skipped(missed, len(dropped_on) + len(ranked_on), max_skipped)
     table = pd.concat(
         [
-            _rows(generator, dropped_on, masks, logits, statistics, resamples, seed)
+            _rows(generator, dropped_on, masks, logits, statistics, cluster, resamples, seed)
             for generator in dropped_on.generators
         ],
         ignore_index=True,
@@ -179,6 +190,7 @@ def transfer(
         "start": start,
         "draws": draws,
         "resamples": resamples,
+        "cluster": cluster,
         "seed": seed,
         "notes": notes,
     }
@@ -217,7 +229,7 @@ def halves(images: ImageSet, seed: int = 0) -> tuple[ImageSet, ImageSet]:
         if lacking:
             raise UserError(
                 f"{images.root}: {generator} holds too few images to halve; give another set to "
-                "rank on (--rank-data)"
+                "rank on (rank_images)"
             )
     return one, other
 
@@ -243,6 +255,7 @@ def _rows(
     masks: dict[str, list[Mask]],
     logits: np.ndarray,
     statistics: dict[str, OmegaStatistic],
+    cluster: Cluster,
     resamples: int,
     seed: int,
 ) -> pd.DataFrame:
@@ -253,9 +266,20 @@ def _rows(
     for label, kind in ((REAL, "real"), (FAKE, "fake")):
         if not (labels[chosen] == label).any():
             raise UserError(f"generator {generator}: no {kind} image could be read")
+    own_images = pd.DataFrame(
+        [(images.image_id(images.entries[at]), images.entries[at].class_name)
+         for at in np.flatnonzero(chosen)],
+        columns=["path", "class"],
+    )  # fmt: skip
+    clusters, over = clusters_of(own_images, cluster)
     labels, logits = labels[chosen], logits[:, chosen]
     threshold = calibrated_threshold(labels, sigmoid(logits[0]))
-    whole = bootstrap(labels, sigmoid(logits[0]), resamples=5 * resamples, seed=seed, key=generator)
+    # The same images are drawn for all masks, so that what they share cancels.
+    tops = np.cumsum([1, *(len(own) for own in masks.values())])[:-1]
+    drawn = bootstrap(
+        labels, sigmoid(logits[[0, *tops]]), resamples=5 * resamples, seed=seed, key=generator,
+        clusters=clusters,
+    )["ap"]  # fmt: skip
     found: list[dict[str, object]] = []
     place = 1
     for ranked_on, own in masks.items():
@@ -267,11 +291,7 @@ def _rows(
         )
         base = table[table["mask"] == BASELINE].iloc[0]
         top, matched = table.iloc[1], table.iloc[2:]
-        # The same images are drawn for both, so that what they share cancels.
-        less = bootstrap(
-            labels, sigmoid(logits[rows[0]]), resamples=5 * resamples, seed=seed, key=generator
-        )
-        low, high = percentile_interval(100 * (whole["ap"] - less["ap"]))
+        low, high = change_interval("ap", drawn[0] - drawn[1 + len(found)], labels, clusters)
         row: dict[str, object] = {
             "ranked_on": ranked_on,
             "dropped_on": generator,
@@ -279,8 +299,8 @@ def _rows(
             "ap": top["ap"],
             "baseline_ap": base["ap"],
             "fall_ap_points": -100 * top["change_ap"],
-            "fall_ap_points_low": low,
-            "fall_ap_points_high": high,
+            "fall_ap_points_low": 100 * low,
+            "fall_ap_points_high": 100 * high,
             "fall_ap_points_matched": -100 * matched["change_ap"].mean(),
         }
         for key in ("real_accuracy", "fake_accuracy", "real_accuracy_05", "fake_accuracy_05"):
@@ -294,6 +314,7 @@ def _rows(
         )
         row |= {key: top[key] for key in ("threshold", "n_real", "n_fake")}
         row["images_ranked_on"] = statistics[ranked_on].used
+        row["intervals_over"] = over
         found.append(row)
     return pd.DataFrame(found)[list(COLUMNS)]
 

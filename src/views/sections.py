@@ -28,9 +28,3 @@ class Section:
     tables: tuple[Table, ...] = ()
     figures: tuple[tuple[str, str], ...] = ()
     short: bool = False
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """Return a table of strings as Markdown."""
-    lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...files import write_bytes
-from ...views.sections import Section, markdown
+from ...views.sections import Section
+from ...views.text import markdown
 from .demo import Demo
 from .weights import weights_rows
 

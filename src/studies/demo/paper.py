@@ -25,6 +25,7 @@ from ...forge import TRAINED, forge
 from ...histograms import first_instances
 from ...records import FAKE, ImageSet, Ranking
 from ...sensitivity import PUBLISHED_K
+from ...views.text import markdown
 from ..tff import (
     ALIASES,
     ARCHS,
@@ -242,10 +243,7 @@ def world(options: argparse.Namespace, split: str, families: Sequence[str]) -> I
 
 def write_markdown(path: Path, title: str, table: pd.DataFrame) -> None:
     """Write a table as Markdown, as the study's README prints it."""
-    lines = [f"# {title}", "", f"| {' | '.join(map(str, table.columns))} |"]
-    lines.append(f"|{'---|' * len(table.columns)}")
-    lines += [f"| {' | '.join(map(str, row))} |" for row in table.to_numpy().tolist()]
-    write_bytes(path, ("\n".join(lines) + "\n").encode())
+    write_bytes(path, f"# {title}\n\n{markdown(table)}\n".encode())
 
 
 def run(main: Callable[[], None]) -> None:

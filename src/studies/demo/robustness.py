@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from ...evaluation import MACRO
-from ...views.sections import Table, markdown
-from .rows import percent
+from ...views.sections import Table
+from ...views.text import markdown, with_interval
 
 HEADS = {"ap": "AP", "accuracy": "accuracy"}
 CLEAN = "clean"
@@ -77,7 +77,7 @@ def _wide(table: pd.DataFrame, rows: str, value: str, *, marked: bool = False) -
         shown = {rows: str(name)}
         for row in table[table[rows] == name].to_dict("records"):
             fell = marked and row[f"{value}_fall_low"] > 0
-            shown[str(row["condition"])] = percent(row, value) + FELL * fell
+            shown[str(row["condition"])] = with_interval(row, value) + FELL * fell
         found.append(shown)
     return pd.DataFrame(found)
 
@@ -89,8 +89,7 @@ def _falls(macro: pd.DataFrame) -> pd.DataFrame:
         for row in macro[macro["detector"] == name].to_dict("records"):
             if row["condition"] == CLEAN:
                 continue
-            ends = f"[{100 * row['ap_fall_low']:.1f}, {100 * row['ap_fall_high']:.1f}]"
-            cell = f"{100 * row['ap_fall']:.1f} {ends}"
+            cell = with_interval(row, "ap_fall")
             shown[str(row["condition"])] = cell + FELL * bool(row["ap_fall_low"] > 0)
         found.append(shown)
     return pd.DataFrame(found)

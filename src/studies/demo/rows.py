@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 
 from ...evaluation import MACRO
 from ...sensitivity import UNSEEN, DropoutResult
+from ...views.text import with_interval
 from .world import TRAINING_FAMILY
-
-
-def percent(row: Mapping[Any, Any], name: str) -> str:
-    """Return a fraction as percent, with its interval in brackets where it has one."""
-    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-    if low is None or high is None or low != low or high != high:
-        return f"{100 * row[name]:.1f}"
-    return f"{100 * row[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def evaluation_rows(evaluation: pd.DataFrame) -> pd.DataFrame:
@@ -32,7 +24,7 @@ def evaluation_rows(evaluation: pd.DataFrame) -> pd.DataFrame:
             ("real_accuracy", "on reals"),
             ("fake_accuracy", "on fakes"),
         ):
-            shown[head] = percent(row, key)
+            shown[head] = with_interval(row, key)
         shown["AUC"], shown["EER"] = f"{100 * row['auc']:.1f}", f"{100 * row['eer']:.1f}"
         rows.append(shown)
     return pd.DataFrame(rows)
@@ -112,7 +104,7 @@ def colour_rows(table: pd.DataFrame) -> pd.DataFrame:
     for generator, own in table.groupby("generator", sort=False):
         modes = {str(row["mode"]): row for row in own.to_dict("records")}
         shown = {"generator": str(generator)}
-        shown |= {f"AP, {mode}": percent(row, "ap") for mode, row in modes.items()}
+        shown |= {f"AP, {mode}": with_interval(row, "ap") for mode, row in modes.items()}
         if "grey" in modes:
             for kind in ("fake", "real"):
                 change = modes["grey"][f"change_mean_logit_{kind}"]
@@ -127,8 +119,7 @@ def conditional_rows(percentages: pd.DataFrame) -> pd.DataFrame:
     for generator, own in percentages.groupby("generator", sort=False):
         shown = {"generator": str(generator), "dead": str(own["dead"].iloc[0])}
         for row in own.to_dict("records"):
-            row |= {"share_low": row["low"], "share_high": row["high"]}
-            shown[str(row["criterion"])] = percent(row, "share")
+            shown[str(row["criterion"])] = with_interval(row, "share", ends=("low", "high"))
         rows.append(shown)
     return pd.DataFrame(rows)
 
@@ -139,7 +130,7 @@ def neighbour_rows(neighbours: pd.DataFrame) -> pd.DataFrame:
     for generator, own in neighbours.groupby("generator", sort=False):
         shown = {"generator": str(generator), "chance": f"{100 * own['chance'].iloc[0]:.0f}"}
         for row in own.to_dict("records"):
-            shown[str(row["kind"])] = percent(row, "knn_accuracy")
+            shown[str(row["kind"])] = with_interval(row, "knn_accuracy")
         rows.append(shown)
     return pd.DataFrame(rows)
 
@@ -158,8 +149,8 @@ def faithfulness_rows(summary: pd.DataFrame) -> pd.DataFrame:
         for row in own.to_dict("records"):
             shown[str(row["kind"])] = f"{row['auc']:.2f}"
             if method != "random":
-                ends = f"[{row['gain_low']:+.2f}, {row['gain_high']:+.2f}]"
-                shown[f"{row['kind']}, gain"] = f"{row['gain']:+.2f} {ends}"
+                gain = with_interval(row, "gain", scale=1, decimals=2, sign=True)
+                shown[f"{row['kind']}, gain"] = gain
         rows.append(shown)
     return pd.DataFrame(rows).fillna("")
 
@@ -169,6 +160,6 @@ def robust_rows(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (name, training, mode), own in table.groupby(["detector", "training", "mode"], sort=False):
         shown = {"": f"{name}, {training}, {'RGB' if mode == 'rgb' else mode}"}
-        shown |= {str(row["generator"]): percent(row, "ap") for row in own.to_dict("records")}
+        shown |= {str(row["generator"]): with_interval(row, "ap") for row in own.to_dict("records")}
         rows.append(shown)
     return pd.DataFrame(rows)

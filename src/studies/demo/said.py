@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ...evaluation import MACRO
+from ...evaluation import LEVEL, MACRO, holm
 from ...explain.faithfulness import RANDOM, Faithfulness
 from ...histograms import MedianTestResult
 from ...sensitivity import ColourResult, Transfer
+from ...views.text import number
 from .world import TRAINING_FAMILY
 
 SANE = 0.5  # rank correlation with the map of a random network, above which a method fails
@@ -25,8 +26,9 @@ def colour_said(found: ColourResult) -> str:
         f"Without colour AP goes from {100 * rgb['ap']:.1f} to {100 * grey['ap']:.1f}, a fall of "
         f"{fall:.1f} points [{ends[0]:.1f}, {ends[1]:.1f}] on average over the generators; the "
         f"mean logit of fakes changes by {grey['change_mean_logit_fake']:+.2f}, of reals by "
-        f"{grey['change_mean_logit_real']:+.2f}. The median probability of fakes that were "
-        f"detected in RGB drops by {drop.min():.2f} to {drop.max():.2f}."
+        f"{grey['change_mean_logit_real']:+.2f}. The median probability of the fakes that have at "
+        f"least {found.facts['least_probability']:g} in RGB changes by "
+        f"{number(-drop.max(), 2, sign=True)} to {number(-drop.min(), 2, sign=True)}, by generator."
     )
 
 
@@ -85,16 +87,18 @@ def transfer_said(found: Transfer, k: int) -> str:
 def faithfulness_said(found: Faithfulness) -> str:
     """Say which methods beat a random order, and which see that the network was made random."""
     summary = found.summary[found.summary["method"] != RANDOM]
+    adjusted = holm(summary["p"].to_numpy())
     beaten = [
         f"{row['method']} ({row['kind']})"
-        for row in summary.to_dict("records")
-        if row["gain_low"] > 0
+        for row, p in zip(summary.to_dict("records"), adjusted, strict=True)
+        if row["gain"] > 0 and p <= LEVEL
     ]
     whole = found.randomisation[found.randomisation["share"] == 1]
     means = whole.groupby("method", sort=False)["spearman"].mean()
     blind = [f"{method} (ρ = {value:.2f})" for method, value in means.items() if value > SANE]
     return (
-        f"Better than a random order beyond the interval: {', '.join(beaten) or 'none'}. "
+        f"Better than a random order (Student's t over {summary['images'].max()} images, corrected "
+        f"for {len(summary)} comparisons by Holm): {', '.join(beaten) or 'none'}. "
         "With all weights made random the maps change for all methods"
         + (f" but {', '.join(blind)}." if blind else ".")
     )

@@ -13,7 +13,7 @@ from ...data.colour import recolour
 from ...data.photos import photograph_names
 from ...detectors.detector import Detector
 from ...errors import UserError
-from ...evaluation import average_precision, bootstrap, percentile_interval, sigmoid
+from ...evaluation import average_precision, bootstrap, metric_interval, sigmoid
 from ...fmap_ranking import top
 from ...histograms import median_test
 from ...records import FAKE, REAL, ImageSet, Ranking
@@ -98,7 +98,7 @@ def dropped(
         for name in names:
             # One mask: over photographs. Random masks: over draws, lowest and highest.
             low, high = (
-                percentile_interval(drawn[name])
+                metric_interval(name, own[name], drawn[name], labels, clusters)
                 if single
                 else (own[f"{name}_min"], own[f"{name}_max"])
             )

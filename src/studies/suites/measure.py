@@ -20,7 +20,7 @@ from ...evaluation import (
     wilson,
 )
 from ...records import ImageSet, Skipped
-from ...views.sections import markdown
+from ...views.text import markdown
 from ..tff.parts import Parts
 
 NUMBERS = (
@@ -148,15 +148,3 @@ def verdict(row: Mapping[str, Any], published: Mapping[str, float]) -> str:
         for key, value in judged.items()
     )
     return INSIDE if inside else OUTSIDE
-
-
-def with_interval(row: Mapping[str, Any], key: str) -> str:
-    """Return a percentage with one decimal and its interval; '-' where there is none."""
-    if row[key] != row[key]:
-        return "-"
-    return f"{row[key]:.1f} [{row[f'{key}_low']:.1f}, {row[f'{key}_high']:.1f}]"
-
-
-def one_decimal(value: Any) -> str:
-    """Return a percentage with one decimal; '-' for NaN."""
-    return "-" if value != value else f"{value:.1f}"

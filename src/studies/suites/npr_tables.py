@@ -10,7 +10,7 @@ import pandas as pd
 
 from ...errors import UserError
 from ...files import home
-from .measure import one_decimal, with_interval
+from ...views.text import number, with_interval
 from .suites import Found
 
 OURS, NPR, MEAN = "ours", "NPR", "Mean"
@@ -97,13 +97,13 @@ def shown_tables(
             cells = {
                 "generator": row["generator"],
                 "real + fake": f"{row['n_real']} + {row['n_fake']}",
-                "accuracy [95 %]": with_interval(row, "accuracy"),
-                "AP [95 %]": with_interval(row, "ap"),
+                "accuracy [95 %]": with_interval(row, "accuracy", scale=1),
+                "AP [95 %]": with_interval(row, "ap", scale=1),
             }
             if one.suite.name in FILES:
                 cells |= {
-                    "published accuracy": one_decimal(row["published_accuracy"]),
-                    "published AP": one_decimal(row["published_ap"]),
+                    "published accuracy": number(row["published_accuracy"]),
+                    "published AP": number(row["published_ap"]),
                     "verdict": row["verdict"],
                 }
             rows.append(cells)
@@ -122,16 +122,11 @@ def _compact(wide: pd.DataFrame) -> pd.DataFrame:
     """Return a wide table as strings; accuracy and AP of a generator in one cell."""
     first = str(wide.columns[0])
     if f"{MEAN}_accuracy" not in wide:
-        return wide.apply(
-            lambda column: column if column.name == first else column.map(one_decimal)
-        )
+        return wide.apply(lambda column: column if column.name == first else column.map(number))
     names = [name.removesuffix("_accuracy") for name in wide if str(name).endswith("_accuracy")]
     rows = [
         {first: row[first]}
-        | {
-            name: f"{one_decimal(row[f'{name}_accuracy'])}/{one_decimal(row[f'{name}_ap'])}"
-            for name in names
-        }
+        | {name: f"{number(row[f'{name}_accuracy'])}/{number(row[f'{name}_ap'])}" for name in names}
         for row in wide.to_dict("records")
     ]
     return pd.DataFrame(rows).replace("-/-", "-")

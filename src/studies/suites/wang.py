@@ -18,6 +18,7 @@ from ...errors import UserError
 from ...files import home
 from ...histograms import first_instances
 from ...records import Skipped
+from ...views.text import number, with_interval
 from ..tff.parts import CENTRE, NATIVE, Parts, Protocol, Told
 from .measure import (
     NO_DATA,
@@ -25,9 +26,7 @@ from .measure import (
     OTHER_WEIGHTS,
     Published,
     measure,
-    one_decimal,
     verdict,
-    with_interval,
 )
 from .suites import WANG, Found, find_suites
 
@@ -216,14 +215,14 @@ def _shown(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
             cells = {
                 "test set": row["generator"],
                 "images": f"{row['n_real']}+{row['n_fake']}" if measured else "-",
-                "accuracy [95 %]": with_interval(row, "accuracy"),
-                "AP [95 %]": with_interval(row, "ap"),
-                "reals": one_decimal(row["real_accuracy"]),
-                "fakes": one_decimal(row["fake_accuracy"]),
+                "accuracy [95 %]": with_interval(row, "accuracy", scale=1),
+                "AP [95 %]": with_interval(row, "ap", scale=1),
+                "reals": number(row["real_accuracy"]),
+                "fakes": number(row["fake_accuracy"]),
             }
             for variant in VARIANTS:
                 cells[f"published {variant}"] = "/".join(
-                    one_decimal(row[f"published_{key}_{variant}"]) for key in ("accuracy", "ap")
+                    number(row[f"published_{key}_{variant}"]) for key in ("accuracy", "ap")
                 )
             rows.append(cells | {"verdict": row["verdict"]})
         training = own["training"].iloc[0]

@@ -11,6 +11,7 @@ import pandas as pd
 from ...errors import UserError
 from ...files import home
 from ...sensitivity import BASELINE as NOTHING_DROPPED
+from ...views.text import markdown, number, with_interval
 from .weights import BASELINE, Slot
 
 TABLES = ("dropout", "colour-robust", "median-test", "cnndetection")
@@ -134,8 +135,6 @@ def shown_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Return the cells for people: one a row, ours with its interval, percent with one decimal."""
     rows = []
     for row in table.to_dict("records"):
-        known, measured = row["published"] == row["published"], row["ours"] == row["ours"]
-        interval = f" [{row['low']:.1f}, {row['high']:.1f}]" if row["low"] == row["low"] else ""
         rows.append(
             {
                 "detector": f"{'CR-' if row['training'] != BASELINE else ''}{row['arch']}",
@@ -143,11 +142,9 @@ def shown_rows(table: pd.DataFrame) -> pd.DataFrame:
                 "generator": row["generator"],
                 "mask": row["mask"],
                 "quantity": str(row["quantity"]).replace("_", " "),
-                "published": f"{row['published']:.1f}" if known else "-",
-                "ours [95 %]": f"{row['ours']:.1f}{interval}" if measured else "-",
-                "difference": (
-                    f"{row['difference']:+.1f}" if row["difference"] == row["difference"] else "-"
-                ),
+                "published": number(row["published"]),
+                "ours [95 %]": with_interval(row, "ours", ends=("low", "high"), scale=1),
+                "difference": number(row["difference"], sign=True),
                 "verdict": row["verdict"],
             }
         )
@@ -176,12 +173,7 @@ def reproduction_markdown(table: pd.DataFrame, notes: Sequence[str]) -> str:
     parts = ["# Published against ours: transferable forensic features", tally(table) + ".", *notes]
     for name, own in table.groupby("table", sort=False):
         rows = shown_rows(own)
-        lines = [
-            f"| {' | '.join(rows.columns)} |",
-            f"|{'---|' * len(rows.columns)}",
-            *(f"| {' | '.join(map(str, row))} |" for row in rows.to_numpy().tolist()),
-        ]
-        parts += [f"## {name}", tally(own) + ".", "\n".join(lines)]
+        parts += [f"## {name}", tally(own) + ".", markdown(rows)]
     return "\n\n".join(parts) + "\n"
 
 

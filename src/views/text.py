@@ -1,0 +1,43 @@
+"""Numbers and tables as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+
+def number(value: float, decimals: int = 1, *, sign: bool = False, missing: str = "-") -> str:
+    """Return a number with its decimals, no zero with a minus; ``missing`` for NaN."""
+    if value != value:
+        return missing
+    return f"{round(value, decimals) + 0.0:{'+' if sign else ''}.{decimals}f}"
+
+
+def with_interval(
+    row: Mapping[Any, Any],
+    name: str,
+    *,
+    ends: tuple[str, str] | None = None,
+    scale: float = 100.0,
+    decimals: int = 1,
+    sign: bool = False,
+    missing: str = "-",
+) -> str:
+    """Return a number, a fraction as percent, with its interval in brackets where it has one.
+
+    ends: the interval's columns, by default ``name``_low and ``name``_high.
+    """
+    value = number(scale * row[name], decimals, sign=sign, missing=missing)
+    low, high = (row.get(key) for key in ends or (f"{name}_low", f"{name}_high"))
+    if row[name] != row[name] or low is None or high is None or low != low or high != high:
+        return value
+    shown = [number(scale * end, decimals, sign=sign) for end in (low, high)]
+    return f"{value} [{shown[0]}, {shown[1]}]"
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Return a table of strings as Markdown."""
+    lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
