@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
+    from ..records import ImageSet
+
+CLUSTERS = ("none", "class", "photograph")
+
 
 def colour(
     detector: options.Detector,
@@ -42,12 +46,12 @@ def colour(
         ),
     ] = 0.2,
     cluster: Annotated[
-        Cluster,
+        str,
         typer.Option(
             metavar="none|class|photograph",
             help="What the intervals draw: images, classes, or photographs; see evaluate.",
         ),
-    ] = "photograph",
+    ] = "none",
     device: options.Device = "auto",
     batch_size: options.BatchSize = 32,
     seed: options.Seed = 0,
@@ -66,6 +70,8 @@ def colour(
     mode), `boxes.csv` (the box plots' numbers), `skipped.csv`, `manifest.json` and the figures
     `colour_modes` and `boxes_MODE` for grey, or for the modes asked for by name.
     """
+    if cluster not in CLUSTERS:
+        raise UserError(f"--cluster {cluster}: choose {', '.join(CLUSTERS)}")
     from .. import figures
     from ..data import require_both_classes, scan
     from ..data.colour import MODES, PUBLISHED_MODES, parse_mode
@@ -97,7 +103,7 @@ def colour(
             images,
             asked,
             least_probability=least_probability,
-            cluster=cluster,
+            clusters=image_clusters(images, cluster),
             batch_size=batch_size,
             seed=seed,
             max_skipped=max_skipped,
@@ -124,16 +130,29 @@ def colour(
         "used": len(images) - len(skipped),
         "skipped": len(skipped),
         "batch_size": batch_size,
-        "intervals": {"confidence": 0.95, "cluster": cluster},
+        "intervals": {"confidence": 0.95, "drawn": "images" if cluster == "none" else cluster},
         **result.facts,
     }
     write_manifest(output, facts)
     options.console().print(printed(result.table, result.box, loaded.name))
-    print(
-        f"percent; [ ] 95 % intervals over {result.table['intervals_over'].iloc[-1]}; "
-        "logits: change of the mean against RGB"
-    )
+    print("percent; [ ] 95 % intervals; logits: change of the mean against RGB")
     print(f"{facts['used']} images used, {len(skipped)} skipped; tables in {output}")
+
+
+def image_clusters(images: ImageSet, cluster: str) -> list[str] | None:
+    """Return the cluster of each image of a set, None where every image stands alone."""
+    import pandas as pd
+
+    from .evaluate import cluster_names
+
+    frame = pd.DataFrame(
+        {
+            "path": [images.image_id(entry) for entry in images],
+            "class": [entry.class_name for entry in images],
+        }
+    )
+    names = cluster_names(frame, cluster)
+    return None if names is None else [str(name) for name in names]
 
 
 def printed(table: pd.DataFrame, box: pd.DataFrame, name: str) -> Table:

@@ -1,7 +1,7 @@
 """Scores of a detector, and metrics with intervals."""
 
-from .conditions import CONDITIONS, parse_conditions
-from .evaluate import evaluate
+from ..data.conditions import CONDITIONS, parse_conditions
+from .evaluate import Evaluation, evaluate, evaluation_of
 from .format_audit import FormatAudit, format_audit
 from .intervals import (
     MACRO,
@@ -29,7 +29,7 @@ from .metrics import (
 from .pixel_audit import pixel_audit
 from .resampling import bootstrap, weighted_average_precision, weighted_roc_auc
 from .robustness import ROBUSTNESS, Robustness, robustness, robustness_table
-from .scores import score
+from .scores import ScoreLook, score
 from .significance import LEVEL, draws_needed, holm
 from .table import COLUMNS, THRESHOLD, metrics
 
@@ -42,8 +42,10 @@ __all__ = [
     "THRESHOLD",
     "Accuracies",
     "Cluster",
+    "Evaluation",
     "FormatAudit",
     "Robustness",
+    "ScoreLook",
     "accuracies",
     "average_precision",
     "bootstrap",
@@ -55,6 +57,7 @@ __all__ = [
     "draws_needed",
     "equal_error_rate",
     "evaluate",
+    "evaluation_of",
     "format_audit",
     "holm",
     "macro_interval",

@@ -1,16 +1,75 @@
-"""How well a detector tells fakes from reals."""
+"""How well a detector tells fakes from reals, generator by generator."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Unpack
+
 import pandas as pd
 
+from ..data import jpeg_equaliser, require_both_classes
+from ..detectors import Detector
+from ..records import ImageSet, Result, Skipped
+from ..sweep import How, Pass, sweep
 from .intervals import Cluster
-from .table import metrics
+from .scores import ScoreLook
+from .table import THRESHOLD, metrics
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation(Result):
+    """How well a detector does: ``table``, see :func:`metrics`, of ``scores``, see :func:`score`.
+
+    skipped: the images that could not be used; facts: what decided the numbers.
+    """
+
+    table: pd.DataFrame
+    scores: pd.DataFrame
+    skipped: tuple[Skipped, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def evaluate(
-    scores: pd.DataFrame, *, cluster: Cluster | np.ndarray = "photograph", seed: int = 0
-) -> pd.DataFrame:
-    """Return every generator's :func:`metrics`."""
-    return metrics(scores, cluster=cluster, seed=seed)
+    detector: Detector,
+    images: ImageSet,
+    *,
+    cluster: Cluster = "photograph",
+    equalise_jpeg: str = "none",
+    **how: Unpack[How],
+) -> Evaluation:
+    """Score every image, and measure every generator; see :func:`metrics`.
+
+    cluster: what intervals draw, see :func:`clusters_of`; equalise_jpeg: see
+    :func:`forensift.data.jpeg_equaliser`.
+
+    Raises:
+        UserError: a generator without reals or fakes, or see :func:`forensift.sweep`.
+    """
+    require_both_classes(images)
+    seed = how.get("seed", 0)
+    equaliser = jpeg_equaliser(images, equalise_jpeg, seed=seed)
+    look = ScoreLook(detector)
+    done = sweep(images, [look], what="scoring", transform=equaliser, **how)
+    return evaluation_of(look, done, cluster=cluster, seed=seed)
+
+
+def evaluation_of(
+    look: ScoreLook,
+    done: Pass,
+    *,
+    cluster: Cluster = "photograph",
+    seed: int = 0,
+) -> Evaluation:
+    """Return the evaluation of what a pass has shown."""
+    scores = look.table(done.used)
+    table = metrics(scores, cluster=cluster, seed=seed)
+    facts = {
+        "detector": look.detector.name,
+        "used": len(done.used),
+        "skipped": len(done.skipped),
+        "seed": seed,
+        "threshold": THRESHOLD,
+        "intervals": {"confidence": 0.95, "cluster": cluster},
+    }
+    return Evaluation(table, scores, done.skipped, facts)

@@ -43,7 +43,7 @@ def colour_table(
 
     scores: path, label, generator, mode, logit, score; the same images in every mode, in the same
         order; ``modes[0]`` is rgb. cluster: what the 95 % intervals (``…_low``, ``…_high``) draw,
-        see :func:`forensift.evaluate`; ``intervals_over`` says what that was.
+        see :func:`forensift.evaluation.metrics`; ``intervals_over`` says what that was.
 
     Columns: n_real, n_fake; ap and its change against rgb; accuracies at 0.5 and, ``calibrated_…``,
     at the threshold that is best in rgb on the same images (published, so optimistic for rgb);
@@ -89,7 +89,8 @@ def box_table(
     n (of ``n_fake``), whisker_low, q1, median, q3, whisker_high (the outermost values within 1.5
     interquartile ranges), drop_of_median (median in rgb − median in this mode, in probability) with
     a 95 % bootstrap interval, drop_low and drop_high, that draws fakes as ``cluster`` says (see
-    :func:`forensift.evaluate`; ``intervals_over``). NaN where no fake reaches the probability.
+    :func:`forensift.evaluation.metrics`; ``intervals_over``). NaN where no fake reaches the
+    probability.
     """
     fakes = scores[scores["label"] == FAKE]
     first = fakes[fakes["mode"] == modes[0]].reset_index(drop=True)

@@ -116,7 +116,7 @@ def transfer(
         for real and fake alike: fakes of one half are ranked on, the other half is dropped on.
     k: how many maps are dropped. min_confidence, start: as for :func:`forensift.rank`.
     draws: of the layer-matched random control of each generator's top k.
-    cluster: what the intervals of the falls draw, see :func:`forensift.evaluate`.
+    cluster: what the intervals of the falls draw, see :func:`forensift.evaluation.metrics`.
     resamples: of the intervals. few: below this number of images used, a note says so.
     progress: called with numbers of images, ranked and then scored.
 

@@ -18,14 +18,14 @@ def number(value: float, decimals: int = 1, *, sign: bool = False, missing: str 
 def with_interval(
     row: Mapping[Any, Any],
     name: str,
+    decimals: int = 1,
     *,
     ends: tuple[str, str] | None = None,
-    scale: float = 100.0,
-    decimals: int = 1,
+    scale: float = 1.0,
     sign: bool = False,
     missing: str = "-",
 ) -> str:
-    """Return a number, a fraction as percent, with its interval in brackets where it has one.
+    """Return a number with its interval in brackets where it has one.
 
     ends: the interval's columns, by default ``name``_low and ``name``_high.
     """
@@ -35,6 +35,11 @@ def with_interval(
         return value
     shown = [number(scale * end, decimals, sign=sign) for end in (low, high)]
     return f"{value} [{shown[0]}, {shown[1]}]"
+
+
+def percent(row: Mapping[Any, Any], name: str, decimals: int = 1, **options: Any) -> str:
+    """Return a fraction as percent, see :func:`with_interval`; nothing for NaN."""
+    return with_interval(row, name, decimals, **{"scale": 100.0, "missing": "", **options})
 
 
 def markdown(table: pd.DataFrame) -> str:

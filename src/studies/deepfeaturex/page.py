@@ -8,7 +8,7 @@ import pandas as pd
 
 from ...errors import UserError
 from ...files import write_bytes
-from ...views.text import markdown, with_interval
+from ...views.text import markdown, percent
 from .filters import WORDS
 from .study import CLEAN
 
@@ -58,7 +58,7 @@ def said(measures: pd.DataFrame) -> str:
     above = "above" if first["balanced_accuracy_low"] > CHANCE else "not clearly above"
     text = (
         f"{first['detector']} tells the three classes apart with a balanced accuracy of "
-        f"{with_interval(first, 'balanced_accuracy')}, {above} chance."
+        f"{percent(first, 'balanced_accuracy')}, {above} chance."
     )
     for _, other in rows.iloc[1:].iterrows():
         apart = (
@@ -67,7 +67,7 @@ def said(measures: pd.DataFrame) -> str:
         )
         more = first["balanced_accuracy"] - other["balanced_accuracy"]
         text += (
-            f" {other['detector']}: {with_interval(other, 'balanced_accuracy')}, "
+            f" {other['detector']}: {percent(other, 'balanced_accuracy')}, "
             f"{abs(100 * more):.1f} points {'less' if more > 0 else 'more'}"
             f"{'' if apart else '; the intervals overlap'}."
         )
@@ -85,7 +85,7 @@ def _rows(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
             shown[word] = [f"{value:,.0f}" for value in table[column]]
     for column, word in (("accuracy", "accuracy"), ("balanced_accuracy", "balanced accuracy")):
         if column in table:
-            shown[word] = [with_interval(row, column) for row in table.to_dict("records")]
+            shown[word] = [percent(row, column) for row in table.to_dict("records")]
     others = {
         "precision": "precision", "recall": "recall", "f1": "F1",
         "real_or_fake_accuracy": "real or fake",

@@ -6,7 +6,7 @@ import pandas as pd
 
 from ...evaluation import MACRO
 from ...views.sections import Table
-from ...views.text import markdown, with_interval
+from ...views.text import markdown, percent
 
 HEADS = {"ap": "AP", "accuracy": "accuracy"}
 CLEAN = "clean"
@@ -77,7 +77,7 @@ def _wide(table: pd.DataFrame, rows: str, value: str, *, marked: bool = False) -
         shown = {rows: str(name)}
         for row in table[table[rows] == name].to_dict("records"):
             fell = marked and row[f"{value}_fall_low"] > 0
-            shown[str(row["condition"])] = with_interval(row, value) + FELL * fell
+            shown[str(row["condition"])] = percent(row, value) + FELL * fell
         found.append(shown)
     return pd.DataFrame(found)
 
@@ -89,7 +89,7 @@ def _falls(macro: pd.DataFrame) -> pd.DataFrame:
         for row in macro[macro["detector"] == name].to_dict("records"):
             if row["condition"] == CLEAN:
                 continue
-            cell = with_interval(row, "ap_fall")
+            cell = percent(row, "ap_fall")
             shown[str(row["condition"])] = cell + FELL * bool(row["ap_fall_low"] > 0)
         found.append(shown)
     return pd.DataFrame(found)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ...evaluation import MACRO
 from ...sensitivity import UNSEEN, DropoutResult
-from ...views.text import with_interval
+from ...views.text import percent, with_interval
 from .world import TRAINING_FAMILY
 
 
@@ -24,7 +24,7 @@ def evaluation_rows(evaluation: pd.DataFrame) -> pd.DataFrame:
             ("real_accuracy", "on reals"),
             ("fake_accuracy", "on fakes"),
         ):
-            shown[head] = with_interval(row, key)
+            shown[head] = percent(row, key)
         shown["AUC"], shown["EER"] = f"{100 * row['auc']:.1f}", f"{100 * row['eer']:.1f}"
         rows.append(shown)
     return pd.DataFrame(rows)
@@ -104,7 +104,7 @@ def colour_rows(table: pd.DataFrame) -> pd.DataFrame:
     for generator, own in table.groupby("generator", sort=False):
         modes = {str(row["mode"]): row for row in own.to_dict("records")}
         shown = {"generator": str(generator)}
-        shown |= {f"AP, {mode}": with_interval(row, "ap") for mode, row in modes.items()}
+        shown |= {f"AP, {mode}": percent(row, "ap") for mode, row in modes.items()}
         if "grey" in modes:
             for kind in ("fake", "real"):
                 change = modes["grey"][f"change_mean_logit_{kind}"]
@@ -119,7 +119,7 @@ def conditional_rows(percentages: pd.DataFrame) -> pd.DataFrame:
     for generator, own in percentages.groupby("generator", sort=False):
         shown = {"generator": str(generator), "dead": str(own["dead"].iloc[0])}
         for row in own.to_dict("records"):
-            shown[str(row["criterion"])] = with_interval(row, "share", ends=("low", "high"))
+            shown[str(row["criterion"])] = percent(row, "share", ends=("low", "high"))
         rows.append(shown)
     return pd.DataFrame(rows)
 
@@ -130,7 +130,7 @@ def neighbour_rows(neighbours: pd.DataFrame) -> pd.DataFrame:
     for generator, own in neighbours.groupby("generator", sort=False):
         shown = {"generator": str(generator), "chance": f"{100 * own['chance'].iloc[0]:.0f}"}
         for row in own.to_dict("records"):
-            shown[str(row["kind"])] = with_interval(row, "knn_accuracy")
+            shown[str(row["kind"])] = percent(row, "knn_accuracy")
         rows.append(shown)
     return pd.DataFrame(rows)
 
@@ -149,7 +149,7 @@ def faithfulness_rows(summary: pd.DataFrame) -> pd.DataFrame:
         for row in own.to_dict("records"):
             shown[str(row["kind"])] = f"{row['auc']:.2f}"
             if method != "random":
-                gain = with_interval(row, "gain", scale=1, decimals=2, sign=True)
+                gain = with_interval(row, "gain", decimals=2, sign=True)
                 shown[f"{row['kind']}, gain"] = gain
         rows.append(shown)
     return pd.DataFrame(rows).fillna("")
@@ -160,6 +160,6 @@ def robust_rows(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (name, training, mode), own in table.groupby(["detector", "training", "mode"], sort=False):
         shown = {"": f"{name}, {training}, {'RGB' if mode == 'rgb' else mode}"}
-        shown |= {str(row["generator"]): with_interval(row, "ap") for row in own.to_dict("records")}
+        shown |= {str(row["generator"]): percent(row, "ap") for row in own.to_dict("records")}
         rows.append(shown)
     return pd.DataFrame(rows)

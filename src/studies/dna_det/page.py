@@ -9,7 +9,7 @@ import pandas as pd
 
 from ...errors import UserError
 from ...files import write_bytes
-from ...views.text import markdown, with_interval
+from ...views.text import markdown, percent
 from .splits import CROSS
 from .study import ALL_CROSS, TEST
 
@@ -114,10 +114,10 @@ def accuracy_rows(metrics: pd.DataFrame, differences: pd.DataFrame) -> pd.DataFr
         accuracy = own[(own["metric"] == "accuracy") & (own["generator"].fillna("") == "")]
         shown = {"test set": WORDS[name], "images": str(int(accuracy["n"].iloc[0]))}
         for row in accuracy.to_dict("records"):
-            shown[str(row["detector"])] = with_interval(row, "value", ends=("low", "high"))
+            shown[str(row["detector"])] = percent(row, "value", ends=("low", "high"))
         for row in differences[differences["set"] == name].to_dict("records"):
             head = f"{row['first']} − {row['second']}"
-            shown[head] = with_interval(row, "difference", ends=("low", "high"), sign=True)
+            shown[head] = percent(row, "difference", ends=("low", "high"), sign=True)
         rows.append(shown)
     return pd.DataFrame(rows)
 
@@ -148,7 +148,7 @@ def drop_rows(drops: pd.DataFrame) -> pd.DataFrame:
                 "fakes": str(row["n"]),
                 "closed networks": f"{100 * row['closed']:.1f}",
                 "these networks": f"{100 * row['crossed']:.1f}",
-                "fall (points)": with_interval(row, "drop", ends=("low", "high"), sign=True),
+                "fall (points)": percent(row, "drop", ends=("low", "high"), sign=True),
             }
         )
     return pd.DataFrame(rows)
@@ -172,12 +172,12 @@ def fingerprint_rows(summary: pd.DataFrame) -> pd.DataFrame:
                 "task": str(row["task"]),
                 "classes": str(row["classes"]),
                 "chance": f"{100 * row['chance']:.0f}",
-                "place of training": with_interval(row, "trained"),
-                "elsewhere": with_interval(row, "elsewhere"),
+                "place of training": percent(row, "trained"),
+                "elsewhere": percent(row, "elsewhere"),
                 "worst place": f"{100 * row['worst']:.1f}",
-                "fall (points)": with_interval(row, "fall", sign=True),
-                "shifted by 4": with_interval(row, "in_phase"),
-                "shifted by 1-3": with_interval(row, "out_of_phase"),
+                "fall (points)": percent(row, "fall", sign=True),
+                "shifted by 4": percent(row, "in_phase"),
+                "shifted by 1-3": percent(row, "out_of_phase"),
             }
         )
     return pd.DataFrame(rows)

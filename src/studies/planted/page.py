@@ -117,9 +117,7 @@ def _verdict_rows(table: pd.DataFrame) -> pd.DataFrame:
             {
                 "trace": row["trace"],
                 "asked": row["question"],
-                "measured": with_interval(
-                    row, "measured", ends=("low", "high"), scale=1, decimals=2
-                ),
+                "measured": with_interval(row, "measured", ends=("low", "high"), decimals=2),
                 "blind": f"{row['chance']:.2f}",
                 "rule": row["rule"],
                 "met": "yes" if row["found"] else "**no**",
@@ -139,7 +137,7 @@ def _localisation_rows(table: pd.DataFrame) -> pd.DataFrame:
             ("hit", "pointing game"),
             ("other_hit", "pointing, another box"),
         ):
-            shown[head] = with_interval(row, key, scale=1, decimals=2)
+            shown[head] = with_interval(row, key, decimals=2)
         rows.append(shown)
     order = {name: at for at, name in enumerate(ATTRIBUTIONS)}
     return pd.DataFrame(rows).sort_values(
@@ -178,7 +176,7 @@ def _dropout_rows(table: pd.DataFrame) -> pd.DataFrame:
                 ("fake_accuracy", "fakes right"),
                 ("real_accuracy", "reals right"),
             ):
-                shown[head] = with_interval(row, key, scale=1, decimals=2)
+                shown[head] = with_interval(row, key, decimals=2)
             shown["fakes' logit"] = f"{row['mean_logit_fake']:.2f}"
             shown["reals' logit"] = f"{row['mean_logit_real']:.2f}"
             rows.append(shown)

@@ -97,8 +97,8 @@ def shown_tables(
             cells = {
                 "generator": row["generator"],
                 "real + fake": f"{row['n_real']} + {row['n_fake']}",
-                "accuracy [95 %]": with_interval(row, "accuracy", scale=1),
-                "AP [95 %]": with_interval(row, "ap", scale=1),
+                "accuracy [95 %]": with_interval(row, "accuracy"),
+                "AP [95 %]": with_interval(row, "ap"),
             }
             if one.suite.name in FILES:
                 cells |= {

@@ -143,7 +143,7 @@ def shown_rows(table: pd.DataFrame) -> pd.DataFrame:
                 "mask": row["mask"],
                 "quantity": str(row["quantity"]).replace("_", " "),
                 "published": number(row["published"]),
-                "ours [95 %]": with_interval(row, "ours", ends=("low", "high"), scale=1),
+                "ours [95 %]": with_interval(row, "ours", ends=("low", "high")),
                 "difference": number(row["difference"], sign=True),
                 "verdict": row["verdict"],
             }
