@@ -24,6 +24,7 @@ from .torchvision_guard import install
 if TYPE_CHECKING:
     from . import figures
     from .data import Preset, get_preset, photographs, scan
+    from .data.colour import recolour
     from .detectors import Detector, load_detector, own_detector
     from .embedding import Embedding, embed
     from .evaluation import Evaluation, Robustness, evaluate, metrics, robustness, score
@@ -78,6 +79,7 @@ _WHERE = {
     "photographs": "data",
     "planted": "studies",
     "rank": "fmap_ranking",
+    "recolour": "data.colour",
     "robustness": "evaluation",
     "save_ranking": "fmap_ranking",
     "scan": "data",

@@ -25,6 +25,7 @@ from forensift.detectors import get_architecture, load_detector
 from forensift.errors import UserError
 from forensift.forge import forge
 from forensift.records import ImageEntry
+from forensift.studies.published import INSIDE, NO_DATA, OTHER_WEIGHTS, OUTSIDE
 from forensift.studies.suites import (
     NPR_SUITES,
     WANG,
@@ -33,7 +34,7 @@ from forensift.studies.suites import (
     wang_weights,
     weights_by_suite,
 )
-from forensift.studies.suites.measure import INSIDE, NO_DATA, OTHER_WEIGHTS, OUTSIDE, verdict
+from forensift.studies.suites.measure import verdict
 from forensift.studies.suites.npr_tables import published_cells, published_table
 from forensift.studies.tff import parts
 from forensift.training import RECIPES, Settings, get_recipe

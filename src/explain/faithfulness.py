@@ -140,7 +140,9 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
                 error = gain.std(ddof=1) / np.sqrt(len(gain))
                 half = student.ppf(0.975, len(gain) - 1) * error
                 p = 2 * student.sf(abs(gain.mean()) / error, len(gain) - 1) if error else np.nan
-            ends = widened(gain.mean(), (gain.mean() - half, gain.mean() + half), len(gain), -1.0)
+            ends = (gain.mean() - half, gain.mean() + half)
+            if method != RANDOM:  # which gains nothing on itself, for certain
+                ends = widened(gain.mean(), ends, len(gain), -1.0)
             rows.append(
                 {
                     "method": method,

@@ -8,9 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from ...errors import UserError
-from ...files import home
 from ...views.text import number, with_interval
+from ..published import published_table
 from .suites import Found
 
 OURS, NPR, MEAN = "ours", "NPR", "Mean"
@@ -21,24 +20,12 @@ def published_cells(suite: str) -> dict[str, tuple[float, float]]:
     """Return NPR's published (accuracy, AP) by generator, percent, NaN for what is not printed."""
     if suite not in FILES:
         return {}
-    table = published_table(suite)
+    table = published_table(FILES[suite])
     if suite == "aigcdetectbenchmark":
         return {row["generator"]: (row[NPR], math.nan) for row in table.to_dict("records")}
     if "method" in table:
         table = table[table["method"] == NPR]
     return {row["generator"]: (row["accuracy"], row["ap"]) for row in table.to_dict("records")}
-
-
-def published_table(suite: str) -> pd.DataFrame:
-    """Return a table of ``published/`` as it is.
-
-    Raises:
-        UserError: it is missing from the clone.
-    """
-    path = home() / "published" / FILES[suite]
-    if not path.is_file():
-        raise UserError(f"{path} is missing; it is a part of forensift's clone")
-    return pd.read_csv(path)
 
 
 def wide_tables(table: pd.DataFrame, found: Sequence[Found]) -> dict[str, pd.DataFrame]:
@@ -54,7 +41,7 @@ def wide_tables(table: pd.DataFrame, found: Sequence[Found]) -> dict[str, pd.Dat
             continue
         own = table[table["suite"] == next(o.suite.title for o in found if o.suite.name == suite)]
         ours = own.set_index("generator")[["accuracy", "ap"]]
-        wide = published_table(suite)
+        wide = published_table(FILES[suite])
         if suite == "aigcdetectbenchmark":
             wide[OURS] = wide["generator"].map(ours["accuracy"])
         elif suite == "genimage":

@@ -15,14 +15,12 @@ import pandas as pd
 
 from ...detectors import load_detector
 from ...errors import UserError
-from ...files import home
 from ...histograms import first_instances
 from ...sweep import How
 from ...views.text import number, with_interval
+from ..published import NO_DATA, OTHER_WEIGHTS, published_table
 from .measure import (
-    NO_DATA,
     NUMBERS,
-    OTHER_WEIGHTS,
     Published,
     measure,
     verdict,
@@ -152,10 +150,7 @@ def published_cells() -> dict[tuple[str, str, str], dict[str, float]]:
     """
     cells = {}
     for variant, name in VARIANTS.items():
-        path = home() / "published" / name
-        if not path.is_file():
-            raise UserError(f"{path} is missing; it is a part of forensift's clone")
-        for row in pd.read_csv(path).to_dict("records"):
+        for row in published_table(name).to_dict("records"):
             for seen, tag in _TAGS.items():
                 cells[variant, seen, str(row["generator"])] = {
                     "accuracy": float(row[f"accuracy_{tag}"]),
