@@ -89,7 +89,7 @@ _WHERE = {
     "transfer": "sensitivity",
 }
 
-__all__ = sorted([*_WHERE, "UserError", "figures"])  # noqa: PLE0605
+__all__ = sorted([*_WHERE, "UserError", "figures"])
 
 
 class _Package(ModuleType):
