@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-import forensift.detectors.classifiers
+import forensift.detectors
 from forensift import explain
 from forensift.cli.app import app
 from forensift.errors import UserError
@@ -26,7 +26,7 @@ from .planted import planted_detector, planted_images
 def folder(tmp_path: Path, monkeypatch) -> Path:
     planted_images(tmp_path / "set", n=1)
     monkeypatch.setattr(
-        forensift.detectors.classifiers, "load_any", lambda name, **options: planted_detector()
+        forensift.detectors, "load_detector", lambda name, **options: planted_detector()
     )
     return tmp_path
 

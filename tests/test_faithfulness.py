@@ -15,7 +15,7 @@ from scipy import stats
 from torch import nn
 from typer.testing import CliRunner
 
-import forensift.detectors.classifiers
+import forensift.detectors
 from forensift import faithfulness
 from forensift.cli.app import app
 from forensift.errors import UserError
@@ -186,7 +186,7 @@ def test_refusals(tmp_path: Path) -> None:
 def test_command_line(tmp_path: Path, monkeypatch) -> None:
     planted_images(tmp_path / "set", n=2)
     monkeypatch.setattr(
-        forensift.detectors.classifiers, "load_any", lambda name, **options: planted_detector()
+        forensift.detectors, "load_detector", lambda name, **options: planted_detector()
     )
     out = tmp_path / "out"
     words = ["faithfulness", "planted", "--data", str(tmp_path / "set"), "--out", str(out)]

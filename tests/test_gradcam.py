@@ -19,12 +19,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 from forensift import explain, get_preset
-from forensift.detectors import Detector, WeightsOrigin, convolution_maps, npr, read_checkpoint
+from forensift.detectors import (
+    Detector,
+    WeightsOrigin,
+    convolution_maps,
+    load_detector,
+    npr,
+    read_checkpoint,
+)
 from forensift.detectors.classifiers import (
     CLASSIFIERS,
-    Classifier,
     _downloaded,
-    load_any,
     load_classifier,
 )
 from forensift.errors import UserError
@@ -324,7 +329,7 @@ def test_heat() -> None:
 
 
 @pytest.fixture(scope="module")
-def lite0() -> Classifier:
+def lite0() -> Detector:
     return load_classifier("efficientnet-lite0-imagenet")
 
 
@@ -332,14 +337,14 @@ def photograph(name: str) -> Image.Image:
     return Image.open(home() / "photos" / f"{name}.jpg").convert("RGB")
 
 
-def test_lite0_is_the_package_s_network(lite0: Classifier) -> None:
+def test_lite0_is_the_package_s_network(lite0: Detector) -> None:
     theirs = Lite.from_name("efficientnet-lite0").eval()
     path = CLASSIFIERS["efficientnet-lite0-imagenet"][1]()
     theirs.load_state_dict(read_checkpoint(path)[0])
     batch = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
         torch.testing.assert_close(lite0.network(batch), theirs(batch))
-    assert lite0.class_names[285] == "Egyptian cat"
+    assert lite0.classes[285] == "Egyptian cat"
     assert lite0.preset.name == "imagenet"
 
 
@@ -351,9 +356,9 @@ def share_inside(found: np.ndarray, box: tuple[int, int, int, int]) -> tuple[flo
     return float(positive[top:bottom, left:right].sum() / positive.sum()), area
 
 
-def test_chelsea_is_a_cat_and_the_relevance_lies_on_her(lite0: Classifier) -> None:
+def test_chelsea_is_a_cat_and_the_relevance_lies_on_her(lite0: Detector) -> None:
     seen = np.array(lite0.preset.geometry(photograph("chelsea"))).transpose(2, 0, 1)[None]
-    assert int(lite0.logits(torch.from_numpy(seen)).argmax()) in CATS
+    assert int(lite0.outputs(torch.from_numpy(seen)).argmax()) in CATS
     # the whole photograph; its centre crop shows nothing but cat
     whole = photograph("chelsea").resize((224, 149), Image.Resampling.BILINEAR)
     given = np.array(whole).transpose(2, 0, 1)[None]
@@ -368,7 +373,7 @@ def test_chelsea_is_a_cat_and_the_relevance_lies_on_her(lite0: Classifier) -> No
 
 
 @pytest.mark.parametrize("place", range(4))
-def test_the_cat_is_found_among_four_photographs(lite0: Classifier, place: int) -> None:
+def test_the_cat_is_found_among_four_photographs(lite0: Detector, place: int) -> None:
     names = ["coffee", "rocket", "flower"]
     names.insert(place, "chelsea")
     tiles = [lite0.preset.geometry(photograph(name)).resize((112, 112)) for name in names]
@@ -384,15 +389,15 @@ def test_the_cat_is_found_among_four_photographs(lite0: Classifier, place: int) 
     assert share_inside(plain.map, (left, top, left + 112, top + 112))[0] < 0.4
 
 
-def test_classifier_names_and_targets(lite0: Classifier) -> None:
+def test_classifier_names_and_targets(lite0: Detector) -> None:
     assert named_target(lite0, "egyptian CAT") == named_target(lite0, "285") == 285
     with pytest.raises(UserError, match="close are tiger cat"):
         named_target(lite0, "cat")
     assert named_target(planted_detector(), "real") == "real"
-    with pytest.raises(UserError, match="no detector or classifier"):
-        load_any("resnet51")
-    with pytest.raises(UserError, match="no classifier"):
-        load_classifier("resnet50")
+    with pytest.raises(UserError, match=r"no detector is called .*classifiers resnet50-imagenet"):
+        load_detector("resnet51")
+    with pytest.raises(UserError, match="decides nothing"):
+        lite0.decide(torch.zeros(1, 1000))
 
 
 def test_classifier_weights_from_files(tmp_path: Path) -> None:
@@ -400,14 +405,14 @@ def test_classifier_weights_from_files(tmp_path: Path) -> None:
     theirs = EfficientNet.from_name("efficientnet-b0").eval()
     path = tmp_path / "efficientnet-b0.pth"
     torch.save(theirs.state_dict(), path)
-    loaded = load_any("efficientnet-b0-imagenet", weights=path)
-    assert isinstance(loaded, Classifier)
+    loaded = load_detector("efficientnet-b0-imagenet", weights=path)
+    assert loaded.real is None
     batch = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
-    assert loaded.logits(batch).shape == (1, 1000)
+    assert loaded.outputs(batch).shape == (1, 1000)
     (found,) = explain(loaded, batch, "guided-gradcam", target=7)
-    assert found.target_name == loaded.class_names[7]
+    assert found.target_name == loaded.classes[7]
     with pytest.raises(UserError, match="another network"):
-        load_any("resnet50-imagenet", weights=path)
+        load_detector("resnet50-imagenet", weights=path)
 
 
 def test_a_download_that_fails_says_what_to_do(tmp_path: Path, monkeypatch) -> None:

@@ -74,14 +74,14 @@ def explain(
     import pandas as pd
 
     from ..data import check_skipped
-    from ..detectors.classifiers import load_any
+    from ..detectors import load_detector
     from ..explain import attributor, explanations, image_files, named_target, output_names
     from ..explain.heat import BLUR, check_scaling, scaling_words
     from ..files import write_csv, write_manifest
 
     check_scaling(scaling)
     files = image_files(images)
-    loaded = load_any(
+    loaded = load_detector(
         detector, weights=weights, preset=preset, device=options.choose_device(device)
     )
     attributor(loaded.network, method, layer)  # before anything is written

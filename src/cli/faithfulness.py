@@ -58,13 +58,14 @@ def faithfulness(
         raise UserError(f"--label {label}: choose {', '.join(LABELS)}")
     from .. import figures
     from ..data import check_skipped, scan
-    from ..detectors.classifiers import CLASSIFIERS, load_any
+    from ..detectors import load_detector, parse_spec
+    from ..detectors.classifiers import CLASSIFIERS
     from ..explain import faithfulness as test
     from ..explain import image_files
     from ..files import write_csv, write_manifest
 
-    images = image_files(data) if detector in CLASSIFIERS else scan(data)
-    loaded = load_any(
+    images = image_files(data) if parse_spec(detector)[0] in CLASSIFIERS else scan(data)
+    loaded = load_detector(
         detector, weights=weights, preset=preset, device=options.choose_device(device)
     )
     output = options.output_folder(out)

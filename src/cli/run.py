@@ -134,6 +134,18 @@ class Run(OnDetector):
 
         return scan(self.data)
 
+    def of_generator(self, name: str | None) -> ImageSet:
+        """Return the images of one generator, or all.
+
+        Raises:
+            UserError: there is no such generator.
+        """
+        images = self.images
+        if name is not None and name not in images.generators:
+            there = ", ".join(images.generators)
+            raise UserError(f"--generator {name}: there are {there} in {images.root}")
+        return images.only(generator=name)
+
     def facts(self) -> dict[str, Any]:
         """Return what the manifest says of the run itself."""
         images = self.images

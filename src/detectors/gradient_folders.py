@@ -76,11 +76,11 @@ def write_gradients(
     an interrupted run goes on where it was; any other is replaced. skipped: images that cannot be
     read are appended; progress: is told how many images more are done.
     """
-    paths = gradient_paths(images)
+    paths = dict(zip(images.entries, gradient_paths(images), strict=True))
     written = 0
     for batch in batches(images, preset, 1, skipped=skipped):
-        path = out / paths[int(batch.indices[0])]
-        key = preset.images.key(batch.pixels[0].numpy())
+        path = out / paths[batch.entries[0]]
+        key = preset.images.key(batch.pixels[0].numpy(), device)
         if read_gradient(path, key) is None:
             found = preset.images(batch.pixels.to(device))[0]
             write_gradient(path, found.cpu().numpy(), key)

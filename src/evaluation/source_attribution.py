@@ -49,9 +49,11 @@ def attribute(
     Raises:
         UserError: a detector without classes, or a generator that is none of them.
     """
-    names = detector.classes
-    if not names:
-        raise UserError(f"{detector.name} has one logit and no classes; nothing can be attributed")
+    names, real = detector.classes, detector.real
+    if not names or real is None:
+        raise UserError(
+            f"{detector.name} has no classes of reals and fakes; nothing can be attributed"
+        )
     sources = sources or {}
     fakes = {one: sources.get(one, one) for one in {e.generator for e in images if e.label != REAL}}
     strange = sorted(one for one, name in fakes.items() if name not in names)
@@ -77,7 +79,7 @@ def attribute(
             images.image_id(entry),
             entry.label,
             entry.generator,
-            names[detector.real] if entry.label == REAL else fakes[entry.generator],
+            names[real] if entry.label == REAL else fakes[entry.generator],
             names[int(row.argmax())],
             *row,
         )

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from ..data.batching import Batch, batches
-from ..detectors.classifiers import Classifier
 from ..detectors.detector import Detector
 from ..errors import UserError
 from ..lrp import IMAGENET_BOX, LRP, pixel_range
@@ -125,7 +124,7 @@ def attributor(
 
 
 def explanations(
-    detector: Detector | Classifier,
+    detector: Detector,
     images: Images,
     method: str = "lrp",
     *,
@@ -179,13 +178,13 @@ def explanations(
 
 
 def explain(
-    detector: Detector | Classifier, images: Images, method: str = "lrp", **options: object
+    detector: Detector, images: Images, method: str = "lrp", **options: object
 ) -> list[Explanation]:
     """Return the explanations of all readable images; arguments as for :func:`explanations`."""
     return list(explanations(detector, images, method, **options))  # type: ignore[arg-type]
 
 
-def named_target(detector: Detector | Classifier, target: Target) -> Target:
+def named_target(detector: Detector, target: Target) -> Target:
     """Return a class's number for its name or digits; anything else as it is.
 
     Of a detector with several classes 'real' is the real one, whatever its name, and 'decision'
@@ -198,34 +197,26 @@ def named_target(detector: Detector | Classifier, target: Target) -> Target:
         return target
     if target.isdecimal():
         return int(target)
-    if isinstance(detector, Detector):
-        return _detector_target(detector, target)
-    names = [name.lower() for name in detector.class_names]
-    places = [place for place, name in enumerate(names) if name == target.lower()]
-    if len(places) != 1:
-        word = re.compile(rf"\b{re.escape(target)}\b", re.IGNORECASE)
-        near = [name for name in detector.class_names if word.search(name)]
-        hint = f"; close are {', '.join(near[:5])}" if near else ""
-        raise UserError(f"{detector.name}: {len(places)} classes are called {target!r}{hint}")
-    return places[0]
-
-
-def _detector_target(detector: Detector, target: str) -> Target:
     if not detector.classes:
         return target
     names = [name.lower() for name in detector.classes]
-    if target.lower() in names:
-        return names.index(target.lower())
-    if target in ("real", "decision"):
-        return detector.real if target == "real" else None
-    raise UserError(
-        f"{detector.name}: no class is called {target!r}; there are {', '.join(detector.classes)}"
-    )
+    places = [place for place, name in enumerate(names) if name == target.lower()]
+    if len(places) == 1:
+        return places[0]
+    if target == "decision":
+        return None
+    if target == "real" and detector.real is not None:
+        return detector.real
+    word = re.compile(rf"\b{re.escape(target)}\b", re.IGNORECASE)
+    near = [name for name in detector.classes if word.search(name)][:5]
+    few = len(names) <= 20
+    hint = f"; there are {', '.join(detector.classes)}" if few else ""
+    hint = f"; close are {', '.join(near)}" if near and not few else hint
+    many = f"{len(places)} classes are" if places else "no class is"
+    raise UserError(f"{detector.name}: {many} called {target!r}{hint}")
 
 
-def _target_name(detector: Detector | Classifier, output: int, sign: int) -> str:
-    if isinstance(detector, Classifier):
-        return detector.class_names[output]
+def _target_name(detector: Detector, output: int, sign: int) -> str:
     if detector.classes:
         return detector.classes[output]
     return "fake" if sign > 0 else "real"

@@ -14,7 +14,6 @@ from scipy.stats import t as student
 
 from ..data import batches
 from ..detectors import Detector
-from ..detectors.classifiers import Classifier
 from ..errors import UserError
 from ..evaluation import sigmoid, widened
 from ..lrp import pixel_range
@@ -54,7 +53,7 @@ class Faithfulness:
 
 
 def faithfulness(
-    detector: Detector | Classifier,
+    detector: Detector,
     images: ImageSet,
     *,
     methods: Sequence[str] = CHOSEN,
@@ -172,7 +171,7 @@ def _check(
 
 
 def _select(
-    detector: Detector | Classifier,
+    detector: Detector,
     images: ImageSet,
     n: int,
     label: int | None,
@@ -180,7 +179,7 @@ def _select(
     skipped: list[Skipped],
 ) -> tuple[list[tuple[list[str], np.ndarray]], dict[str, int]]:
     """Return up to n images decided right, as (ids, uint8 (N, 3, H, W)) of one size each."""
-    judged = isinstance(detector, Detector)
+    judged = detector.real is not None
     chosen = images.only(label=label) if judged else images
     if not len(chosen):
         raise UserError(f"{images.root}: holds no images of label {label}")
@@ -193,7 +192,7 @@ def _select(
         part = ImageSet(images.root, tuple(order[first : first + n]), images.layout)
         unread: list[Skipped] = []
         for batch in batches(part, detector.preset, n, seed=seed, skipped=unread):
-            logits = detector.logits(batch.pixels).numpy()
+            logits = detector.logits(batch.pixels).numpy() if judged else ()
             for place, index in enumerate(batch.indices):
                 entry = part.entries[index]
                 if judged and (logits[place] > 0) != (entry.label == FAKE):
@@ -211,23 +210,20 @@ def _select(
     return [(keys, np.stack(kept)) for keys, kept in found.values()], counts
 
 
-def _normalised(detector: Detector | Classifier, pixels: np.ndarray) -> torch.Tensor:
+def _normalised(detector: Detector, pixels: np.ndarray) -> torch.Tensor:
     batch = detector.preset.normalise(torch.from_numpy(pixels).to(detector.device))
     return batch.contiguous(memory_format=torch.channels_last)
 
 
-def _maps(
-    attribute: Any, batch: torch.Tensor, detector: Detector | Classifier, method: str
-) -> np.ndarray:
+def _maps(attribute: Any, batch: torch.Tensor, detector: Detector, method: str) -> np.ndarray:
     """Return one map an image, (N, H, W), of the evidence for the decision."""
-    target = named_target(detector, "decision") if isinstance(detector, Detector) else None
+    target = named_target(detector, "decision")
     return pixel_map(attribute(batch, target).relevance.cpu().numpy(), method)
 
 
-def _probability(detector: Detector | Classifier, pixels: np.ndarray) -> Callable[..., np.ndarray]:
+def _probability(detector: Detector, pixels: np.ndarray) -> Callable[..., np.ndarray]:
     """Return the probability of the decision that is made on ``pixels`` (3, H, W) as a function."""
-    several = isinstance(detector, Classifier) or bool(detector.classes)
-    outputs = detector.logits if isinstance(detector, Classifier) else detector.outputs
+    several, outputs = bool(detector.classes), detector.outputs
     first = (outputs if several else detector.logits)(torch.from_numpy(pixels[None]))
     if not several:
         sign = 1.0 if float(first[0]) >= 0 else -1.0
@@ -239,7 +235,7 @@ def _probability(detector: Detector | Classifier, pixels: np.ndarray) -> Callabl
 
 
 def _curves(
-    detector: Detector | Classifier,
+    detector: Detector,
     key: str,
     pixels: np.ndarray,
     maps: Maps,
@@ -286,7 +282,7 @@ def _agreement(keys: list[str], maps: Maps) -> Iterator[dict[str, Any]]:
 
 
 def _sanity(
-    detector: Detector | Classifier,
+    detector: Detector,
     keys: list[str],
     batch: torch.Tensor,
     maps: Maps,

@@ -27,7 +27,7 @@ def image_files(paths: Path | str | Sequence[Path | str]) -> ImageSet:
         if path.is_dir():
             inside = _below(path)
             if not inside:
-                raise UserError(f"{path}: no images ({' '.join(EXTENSIONS)}) in this folder")
+                raise UserError(f"{path}: no images (.png, .jpg, .webp …) in this folder")
             found.update(dict.fromkeys(inside))
         elif path.exists():
             found[path] = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .collage import plot_collage, save_pages
+from .collage import collage_pages, plot_collage, save_pages
 from .colour import plot_colour_boxes, plot_colour_modes
 from .confusion import plot_confusion_matrix
 from .dropout import plot_ap_curve, plot_dropout
@@ -29,6 +29,7 @@ from .transfer import plot_transfer
 
 __all__ = [
     "class_overlay",
+    "collage_pages",
     "heat_colours",
     "overlay",
     "plot_ap_curve",

@@ -16,7 +16,17 @@ __all__ = ["Shown", "View", "html_of", "markdown", "markdown_of", "percent", "sa
 # Which module says what a result of this class looks like; imported when one is there.
 WHERE = {
     "Evaluation": "evaluation",
+    "ColourResult": "colour",
     "DropoutResult": "dropout",
+    "Embedding": "embedding",
+    "Explanations": "explanation",
+    "Faithfulness": "faithfulness",
+    "MedianTestResult": "median_test",
+    "Patches": "patches",
+    "Ranking": "ranking",
+    "Rankings": "ranking",
+    "Robustness": "robustness",
+    "Transfer": "transfer",
 }
 
 

@@ -30,9 +30,9 @@ def robustness_about(table: pd.DataFrame) -> str:
     images = first[first["generator"] != MACRO]
     return (
         f"{images['n_real'].sum()} reals and {images['n_fake'].sum()} fakes of {len(images)} "
-        f"generators. Percent; [ ] 95 % intervals over {first['intervals_over'].iloc[-1]}. A fall is "
-        "clean minus condition on the same draws (paired); where its interval, each by itself, lies "
-        f"above zero:{FELL}."
+        f"generators. Percent; [ ] 95 % intervals over {first['intervals_over'].iloc[-1]}. A fall "
+        "is clean minus condition on the same draws (paired); where its interval, each by itself, "
+        f"lies above zero:{FELL}."
     )
 
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from ...data import UnreadableImage, batches, image_size
-from ...data.layouts import LABELS, label_folder
+from ...data.layouts import folder_label
 from ...data.presets import centre_crop
 from ...detectors import Detector
 from ...errors import UserError
@@ -42,9 +42,8 @@ def labelled_files(paths: Sequence[Path]) -> ImageSet:
         label = UNKNOWN
         for folder in given:
             if folder.is_dir() and entry.path.is_relative_to(folder):
-                relative = entry.path.relative_to(folder.parent)
-                at = label_folder(relative)
-                label = UNKNOWN if at is None else LABELS[relative.parts[at].lower()]
+                found = folder_label(entry.path.relative_to(folder.parent))
+                label = UNKNOWN if found is None else found
                 break
         entries.append(replace(entry, label=label))
     return ImageSet(images.root, tuple(entries), images.layout)
