@@ -146,7 +146,7 @@ def test_shares_of_all_and_none_have_a_width_with_clusters_too() -> None:
     assert low < wilson(16, 16)[0]
     assert high == 1
     change = np.zeros(200)
-    assert change_interval("accuracy", change, labels, clusters) == pytest.approx(
+    assert change_interval("accuracy", 0.0, change, labels, clusters) == pytest.approx(
         (-wilson(0, 16)[1], wilson(0, 16)[1])
     )
 

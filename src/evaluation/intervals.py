@@ -126,7 +126,7 @@ def metric_interval(
             low = min(low, wilson(pairs, pairs)[0])
         elif value < 1e-12:
             high = max(high, wilson(0, pairs)[1])
-        return low, high
+        return min(low, value), max(high, value)  # AP of few images is biased under redrawing
     label = {"real_accuracy": 0, "fake_accuracy": 1}.get(metric)
     n = units_of(labels, None, label)
     if clusters is None:
@@ -135,16 +135,20 @@ def metric_interval(
 
 
 def change_interval(
-    metric: str, drawn: np.ndarray, labels: np.ndarray, clusters: np.ndarray | None = None
+    metric: str,
+    value: float,
+    drawn: np.ndarray,
+    labels: np.ndarray,
+    clusters: np.ndarray | None = None,
 ) -> Interval:
     """Return the interval of a metric's difference between two treatments of the same images.
 
-    drawn: differences under the same draws. Where all are equal nothing changed on any image, and
+    value: measured; drawn: differences under the same draws. Where all are equal nothing changed on any image, and
     what could on others is bounded as in :func:`metric_interval`.
     """
     low, high = percentile_interval(drawn)
     if math.isnan(low) or high - low >= 1e-12:
-        return low, high
+        return min(low, value), max(high, value)
     if metric in ("ap", "auc"):
         units = min(units_of(labels, clusters, label) for label in (0, 1))
     else:

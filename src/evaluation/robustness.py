@@ -175,7 +175,11 @@ def _cells(
         falls = {metric: drawn[metric][clean] - draws[metric] for metric in FALLS}
         for metric, own in falls.items():
             row[f"{metric}_fall"] = points[detector, CLEAN][metric] - row[metric]
-            ends = (0.0, 0.0) if at == clean else change_interval(metric, own, labels, clusters)
+            ends = (
+                (0.0, 0.0)
+                if at == clean
+                else change_interval(metric, row[f"{metric}_fall"], own, labels, clusters)
+            )
             row[f"{metric}_fall_low"], row[f"{metric}_fall_high"] = ends
         found[detector, condition] = _Cell(row, draws, falls)
     return found

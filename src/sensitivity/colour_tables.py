@@ -160,7 +160,9 @@ def _rows(
                 row["change_ap"] = value - first
                 changes = drawn["ap"][column] - drawn["ap"][0]
                 row["change_ap_low"], row["change_ap_high"] = (
-                    change_interval("ap", changes, labels, clusters) if column else (0.0, 0.0)
+                    change_interval("ap", value - first, changes, labels, clusters)
+                    if column
+                    else (0.0, 0.0)
                 )
         row["calibrated_threshold"] = threshold
         at_best = accuracies(labels, own, threshold)

@@ -326,7 +326,9 @@ def _rows(
         )
         base = table[table["mask"] == BASELINE].iloc[0]
         top, matched = table.iloc[1], table.iloc[2:]
-        low, high = change_interval("ap", drawn[0] - drawn[1 + len(found)], labels, clusters)
+        low, high = change_interval(
+            "ap", -float(top["change_ap"]), drawn[0] - drawn[1 + len(found)], labels, clusters
+        )
         row: dict[str, object] = {
             "ranked_on": ranked_on,
             "dropped_on": generator,

@@ -65,7 +65,7 @@ def said(result: ColourResult, least: float) -> str:
     over = " on average over the generators" if len(macro) else ""
     text = (
         f"{what} AP goes from {100 * rgb['ap']:.1f} to {100 * grey['ap']:.1f}, a fall of "
-        f"{fall:.1f} points [{ends[0]:.1f}, {ends[1]:.1f}]{over}; the mean logit of fakes changes "
+        f"{number(fall)} points [{number(ends[0])}, {number(ends[1])}]{over}; the mean logit of fakes changes "
         f"by {grey['change_mean_logit_fake']:+.2f}, of reals by "
         f"{grey['change_mean_logit_real']:+.2f}."
     )
