@@ -143,8 +143,8 @@ def change_interval(
 ) -> Interval:
     """Return the interval of a metric's difference between two treatments of the same images.
 
-    value: measured; drawn: differences under the same draws. Where all are equal nothing changed on any image, and
-    what could on others is bounded as in :func:`metric_interval`.
+    value: measured; drawn: differences under the same draws. Where all are equal nothing changed on
+    any image, and what could on others is bounded as in :func:`metric_interval`.
     """
     low, high = percentile_interval(drawn)
     if math.isnan(low) or high - low >= 1e-12:

@@ -60,12 +60,12 @@ def said(result: ColourResult, least: float) -> str:
     mode = "grey" if "grey" in others else others[0]
     rgb, grey = whole.loc["rgb"], whole.loc[mode]
     fall = -100 * grey["change_ap"]
-    ends = sorted(-100 * grey[f"change_ap_{end}"] for end in ("low", "high"))
+    ends = [number(-100 * grey[f"change_ap_{end}"]) for end in ("high", "low")]
     what = "Without colour" if mode == "grey" else f"In mode {mode}"
     over = " on average over the generators" if len(macro) else ""
     text = (
         f"{what} AP goes from {100 * rgb['ap']:.1f} to {100 * grey['ap']:.1f}, a fall of "
-        f"{number(fall)} points [{number(ends[0])}, {number(ends[1])}]{over}; the mean logit of fakes changes "
+        f"{number(fall)} points [{ends[0]}, {ends[1]}]{over}; the mean logit of fakes changes "
         f"by {grey['change_mean_logit_fake']:+.2f}, of reals by "
         f"{grey['change_mean_logit_real']:+.2f}."
     )
