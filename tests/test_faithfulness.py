@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from scipy import stats
 from torch import nn
 from typer.testing import CliRunner
 
@@ -18,6 +19,7 @@ import forensift.detectors
 from forensift import faithfulness
 from forensift.cli.app import app
 from forensift.errors import UserError
+from forensift.explain.faithfulness import summarise
 from forensift.explain.perturbation import area, cell_sums, curves, falling, filled, taken
 from forensift.explain.sanity import (
     randomised,
@@ -198,3 +200,22 @@ def test_command_line(tmp_path: Path, monkeypatch) -> None:
     assert json.loads((out / "manifest.json").read_text())["counts"]["used"] == 2
     result = CliRunner().invoke(app, [*words, "--label", "x"])
     assert result.exit_code == 2
+
+
+def test_the_interval_of_a_gain_stays_in_its_range() -> None:
+    """Student's t of two images reaches to -6 and 6 where a gain lies within -1 and 1."""
+    rows = []
+    for image, high in (("a", 1.0), ("b", 0.2)):
+        for method, value in (("lrp", high), ("random", 0.1)):
+            for kind in ("deletion", "insertion"):
+                for fraction in (0.0, 0.5, 1.0):
+                    row = {"image": image, "method": method, "draw": 0, "kind": kind}
+                    rows.append(row | {"fraction": fraction, "probability": value})
+    found = summarise(pd.DataFrame(rows)).set_index(["method", "kind"])
+    assert (found["gain_low"] >= -1).all()
+    assert (found["gain_high"] <= 1).all()
+    assert found.loc[("lrp", "insertion"), "gain_low"] == -1
+    assert found.loc[("lrp", "insertion"), "p"] == pytest.approx(
+        stats.ttest_1samp([0.9, 0.1], 0).pvalue
+    )
+    assert set(found["intervals_over"]) == {"images (Student)"}

@@ -76,6 +76,4 @@ def explain(
         entry.path: name for entry, name in zip(files, short_names(files), strict=True)
     }
     take = writer(run.folder, names, run.loaded.name, scaling, len(methods) > 1)
-    return compute(
-        run.loaded, files, methods, target=target, layer=layer, take=take, **run.how
-    )
+    return compute(run.loaded, files, methods, target=target, layer=layer, take=take, **run.how)

@@ -71,6 +71,7 @@ def forge(
     """
     from .. import forge as forging
     from ..data import scan
+    from ..evaluation import pixel_audit
     from ..files import sha256, write_csv, write_manifest
 
     chosen = list(forging.TRAINED) if families == "all" else families.split(",")
@@ -111,7 +112,7 @@ def forge(
     write_manifest(output, facts)
     print(f"{forged.pairs} pairs a family in {output}: {', '.join(forged.families)}")
     if audit:
-        table = forging.audit(images)
+        table = pixel_audit(images)
         write_csv(output / "audit.csv", table)
         print("how well a trivial property separates real from fake (AUC; 0.5 is chance):")
         print(table.to_string(index=False, float_format="%.3f"))

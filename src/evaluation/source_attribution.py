@@ -12,9 +12,9 @@ from ..data import Transform, batches
 from ..detectors import Detector
 from ..errors import UserError
 from ..files import sha256
-from ..forge.crops import keyed_generator
 from ..records import REAL, ImageEntry, ImageSet, Skipped
-from .intervals import RESAMPLES, percentile_interval, wilson
+from .intervals import percentile_interval, units_of, widened, wilson
+from .resampling import RESAMPLES, resample_weights
 
 COLUMNS = ("metric", "class", "generator", "n", "value", "low", "high")
 MACRO = ("macro_f1", "macro_recall", "macro_f1_published", "macro_recall_published")
@@ -132,18 +132,23 @@ def evaluate_attribution(
     Rows: accuracy; the macro means; recall of each class that has images; accuracy of each
     generator's fakes and of the reals (generator 'real'). Intervals of shares are Wilson's, of the
     macro means a bootstrap stratified by class; with ``clusters`` (N,), names of what images
-    depend on (their photograph), all are bootstraps of whole clusters.
+    depend on (their photograph), all are bootstraps of whole clusters. See :func:`widened`.
     """
     index = {name: at for at, name in enumerate(classes)}
     truth = table["truth"].map(index).to_numpy()
     predicted = table["predicted"].map(index).to_numpy()
     groups = np.where(table["label"] == REAL, "real", table["generator"])
     cells = np.eye(len(classes) ** 2)[truth * len(classes) + predicted]
-    names = np.asarray(truth if clusters is None else clusters)
-    weights = _resampled(names, clusters is not None, resamples, seed)
+    weights = np.concatenate(
+        list(
+            resample_weights(
+                truth, clusters=clusters, key="attribution", resamples=resamples, seed=seed
+            )
+        )
+    )
     shape = (-1, len(classes), len(classes))
     here = {key: value[0] for key, value in class_metrics(cells.sum(0).reshape(shape)).items()}
-    drawn = class_metrics((weights @ cells).reshape(shape))
+    means = class_metrics((weights @ cells).reshape(shape))
     right = (truth == predicted).astype(np.float64)
 
     def share(metric: str, which: np.ndarray, name: str = "", generator: str = "") -> tuple:
@@ -152,12 +157,21 @@ def evaluate_attribution(
             interval = wilson(hits, n)
         else:
             with np.errstate(invalid="ignore"):
-                interval = percentile_interval((weights @ (right * which)) / (weights @ which))
+                drawn = (weights @ (right * which)) / (weights @ which)
+            units = units_of(which, clusters, True)
+            interval = widened(hits / n, percentile_interval(drawn), units)
         return metric, name, generator, n, hits / n, *interval
 
     rows = [share("accuracy", np.ones(len(table), dtype=bool))]
     rows += [
-        (one, "", "", len(table), float(here[one]), *percentile_interval(drawn[one]))
+        (
+            one,
+            "",
+            "",
+            len(table),
+            float(here[one]),
+            *widened(float(here[one]), percentile_interval(means[one]), units_of(truth, clusters)),
+        )
         for one in MACRO
     ]
     rows += [
@@ -172,20 +186,3 @@ def result_lines(table: pd.DataFrame, classes: Sequence[str]) -> str:
     index = {name: at for at, name in enumerate(classes)}
     pairs = zip(table["path"], table["predicted"], strict=True)
     return "".join(f"{path}\t{index[predicted]}\n" for path, predicted in pairs)
-
-
-def _resampled(names: np.ndarray, whole: bool, resamples: int, seed: int) -> np.ndarray:
-    """Return how often each image is drawn, (resamples, N): within each group, or whole groups."""
-    groups, member_of = np.unique(names.astype(str), return_inverse=True)
-    rng = keyed_generator(seed, "attribution", *groups)
-    weights = np.zeros((resamples, len(names)))
-    for row in weights:  # drawn row by row, so that fewer resamples are the first of more
-        if whole:
-            row += np.bincount(rng.integers(0, len(groups), len(groups)), minlength=len(groups))[
-                member_of
-            ]
-            continue
-        for group in range(len(groups)):
-            members = np.flatnonzero(member_of == group)
-            row += np.bincount(rng.choice(members, len(members)), minlength=len(names))
-    return weights

@@ -13,12 +13,12 @@ import torch
 from scipy.stats import t as student
 
 from ..data.conditions import CLEAN
-from ..data.presets import generator
 from ..detectors import Detector
 from ..errors import UserError
-from ..evaluation.metrics import sigmoid
+from ..evaluation import sigmoid, widened
 from ..lrp import pixel_range
 from ..records import FAKE, ImageSet, Result
+from ..rng import keyed
 from ..sweep import How, PixelLook, sweep
 from .methods import METHODS, explainer, pixel_map
 from .perturbation import KINDS, area, cell_sums, curves, falling, filled
@@ -38,7 +38,8 @@ class Faithfulness(Result):
     curves: image, method ('random' is the control), draw, kind (deletion, insertion), fraction of
         the cells replaced or put in, probability (of the decision made on the whole image).
     summary: method, kind, images, auc (area under the mean curve, 0 … 1), gain (over the random
-        order of the same image, positive is more faithful), gain_low, gain_high (95 %, Student t).
+        order of the same image, positive is more faithful), gain_low, gain_high (95 %, Student's t
+        over images, within −1 … 1), p (two-sided, of no gain), intervals_over.
     randomisation: image, method, layers, share (of the layers, from the output, made random),
         spearman and ssim of the map before and after: near 0 is right, near 1 means that the
         method does not look at what was learnt.
@@ -154,9 +155,14 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
             own = by_image.xs((method, kind), level=("method", "kind"))
             control = by_image.xs((RANDOM, kind), level=("method", "kind")).loc[own.index]
             gain = (own - control).to_numpy() * (1 if kind == "insertion" else -1)
-            half = np.nan
+            half = p = np.nan
             if len(gain) > 1:
-                half = student.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / np.sqrt(len(gain))
+                error = gain.std(ddof=1) / np.sqrt(len(gain))
+                half = student.ppf(0.975, len(gain) - 1) * error
+                p = 2 * student.sf(abs(gain.mean()) / error, len(gain) - 1) if error else np.nan
+            ends = (gain.mean() - half, gain.mean() + half)
+            if method != RANDOM:  # which gains nothing on itself, for certain
+                ends = widened(gain.mean(), ends, len(gain), -1.0)
             rows.append(
                 {
                     "method": method,
@@ -164,8 +170,10 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
                     "images": len(gain),
                     "auc": own.mean(),
                     "gain": gain.mean(),
-                    "gain_low": gain.mean() - half,
-                    "gain_high": gain.mean() + half,
+                    "gain_low": ends[0],
+                    "gain_high": ends[1],
+                    "p": p,
+                    "intervals_over": "images (Student)",
                 }
             )
     return pd.DataFrame(rows)
@@ -191,7 +199,7 @@ def _select(
     chosen = images.only(label=label) if judged else images
     if not len(chosen):
         raise UserError(f"{images.root}: holds no images of label {label}")
-    order = sorted(chosen, key=lambda entry: generator(seed, images.image_id(entry)).random())
+    order = sorted(chosen, key=lambda entry: keyed(seed, images.image_id(entry)).random())
     found: dict[tuple[int, ...], tuple[list[str], list[np.ndarray]]] = {}
     counts = {"used": 0, "decided wrong": 0, "unusable": 0}
     few: How = {**how, "batch_size": n, "max_skipped": 1.0}
@@ -255,7 +263,7 @@ def _curves(
     score = _probability(detector, pixels)
     replaced = filled(pixels, fill)
     whole, gone = score(np.stack([pixels, replaced]))
-    rng = generator(seed, f"{key}\torder")
+    rng = keyed(seed, key, "order")
     orders = [(method, 0, falling(cell_sums(own, cell), rng)) for method, own in maps.items()]
     count = len(orders[0][2])
     orders += [(RANDOM, draw, rng.permutation(count)) for draw in range(draws)]

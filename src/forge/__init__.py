@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .audit import audit
 from .families import FAMILIES, SEPARATOR, TRAINED, family_of, get_family
 from .forge import Forged, forge
 from .generators import (
@@ -43,7 +42,6 @@ __all__ = [
     "Trace",
     "Trained",
     "Variant",
-    "audit",
     "facts_of",
     "family_of",
     "forge",

@@ -16,8 +16,9 @@ from torch import nn
 from torch.nn.functional import l1_loss
 
 from ..errors import UserError
+from ..rng import keyed_short
 from .checkpoint import Checkpoint, identity_of
-from .crops import keyed_generator, random_crop, read_photograph
+from .crops import random_crop, read_photograph
 from .families import get_family
 from .families.family import STRIDE, Generator
 from .generators import MARGIN, to_signed, to_uint8
@@ -74,7 +75,7 @@ def psnr_crops(photographs: Sequence[Path], side: int, seed: int) -> list[np.nda
     for path in photographs:
         photo = read_photograph(path)
         for number in range(4):
-            rng = keyed_generator(seed, "psnr", path.name, number)
+            rng = keyed_short(seed, "psnr", path.name, number)
             crops.append(np.asarray(random_crop(photo, side + 2 * MARGIN, rng)))
     return crops
 
@@ -235,7 +236,7 @@ def train_generator(
 
 def _batch(photos: list, settings: ForgeTraining, side: int, step: int) -> torch.Tensor:
     """Return crops (N, 3, side, side) in [-1, 1], each flipped half of the time."""
-    rng = keyed_generator(settings.seed, "forge-train", step)
+    rng = keyed_short(settings.seed, "forge-train", step)
     crops = []
     for _ in range(settings.batch_size):
         crop = np.asarray(random_crop(photos[rng.integers(len(photos))], side, rng))

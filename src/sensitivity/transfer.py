@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Unpack
@@ -13,9 +12,17 @@ import pandas as pd
 from ..data import Batch, require_both_classes
 from ..detectors.detector import Detector
 from ..errors import UserError
-from ..evaluation import bootstrap, calibrated_threshold, percentile_interval, sigmoid
+from ..evaluation import (
+    Cluster,
+    bootstrap,
+    calibrated_threshold,
+    change_interval,
+    clusters_of,
+    sigmoid,
+)
 from ..fmap_ranking import OmegaLook, OmegaStatistic
 from ..records import FAKE, REAL, ImageEntry, ImageSet, Ranking, Result, Skipped
+from ..rng import digest
 from ..sweep import How, Rows, sweep
 from .agreement import RESAMPLES, agreement_table, transferability_table
 from .effect import effect
@@ -48,6 +55,7 @@ COLUMNS = (
     "n_real",
     "n_fake",
     "images_ranked_on",
+    "intervals_over",
 )
 
 
@@ -57,9 +65,10 @@ class Transfer(Result):
 
     table: one row an ordered pair (``transfer.csv``), columns COLUMNS: ranked_on (A), dropped_on
         (B); falls in points of 100 against the whole network on the same images of B, the interval
-        of AP's by bootstrap of B's images; ``_matched``: the mean over draws of as many random maps
-        of the layers of A's top k; accuracies at the threshold that suits the whole network best on
-        B's images (published, optimistic) and, ``_05``, at 0.5; effect, what moved, in words.
+        of AP's by bootstrap of B's photographs or images, as ``intervals_over`` says; ``_matched``:
+        the mean over draws of as many random maps of the layers of A's top k; accuracies at the
+        threshold that suits the whole network best on B's images (published, optimistic) and,
+        ``_05``, at 0.5; effect, what moved, in words.
     agreement: see :func:`agreement_table`. transferability: see :func:`transferability_table`.
     rankings: by generator. notes: what a reader must know: generators that could not be ranked, or
         were on few images. skipped: images that could not be used.
@@ -130,6 +139,7 @@ def transfer(
     draws: int = 5,
     resamples: int = RESAMPLES,
     few: int = FEW,
+    cluster: Cluster = "photograph",
     training_family: str | None = None,
     **how: Unpack[How],
 ) -> Transfer:
@@ -141,6 +151,7 @@ def transfer(
         for real and fake alike: fakes of one half are ranked on, the other half is dropped on.
     k: how many maps are dropped. min_confidence: as for :func:`forensift.rank`.
     draws: of the layer-matched random control of each generator's top k.
+    cluster: what the intervals of the falls draw, see :func:`forensift.evaluation.metrics`.
     resamples: of the intervals. few: below this number of images used, a note says so.
     training_family: the generator that the detector was trained on, which the sentence sets apart.
 
@@ -167,7 +178,7 @@ def transfer(
     sets = [mask.feature_maps for own_masks in masks.values() for mask in own_masks]
     logits, done = masked_scores(detector, dropped_on, [(), *sets], **how)
     parts = [
-        _rows(generator, dropped_on, masks, logits, statistics, resamples, seed)
+        _rows(generator, dropped_on, masks, logits, statistics, cluster, resamples, seed)
         for generator in dropped_on.generators
     ]
     order = {name: place for place, name in enumerate(rankings)}
@@ -184,6 +195,7 @@ def transfer(
         "min_confidence": min_confidence,
         "draws": draws,
         "resamples": resamples,
+        "cluster": cluster,
         "seed": seed,
         "training_family": training_family,
         "notes": notes,
@@ -237,7 +249,9 @@ def halves(images: ImageSet, seed: int = 0) -> tuple[ImageSet, ImageSet]:
     Raises:
         UserError: a half lacks a generator's fakes or, the second, its reals.
     """
-    names = sorted({entry.path.name for entry in images}, key=lambda name: _key(seed, name))
+    names = sorted(
+        {entry.path.name for entry in images}, key=lambda name: digest(seed, "halves", name)
+    )
     first = set(names[: len(names) // 2])
     sides: tuple[list[ImageEntry], list[ImageEntry]] = ([], [])
     for entry in images:
@@ -276,6 +290,7 @@ def _rows(
     masks: dict[str, list[Mask]],
     logits: np.ndarray,
     statistics: dict[str, OmegaStatistic],
+    cluster: Cluster,
     resamples: int,
     seed: int,
 ) -> pd.DataFrame:
@@ -286,9 +301,20 @@ def _rows(
     for label, kind in ((REAL, "real"), (FAKE, "fake")):
         if not (labels[chosen] == label).any():
             raise UserError(f"generator {generator}: no {kind} image could be read")
+    own_images = pd.DataFrame(
+        [(images.image_id(images.entries[at]), images.entries[at].class_name)
+         for at in np.flatnonzero(chosen)],
+        columns=["path", "class"],
+    )  # fmt: skip
+    clusters, over = clusters_of(own_images, cluster)
     labels, logits = labels[chosen], logits[:, chosen]
     threshold = calibrated_threshold(labels, sigmoid(logits[0]))
-    whole = bootstrap(labels, sigmoid(logits[0]), resamples=5 * resamples, seed=seed, key=generator)
+    # The same images are drawn for all masks, so that what they share cancels.
+    tops = np.cumsum([1, *(len(own) for own in masks.values())])[:-1]
+    drawn = bootstrap(
+        labels, sigmoid(logits[[0, *tops]]), resamples=5 * resamples, seed=seed, key=generator,
+        clusters=clusters,
+    )["ap"]  # fmt: skip
     found: list[dict[str, object]] = []
     place = 1
     for ranked_on, own in masks.items():
@@ -300,11 +326,9 @@ def _rows(
         )
         base = table[table["mask"] == BASELINE].iloc[0]
         top, matched = table.iloc[1], table.iloc[2:]
-        # The same images are drawn for both, so that what they share cancels.
-        less = bootstrap(
-            labels, sigmoid(logits[rows[0]]), resamples=5 * resamples, seed=seed, key=generator
+        low, high = change_interval(
+            "ap", -float(top["change_ap"]), drawn[0] - drawn[1 + len(found)], labels, clusters
         )
-        low, high = percentile_interval(100 * (whole["ap"] - less["ap"]))
         row: dict[str, object] = {
             "ranked_on": ranked_on,
             "dropped_on": generator,
@@ -312,8 +336,8 @@ def _rows(
             "ap": top["ap"],
             "baseline_ap": base["ap"],
             "fall_ap_points": -100 * top["change_ap"],
-            "fall_ap_points_low": low,
-            "fall_ap_points_high": high,
+            "fall_ap_points_low": 100 * low,
+            "fall_ap_points_high": 100 * high,
             "fall_ap_points_matched": -100 * matched["change_ap"].mean(),
         }
         for key in ("real_accuracy", "fake_accuracy", "real_accuracy_05", "fake_accuracy_05"):
@@ -327,6 +351,7 @@ def _rows(
         )
         row |= {key: top[key] for key in ("threshold", "n_real", "n_fake")}
         row["images_ranked_on"] = statistics[ranked_on].used
+        row["intervals_over"] = over
         found.append(row)
     return pd.DataFrame(found)[list(COLUMNS)]
 
@@ -334,7 +359,3 @@ def _rows(
 def _why(statistic: OmegaStatistic) -> str:
     left_out = [f"{n} {reason}" for reason, n in statistic.counts.items() if reason != "used" and n]
     return ", ".join(left_out) or "none left out"
-
-
-def _key(seed: int, name: str) -> str:
-    return hashlib.sha256(f"{seed}\thalves\t{name}".encode()).hexdigest()

@@ -14,8 +14,8 @@ from torch.utils.data import Dataset
 from ..data.decode import UnreadableImage, read_image
 from ..data.presets import IMAGENET_MEAN, IMAGENET_STD, tiled
 from ..errors import UserError
-from ..forge.crops import keyed_generator
 from ..records import FAKE, REAL, ImageEntry, ImageSet
+from ..rng import keyed_short
 from .augment import blur_and_jpeg, validation_blur_and_jpeg
 
 
@@ -89,7 +89,7 @@ class TrainingBatches(Dataset):
 
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         seed, epoch = self.sampling.seed, step // self.steps_an_epoch
-        rng = keyed_generator(seed, "order", epoch)
+        rng = keyed_short(seed, "order", epoch)
         order = rng.permutation(len(self.units))
         if self.weights is not None:
             order = rng.choice(len(self.units), len(self.units), p=self.weights)
@@ -97,7 +97,7 @@ class TrainingBatches(Dataset):
         images, labels = [], []
         for place in range(start, start + self.units_a_step):
             for entry in self.units[order[place]]:
-                rng = keyed_generator(seed, "augment", step, place)
+                rng = keyed_short(seed, "augment", step, place)
                 images.append(augmented(entry, self.sampling, rng))
                 labels.append(float(entry.label))
         return to_batch(images), torch.tensor(labels)[:, None]
@@ -158,7 +158,7 @@ def validation_crop(entry: ImageEntry, sampling: Sampling, *, clean: bool) -> np
     """Return a centre crop; blur and JPEG as published unless ``clean``, keyed by the file name."""
     image = loaded(entry, sampling)
     if not clean:
-        rng = keyed_generator(sampling.seed, "validation", entry.path.name)
+        rng = keyed_short(sampling.seed, "validation", entry.path.name)
         image = validation_blur_and_jpeg(
             image, sampling.blur, sampling.jpeg, rng, published_blur=sampling.published_blur
         )

@@ -7,7 +7,7 @@ import pandas as pd
 from .. import figures
 from ..evaluation import MACRO
 from ..sensitivity import ColourResult
-from .text import percent
+from .text import number, percent
 from .view import Draw, Shown, View
 
 
@@ -23,8 +23,8 @@ def view(result: ColourResult) -> View:
     drawn["colour_modes"] = lambda: figures.plot_colour_modes(result.table, title=name)
     tables = {"colour": result.table, "scores": result.scores, "boxes": result.box}
     caption = (
-        "AP in percent, [ ] 95 % intervals, as intervals_over says; logits: mean in RGB, else "
-        "change against RGB"
+        f"AP in percent, [ ] 95 % intervals over {result.table['intervals_over'].iloc[-1]}; "
+        "logits: mean in RGB, else change against RGB"
     )
     shown = Shown(caption, rows(result.table), keys=2)
     return View("Colour", said(result, least), tables, (shown,), drawn, facts=facts)
@@ -60,28 +60,24 @@ def said(result: ColourResult, least: float) -> str:
     mode = "grey" if "grey" in others else others[0]
     rgb, grey = whole.loc["rgb"], whole.loc[mode]
     fall = -100 * grey["change_ap"]
-    ends = sorted(-100 * grey[f"change_ap_{end}"] for end in ("low", "high"))
+    ends = [number(-100 * grey[f"change_ap_{end}"]) for end in ("high", "low")]
     what = "Without colour" if mode == "grey" else f"In mode {mode}"
     over = " on average over the generators" if len(macro) else ""
     text = (
         f"{what} AP goes from {100 * rgb['ap']:.1f} to {100 * grey['ap']:.1f}, a fall of "
-        f"{fall:.1f} points [{ends[0]:.1f}, {ends[1]:.1f}]{over}; the mean logit of fakes changes "
+        f"{number(fall)} points [{ends[0]}, {ends[1]}]{over}; the mean logit of fakes changes "
         f"by {grey['change_mean_logit_fake']:+.2f}, of reals by "
         f"{grey['change_mean_logit_real']:+.2f}."
     )
     box = result.box[(result.box["mode"] == mode) & (result.box["n"] > 0)]
     if len(box):
-        drop = box["drop_of_median"] + 0.0
+        drop = box["drop_of_median"]
         text += (
             f" Over fakes of p ≥ {least:g} in RGB ({box['n'].min()} to {box['n'].max()} a "
-            f"generator) the median probability changes by {_points(-drop.max())} to "
-            f"{_points(-drop.min())}."
+            f"generator) the median probability changes by "
+            f"{number(-drop.max(), 2, sign=True)} to {number(-drop.min(), 2, sign=True)}."
         )
     return text
-
-
-def _points(change: float) -> str:
-    return "0.00" if abs(change) < 0.005 else f"{change:+.2f}"
 
 
 def _boxes(result: ColourResult, mode: str, title: str, least: float) -> Draw:

@@ -26,7 +26,7 @@ def view(result: Embedding) -> View:
     }
     shown = Shown(
         "percent of images whose nearest neighbours, in feature space, are of their kind; [ ] 95 % "
-        "intervals",
+        f"intervals over {result.neighbours['intervals_over'].iloc[-1]}",
         rows(result.neighbours),
         keys=2,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from .. import figures
+from ..evaluation import LEVEL, holm
 from ..explain import Faithfulness
 from ..explain.faithfulness import RANDOM
 from .view import Shown, View
@@ -53,15 +54,17 @@ def rows(summary: pd.DataFrame) -> pd.DataFrame:
 def said(result: Faithfulness) -> str:
     """Say which methods beat a random order, and which see that the network was made random."""
     summary = result.summary[result.summary["method"] != RANDOM]
-    used = result.counts["used"]
+    adjusted = holm(summary["p"].to_numpy())
     beaten = [
         f"{row['method']} ({row['kind']})"
-        for row in summary.to_dict("records")
-        if row["gain_low"] > 0
+        for row, p in zip(summary.to_dict("records"), adjusted, strict=True)
+        if row["gain"] > 0 and p <= LEVEL
     ]
-    text = f"On {used} images, better than a random order beyond the interval: "
-    text += f"{', '.join(beaten) or 'none'}."
-    if used < 2:
+    text = (
+        f"Better than a random order (Student's t over {result.counts['used']} images, corrected "
+        f"for {len(summary)} comparisons by Holm): {', '.join(beaten) or 'none'}."
+    )
+    if result.counts["used"] < 2:
         text = "One image has no interval: whether a method beats a random order cannot be said."
     whole = result.randomisation[result.randomisation["share"] == 1]
     if len(whole):

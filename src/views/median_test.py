@@ -42,8 +42,7 @@ def rows(percentages: pd.DataFrame) -> pd.DataFrame:
     for generator, own in percentages.groupby("generator", sort=False):
         shown = {"generator": str(generator)}
         for row in own.to_dict("records"):
-            row |= {"share_low": row["low"], "share_high": row["high"]}
-            shown[str(row["criterion"])] = percent(row, "share")
+            shown[str(row["criterion"])] = percent(row, "share", ends=("low", "high"))
         found.append(shown | {"dead maps": str(own["dead"].iloc[0])})
     return pd.DataFrame(found)
 

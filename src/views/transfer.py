@@ -6,6 +6,7 @@ import pandas as pd
 
 from .. import figures
 from ..sensitivity import Transfer
+from .text import number
 from .view import Shown, View
 
 
@@ -33,7 +34,7 @@ def view(result: Transfer) -> View:
 
 def rows(matrix: pd.DataFrame) -> pd.DataFrame:
     """Return a matrix of falls in points, one decimal."""
-    shown = matrix.map(lambda value: "" if value != value else f"{round(value, 1) + 0.0:.1f}")
+    shown = matrix.map(lambda value: number(value, missing=""))
     return shown.rename_axis(columns=None).reset_index(names="ranked on")
 
 

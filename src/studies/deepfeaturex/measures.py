@@ -9,13 +9,13 @@ import pandas as pd
 from sklearn.metrics import precision_recall_fscore_support
 
 from ...data import Transform
+from ...data.photos import photograph_names
 from ...detectors import Detector
 from ...errors import UserError
 from ...evaluation.intervals import RESAMPLES
-from ...evaluation.paired import photograph_names
 from ...evaluation.source_attribution import attribute, evaluate_attribution
-from ...forge.crops import keyed_generator
 from ...records import REAL, ImageSet, Skipped
+from ...rng import keyed_short
 from ...training.guidance import class_of
 
 AVERAGES = ("macro", "micro", "binary")
@@ -78,7 +78,7 @@ def _drawn(table: pd.DataFrame, counts: Mapping[str, int], seed: int) -> pd.Data
     kept: list[int] = []
     for name, count in counts.items():
         rows = np.flatnonzero(table["truth"] == name)
-        order = keyed_generator(seed, "balanced", name, len(rows)).permutation(len(rows))
+        order = keyed_short(seed, "balanced", name, len(rows)).permutation(len(rows))
         kept += rows[order[:count]].tolist()
     return table.iloc[sorted(kept)].reset_index(drop=True)
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ...errors import UserError
 from ...files import write_bytes
-from ...views.sections import markdown
+from ...views.text import markdown, percent
 from .filters import WORDS
 from .study import CLEAN
 
@@ -58,7 +58,7 @@ def said(measures: pd.DataFrame) -> str:
     above = "above" if first["balanced_accuracy_low"] > CHANCE else "not clearly above"
     text = (
         f"{first['detector']} tells the three classes apart with a balanced accuracy of "
-        f"{_percent(first, 'balanced_accuracy')}, {above} chance."
+        f"{percent(first, 'balanced_accuracy')}, {above} chance."
     )
     for _, other in rows.iloc[1:].iterrows():
         apart = (
@@ -67,7 +67,7 @@ def said(measures: pd.DataFrame) -> str:
         )
         more = first["balanced_accuracy"] - other["balanced_accuracy"]
         text += (
-            f" {other['detector']}: {_percent(other, 'balanced_accuracy')}, "
+            f" {other['detector']}: {percent(other, 'balanced_accuracy')}, "
             f"{abs(100 * more):.1f} points {'less' if more > 0 else 'more'}"
             f"{'' if apart else '; the intervals overlap'}."
         )
@@ -85,7 +85,7 @@ def _rows(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
             shown[word] = [f"{value:,.0f}" for value in table[column]]
     for column, word in (("accuracy", "accuracy"), ("balanced_accuracy", "balanced accuracy")):
         if column in table:
-            shown[word] = [_percent(row, column) for _, row in table.iterrows()]
+            shown[word] = [percent(row, column) for row in table.to_dict("records")]
     others = {
         "precision": "precision", "recall": "recall", "f1": "F1",
         "real_or_fake_accuracy": "real or fake",
@@ -105,11 +105,6 @@ def _rows(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 def _word(value: object) -> str:
     text = str(value)
     return WORDS.get(text) or CLASS_WORDS.get(text) or ("as it is" if text == CLEAN else text)
-
-
-def _percent(row: pd.Series, column: str) -> str:
-    low, high = row[f"{column}_low"], row[f"{column}_high"]
-    return f"{100 * row[column]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _read(path: Path) -> pd.DataFrame | None:

@@ -9,11 +9,11 @@ import numpy as np
 from torch import nn
 
 from ...data import batches
+from ...data.photos import photograph_name
 from ...detectors import Detector
 from ...errors import UserError
 from ...explain import GradCAM
 from ...explain.heat import heat
-from ...forge.crops import photograph_of
 from ...records import REAL, ImageSet, Skipped
 from .splits import REAL as REAL_CLASS
 from .splits import family_of
@@ -97,5 +97,5 @@ def _first_crops(sets: Mapping[str, ImageSet], crops: int) -> Sequence[str]:
     first: dict[str, str] = {}
     for entry in sorted(next(iter(sets.values())), key=lambda one: one.path.name):
         if all(entry.path.name in there for there in names):
-            first.setdefault(photograph_of(entry.path), entry.path.name)
+            first.setdefault(photograph_name(entry.path.stem), entry.path.name)
     return list(first.values())[:crops]

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from ...data import scan
+from ...data.photos import photograph_names
 from ...detectors import Detector
 from ...embedding import Embedding, embed
 from ...errors import UserError
-from ...evaluation import percentile_interval
+from ...evaluation import cluster_mean
 from ...evaluation.source_attribution import (
     attribute,
     confusion_table,
@@ -21,7 +21,6 @@ from ...evaluation.source_attribution import (
     without_repeats,
 )
 from ...forge import family_of
-from ...forge.crops import keyed_generator, photograph_of
 from ...records import FAKE, REAL, ImageEntry, ImageSet, Skipped
 from .splits import CLOSED, CROSS, classes_of
 from .splits import REAL as REAL_CLASS
@@ -99,7 +98,7 @@ def predictions(
         )  # fmt: skip
         table.insert(0, "set", name)
         stems = [Path(path).name for path in table["path"]]
-        table.insert(6, "photograph", [photograph_of(Path(stem)) for stem in stems])
+        table.insert(6, "photograph", photograph_names(stems))
         table.insert(7, "crop", stems)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
@@ -221,11 +220,7 @@ def _drops(found: Mapping[str, pd.DataFrame], resamples: int, seed: int) -> pd.D
 def _mean(
     values: pd.Series, photographs: pd.Series, resamples: int, seed: int
 ) -> tuple[float, float, float]:
-    """Return a mean with its 95 % interval, whole photographs drawn with replacement."""
-    names, member_of = np.unique(photographs.to_numpy(dtype=str), return_inverse=True)
-    sums = np.bincount(member_of, values.to_numpy(), len(names))
-    counts = np.bincount(member_of, minlength=len(names)).astype(float)
-    rng = keyed_generator(seed, "attribution study", *names)
-    drawn = rng.integers(0, len(names), (resamples, len(names)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    return float(values.mean()), *percentile_interval(means)
+    """Return the mean of differences of right and wrong, whole photographs drawn."""
+    return cluster_mean(
+        values.to_numpy(), photographs.to_numpy(), least=-1.0, resamples=resamples, seed=seed
+    )

@@ -10,6 +10,7 @@ from PIL import Image
 from ...figures import save
 from ...figures.planted import plot_along_k, plot_ground_truth, plot_planted_examples
 from ...files import write_bytes, write_with
+from ...views.text import markdown, with_interval
 from .localisation import ATTRIBUTIONS
 from .parts import AIMS
 from .study import PlantedStudy
@@ -59,14 +60,14 @@ def write_planted_page(study: PlantedStudy, page: Path) -> None:
         "Fractions of 1; [ ] are 95 % intervals drawn by photograph. *Blind* is what an "
         "explanation without insight would get: the box's area, no map, or the mean over draws of "
         "as many random maps of the same layers.",
-        _markdown(_verdict_rows(study.verdicts)),
+        markdown(_verdict_rows(study.verdicts)),
         "## (a) Relevance and the box",
         "The share of positive relevance in the box, and how often the largest value lies there "
         "(pointing game). *Another box*: the same maps against the box of another image, which is "
         "how much a map gets by looking at the middle. The gradient is the absolute gradient of "
         "the logit; random is noise. Both are controls, not claims.",
         links.get("found", ""),
-        _markdown(_localisation_rows(study.localisation)) if len(study.localisation) else "",
+        markdown(_localisation_rows(study.localisation)) if len(study.localisation) else "",
         "## (b) Colour",
         f"The top {facts['colour_k']} maps of each detector: spatial maxima on the same fakes in "
         "colour and in grey, Mood's median test and Wilcoxon's paired test, both after Benjamini "
@@ -74,7 +75,7 @@ def write_planted_page(study: PlantedStudy, page: Path) -> None:
         "enough to see what a photograph's own colours do to a map; the last column asks for an "
         "effect of a tenth of an interquartile range as well. A map that responds to colour on "
         "twins too responds to the photograph, not to the trace.",
-        _markdown(_colour_rows(study.colour)),
+        markdown(_colour_rows(study.colour)),
         "## (c) Dropout",
         "k is chosen on validation photographs, measured on test photographs: *decision* is the "
         "smallest k that leaves at most 5 % of the fakes found, *order* the smallest that brings "
@@ -83,7 +84,7 @@ def write_planted_page(study: PlantedStudy, page: Path) -> None:
         "before AP does: their logits pass the threshold while they still lie above the reals'. "
         "Where AP falls below 0.5, what is left of the trace speaks for real.",
         links.get("along_k", ""),
-        _markdown(_dropout_rows(study.dropout)),
+        markdown(_dropout_rows(study.dropout)),
     ]
     write_bytes(page, ("\n\n".join(part for part in parts if part) + "\n").encode())
 
@@ -116,7 +117,7 @@ def _verdict_rows(table: pd.DataFrame) -> pd.DataFrame:
             {
                 "trace": row["trace"],
                 "asked": row["question"],
-                "measured": _interval(row["measured"], row["low"], row["high"]),
+                "measured": with_interval(row, "measured", ends=("low", "high"), decimals=2),
                 "blind": f"{row['chance']:.2f}",
                 "rule": row["rule"],
                 "met": "yes" if row["found"] else "**no**",
@@ -136,7 +137,7 @@ def _localisation_rows(table: pd.DataFrame) -> pd.DataFrame:
             ("hit", "pointing game"),
             ("other_hit", "pointing, another box"),
         ):
-            shown[head] = _interval(row[key], row[f"{key}_low"], row[f"{key}_high"])
+            shown[head] = with_interval(row, key, decimals=2)
         rows.append(shown)
     order = {name: at for at, name in enumerate(ATTRIBUTIONS)}
     return pd.DataFrame(rows).sort_values(
@@ -175,7 +176,7 @@ def _dropout_rows(table: pd.DataFrame) -> pd.DataFrame:
                 ("fake_accuracy", "fakes right"),
                 ("real_accuracy", "reals right"),
             ):
-                shown[head] = _interval(row[key], row[f"{key}_low"], row[f"{key}_high"])
+                shown[head] = with_interval(row, key, decimals=2)
             shown["fakes' logit"] = f"{row['mean_logit_fake']:.2f}"
             shown["reals' logit"] = f"{row['mean_logit_real']:.2f}"
             rows.append(shown)
@@ -183,15 +184,6 @@ def _dropout_rows(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values(
         "trace", key=lambda names: names.map(order), kind="stable"
     )
-
-
-def _interval(value: float, low: float, high: float) -> str:
-    return f"{value:.2f}" + (f" [{low:.2f}, {high:.2f}]" if low == low else "")
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    rows = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows)
 
 
 def _shrink(source: Path, copy: Path) -> None:

@@ -10,11 +10,11 @@ import torch
 
 from ...data import batches
 from ...data.colour import recolour
+from ...data.photos import photograph_names
 from ...detectors.detector import Detector
 from ...errors import UserError
-from ...evaluation import average_precision, bootstrap, percentile_interval, sigmoid
+from ...evaluation import average_precision, bootstrap, metric_interval, sigmoid
 from ...fmap_ranking import top
-from ...forge.crops import photograph_of
 from ...histograms import median_test
 from ...records import FAKE, REAL, ImageSet, Ranking
 from ...sensitivity import BASELINE, LAYER_MATCHED, RANDOM, TOP, dropout
@@ -81,7 +81,7 @@ def dropped(
     )  # fmt: skip
     summary = result.summary.set_index("mask")
     labels = np.array([entry.label for entry in images])
-    clusters = np.array(photographs_of(images))
+    clusters = photograph_names(entry.path for entry in images)
     rows = []
     for mask in (BASELINE, TOP, RANDOM, LAYER_MATCHED):
         own = summary.loc[mask]
@@ -98,7 +98,7 @@ def dropped(
         for name in names:
             # One mask: over photographs. Random masks: over draws, lowest and highest.
             low, high = (
-                percentile_interval(drawn[name])
+                metric_interval(name, own[name], drawn[name], labels, clusters)
                 if single
                 else (own[f"{name}_min"], own[f"{name}_max"])
             )
@@ -133,7 +133,7 @@ def localised(
     maps = attribution_maps(detector, pixels, ids, seed)
     boxes = truth.loc[ids, ["left", "top", "right", "bottom"]].to_numpy()
     per_image = {name: in_box(maps[name], boxes) for name in ATTRIBUTIONS}
-    return maps, localisation_table(per_image, photographs_of(fakes), seed)
+    return maps, localisation_table(per_image, photograph_names(ids), seed)
 
 
 def load_pixels(images: ImageSet, detector: Detector, mode: str = "rgb") -> torch.Tensor:
@@ -147,8 +147,3 @@ def load_pixels(images: ImageSet, detector: Detector, mode: str = "rgb") -> torc
         raise UserError(f"{images.root}: images of several sizes, or unreadable ones")
     order = np.argsort(found[0].indices)
     return recolour(found[0].pixels[order], mode)
-
-
-def photographs_of(images: ImageSet) -> list[str]:
-    """Return the photograph that each crop was cut from, by its file name."""
-    return [photograph_of(entry.path) for entry in images]

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ...data import photographs, read_image, scan
+from ...data.photos import photograph_names
 from ...files import write_csv, write_manifest, write_with
 from ...fmap_ranking import rank, save_ranking
 from ...forge.planted import Trace, forge_planted
@@ -24,7 +25,6 @@ from .parts import (
     colour_tests,
     dropped,
     localised,
-    photographs_of,
 )
 from .verdicts import Verdict, verdicts
 
@@ -208,7 +208,7 @@ def _examples(
 ) -> list[Example]:
     """Return crops of different photographs: fakes with their real neighbours."""
     fakes = images.only(label=FAKE)
-    names = photographs_of(fakes)
+    names = photograph_names(entry.path for entry in fakes).tolist()
     first = [names.index(photo) for photo in dict.fromkeys(names)]
     found = []
     for at in first[:: max(1, len(first) // EXAMPLES)][:EXAMPLES]:
