@@ -45,14 +45,14 @@ def jpeg_opencv(pixels: np.ndarray, quality: int, *, exchanged: bool = False) ->
     return decoded if exchanged else np.ascontiguousarray(decoded[:, :, ::-1])
 
 
-def blur(image: Image.Image, sigma: float, precision: type = np.float64) -> Image.Image:
+def blur(image: Image.Image, sigma: float, precision: Any = np.float64) -> Image.Image:
     """Return an RGB image under a Gaussian of ``sigma`` pixels, cut off at 4 σ, rounded once.
 
     It reflects at the border; precision: of the numbers between the two passes.
     """
     if sigma <= 0:
         return image.copy()
-    planes = np.asarray(image).transpose(2, 0, 1).astype(precision)
+    planes: Any = np.asarray(image).transpose(2, 0, 1).astype(precision)
     for axis in (1, 2):  # each channel by itself, in one piece of memory: twice as quick
         planes = gaussian_filter1d(planes, sigma, axis=axis, truncate=4.0)
     return Image.fromarray(np.rint(planes).astype(np.uint8).transpose(1, 2, 0).copy())

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from ..data.decode import UnreadableImage, read_image
 from ..data.presets import Preset
 from ..errors import UserError
 from ..evaluation.source_attribution import without_repeats
 from ..forge.crops import keyed_generator
 from ..records import REAL, ImageEntry, ImageSet
+from .batches import read
 from .transformations import SIDE, TRANSFORMATIONS
 
 Views = tuple[torch.Tensor, torch.Tensor]
@@ -43,20 +43,6 @@ def by_class(images: ImageSet, classes: Sequence[str] = ()) -> dict[str, tuple[I
     if len(chosen) < 2 or len(set(chosen)) < len(chosen):
         raise UserError(f"classes {', '.join(chosen)}: give two or more, each once")
     return {name: there[name] for name in chosen}
-
-
-def read(entry: ImageEntry) -> Image.Image:
-    """Return the RGB image of an entry.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        return read_image(entry.path)
-    except UnreadableImage as error:
-        raise UserError(
-            f"{entry.path}: {error}; remove it or train on a manifest without it"
-        ) from error
 
 
 def crops_of(image: Image.Image, count: int, side: int, rng: np.random.Generator) -> np.ndarray:

@@ -60,7 +60,7 @@ class Task:
     def learn(
         self, batch: Any, optimisers: tuple[torch.optim.Optimizer, ...], step: int, device: Device
     ) -> dict[str, torch.Tensor]:
-        """Take one step; return the losses by their column in the history, the first one's first."""
+        """Take one step; return the losses by their column in the history."""
         loss = self.loss(batch, device)
         descend(optimisers[0], loss)
         return {"loss": loss}
@@ -107,7 +107,7 @@ def descend(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
 
 
 def cosine_rates(rate: float, steps: int) -> list[float]:
-    """Return the learning rate of every step along half a cosine, as torch's scheduler rounds it."""
+    """Return every step's learning rate along half a cosine, as torch's scheduler rounds it."""
     optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     found = []
