@@ -446,7 +446,7 @@ def test_losses_and_weights_are_the_published_ones(world: ImageSet, tmp_path: Pa
     assert whole.weights is not None
     assert whole.weights.sum().item() == pytest.approx(2.0)
     assert whole.weights.tolist() == pytest.approx([2 / 3] * 3)  # as many of each class
-    optimiser = whole.optimiser()
+    (optimiser,) = whole.optimisers()
     assert optimiser.defaults["weight_decay"] == 1e-3
     learnt = sum(one.numel() for one in optimiser.param_groups[0]["params"])
     assert learnt == 2_027_331

@@ -91,6 +91,8 @@ class GeneratorTask(Task):
         self.learner = nn.ModuleDict(
             networks if self.critic is None else {**networks, "critic": self.critic}
         )
+        if denoises and settings.loss != GeneratorSettings.loss:
+            raise UserError(f"{family} is a denoiser: loss {settings.loss} is not for it")
         if start is not None:
             _begin(self.network, start, family, encoder_only=settings.encoder_only)
         self.last_step = settings.steps
