@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,54 @@ class ImageSet:
         return digest.hexdigest()
 
 
+class Result:
+    """What a verb found. Every result has the same five things, here and on the command line.
+
+    ``tables``: name → tidy table, as saved in ``NAME.csv``; ``said``: what they show in a sentence
+    that follows from the numbers alone; ``plot(name)``: a figure; ``save(folder)``: all of it, with
+    a manifest; and a short ``repr``, in Jupyter the sentence and the tables for people.
+    """
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The tidy tables by name; AP, accuracies and probabilities are fractions."""
+        return dict(self._view().tables)
+
+    @property
+    def said(self) -> str:
+        """What the tables show, in words."""
+        return str(self._view().said)
+
+    def plot(self, name: str | None = None, **options: Any) -> Any:
+        """Return a Matplotlib figure: the first, or the one of that name.
+
+        options: ``ax``, Matplotlib axes to draw into, where the figure has one panel.
+
+        Raises:
+            UserError: no figure of that name, or one of several panels that takes no axes.
+        """
+        return self._view().plot(name, **options)
+
+    def save(self, folder: Path | str) -> Path:
+        """Write tables, figures and ``manifest.json`` to ``folder``, and return it."""
+        return _views().save(self, Path(folder))  # type: ignore[no-any-return]
+
+    def _view(self) -> Any:
+        return _views().view_of(self)
+
+    def __repr__(self) -> str:
+        view = self._view()
+        return f"<{type(self).__name__}: {view.title}; tables {', '.join(view.tables)}>"
+
+    def _repr_html_(self) -> str:
+        return str(_views().html_of(self._view()))
+
+
+def _views() -> Any:
+    # The one look downwards: how a result is shown is decided in one place, not by each caller.
+    return import_module(".views", __package__)
+
+
 @dataclass(frozen=True)
 class Skipped:
     """An image that was not scored, and why."""
@@ -118,8 +167,8 @@ def skipped_table(skipped: Iterable[Skipped]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["path", "reason"])
 
 
-@dataclass(frozen=True)
-class Ranking:
+@dataclass(frozen=True, eq=False, repr=False)
+class Ranking(Result):
     """Feature maps in descending order of ω (FF-RS), with what ω alone does not say.
 
     table: one row a feature map, columns layer, channel, width, omega (0 … 1),

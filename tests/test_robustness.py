@@ -34,7 +34,7 @@ from forensift.evaluation import (
     robustness_table,
     score,
 )
-from forensift.evaluation.conditions import parse_condition
+from forensift.data.conditions import parse_condition
 from forensift.evaluation.paired import paired_draws, photograph_names, weighted_roc_auc
 from forensift.figures import plot_robustness
 from forensift.records import ImageSet

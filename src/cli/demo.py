@@ -91,7 +91,7 @@ def demo(
 def _scale(per_family: int, size: int, draws: int) -> Scale:
     """Return how much of everything, in proportion to the pairs a family."""
     from ..data.colour import MODES
-    from ..evaluation.conditions import CONDITIONS
+    from ..data.conditions import CONDITIONS
     from ..studies import Scale
 
     more = per_family / Scale().pairs

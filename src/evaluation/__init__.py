@@ -1,7 +1,17 @@
-"""Scores of a detector, and metrics with intervals."""
+"""ScoreLook of a detector, and metrics with intervals."""
 
-from .conditions import CONDITIONS, parse_conditions
-from .evaluate import COLUMNS, MACRO, THRESHOLD, evaluate
+from ..data.conditions import CONDITIONS, parse_conditions
+from .evaluate import (
+    COLUMNS,
+    MACRO,
+    THRESHOLD,
+    Cluster,
+    Evaluation,
+    clusters_of,
+    evaluate,
+    evaluation_of,
+    metrics,
+)
 from .format_audit import FormatAudit, format_audit
 from .intervals import bootstrap, percentile_interval, weighted_average_precision, wilson
 from .metrics import (
@@ -15,7 +25,7 @@ from .metrics import (
     sigmoid,
 )
 from .robustness import ROBUSTNESS, Robustness, robustness, robustness_table
-from .scores import score
+from .scores import ScoreLook, score
 
 __all__ = [
     "COLUMNS",
@@ -24,16 +34,22 @@ __all__ = [
     "ROBUSTNESS",
     "THRESHOLD",
     "Accuracies",
+    "Cluster",
+    "Evaluation",
     "FormatAudit",
     "Robustness",
+    "ScoreLook",
     "accuracies",
     "average_precision",
     "bootstrap",
     "calibrated_threshold",
     "checked",
+    "clusters_of",
     "equal_error_rate",
     "evaluate",
+    "evaluation_of",
     "format_audit",
+    "metrics",
     "parse_conditions",
     "percentile_interval",
     "robustness",

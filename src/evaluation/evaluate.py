@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Unpack, get_args
 
 import numpy as np
 import pandas as pd
 
+from ..data import jpeg_equaliser, require_both_classes
+from ..detectors import Detector
+from ..errors import UserError
+from ..records import ImageSet, Result, Skipped
+from ..sweep import How, Pass, sweep
 from .intervals import BOOTSTRAPPED, RESAMPLES, bootstrap, percentile_interval, wilson
 from .metrics import (
     accuracies,
@@ -17,7 +24,10 @@ from .metrics import (
     equal_error_rate,
     roc_auc,
 )
+from .paired import photograph_names
+from .scores import ScoreLook
 
+Cluster = Literal["photograph", "class", "none"]
 MACRO = "macro mean"
 THRESHOLD = 0.5
 POINTS = (
@@ -39,7 +49,65 @@ COLUMNS = (
 )
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation(Result):
+    """How well a detector does: ``table``, see :func:`metrics`, of ``scores``, see :func:`score`.
+
+    skipped: the images that could not be used; facts: what decided the numbers.
+    """
+
+    table: pd.DataFrame
+    scores: pd.DataFrame
+    skipped: tuple[Skipped, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
 def evaluate(
+    detector: Detector,
+    images: ImageSet,
+    *,
+    cluster: Cluster = "photograph",
+    equalise_jpeg: str = "none",
+    **how: Unpack[How],
+) -> Evaluation:
+    """Score every image, and measure every generator; see :func:`metrics`.
+
+    cluster: what intervals draw, see :func:`clusters_of`; equalise_jpeg: see
+    :func:`forensift.data.jpeg_equaliser`.
+
+    Raises:
+        UserError: a generator without reals or fakes, or see :func:`forensift.sweep`.
+    """
+    require_both_classes(images)
+    seed = how.get("seed", 0)
+    equaliser = jpeg_equaliser(images, equalise_jpeg, seed=seed)
+    look = ScoreLook(detector)
+    done = sweep(images, [look], what="scoring", transform=equaliser, **how)
+    return evaluation_of(look, done, cluster=cluster, seed=seed)
+
+
+def evaluation_of(
+    look: ScoreLook,
+    done: Pass,
+    *,
+    cluster: Cluster = "photograph",
+    seed: int = 0,
+) -> Evaluation:
+    """Return the evaluation of what a pass has shown."""
+    scores = look.table(done.used)
+    table = metrics(scores, seed=seed, clusters=clusters_of(scores, cluster))
+    facts = {
+        "detector": look.detector.name,
+        "used": len(done.used),
+        "skipped": len(done.skipped),
+        "seed": seed,
+        "threshold": THRESHOLD,
+        "intervals": {"confidence": 0.95, "drawn": cluster},
+    }
+    return Evaluation(table, scores, done.skipped, facts)
+
+
+def metrics(
     scores: pd.DataFrame,
     *,
     seed: int = 0,
@@ -75,6 +143,24 @@ def evaluate(
         mean = np.mean([drawn[name] for drawn in draws], axis=0)
         macro[f"{name}_low"], macro[f"{name}_high"] = percentile_interval(mean)
     return pd.DataFrame([*rows, macro], columns=list(COLUMNS))
+
+
+def clusters_of(scores: pd.DataFrame, cluster: Cluster) -> np.ndarray | None:
+    """Return which cluster each row belongs to (N,), None where every image stands alone.
+
+    scores: columns path and class. 'photograph': images whose file names differ in a final -NUMBER
+    only are crops of one photograph, as ``forensift forge`` writes them.
+
+    Raises:
+        UserError: another word.
+    """
+    if cluster not in get_args(Cluster):
+        raise UserError(f"cluster {cluster}: choose {', '.join(get_args(Cluster))}")
+    if cluster == "none":
+        return None
+    if cluster == "class":
+        return scores["class"].to_numpy(dtype=object)
+    return photograph_names(scores["path"])
 
 
 def _row(

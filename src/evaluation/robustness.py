@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 
-from ..data import check_skipped, jpeg_equaliser, require_both_classes
+from ..data import jpeg_equaliser, require_both_classes
+from ..data.conditions import CLEAN, CONDITIONS, parse_conditions
 from ..detectors import Detector
 from ..errors import UserError
 from ..records import ImageSet, Skipped
-from .conditions import CLEAN, CONDITIONS, parse_conditions
+from ..sweep import How, sweep
 from .evaluate import MACRO, THRESHOLD
 from .intervals import RESAMPLES, percentile_interval
-from .metrics import accuracies, average_precision, roc_auc, sigmoid
+from .metrics import accuracies, average_precision, roc_auc
 from .paired import DRAWN, paired_draws, photograph_names
-from .perturbed import perturbed_logits
+from .scores import ScoreLook
 
 FALLS = ("ap", "auc", "accuracy")  # of which the fall from clean is given
 SCORES = ("detector", "condition", "path", "label", "generator", "class", "logit", "score")
@@ -40,7 +40,8 @@ class Robustness:
 
     table: pd.DataFrame
     scores: pd.DataFrame
-    facts: dict[str, Any] = field(default_factory=dict)
+    skipped: tuple[Skipped, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def robustness(
@@ -49,61 +50,45 @@ def robustness(
     conditions: Sequence[str] = CONDITIONS,
     *,
     equalise_jpeg: str = "none",
-    batch_size: int = 16,
-    seed: int = 0,
     resamples: int = RESAMPLES,
-    max_skipped: float = 0.01,
-    skipped: list[Skipped] | None = None,
-    partial: Path | None = None,
-    progress: Callable[[int], object] | None = None,
+    **how: Unpack[How],
 ) -> Robustness:
     """Score an image set with every detector under every condition; see :func:`robustness_table`.
 
     detectors: by the name they get in the table, or as a list (then by their own names);
-    conditions: names, see :mod:`forensift.evaluation.conditions`; 'clean' is always among them.
+    conditions: names, see :mod:`forensift.data.conditions`; 'clean' is always among them.
     equalise_jpeg: before any condition, see :func:`forensift.data.jpeg_equaliser`.
-    partial: a folder that lets a killed run go on; skipped: unreadable images are appended.
-    progress: is told how many of the images × detectors × conditions more are done.
 
     Raises:
         UserError: an unknown condition, a generator without reals or fakes, two detectors of one
-            name, too many unreadable images, or what a network refuses.
+            name, or see :func:`forensift.sweep`.
     """
     named = _named(detectors)
-    chosen = parse_conditions(conditions)
+    chosen = [one.name for one in parse_conditions(conditions)]
     require_both_classes(images)
+    seed = how.get("seed", 0)
     equaliser = jpeg_equaliser(images, equalise_jpeg, seed=seed)
-    found = perturbed_logits(
-        named,
-        images,
-        chosen,
-        equaliser=equaliser,
-        batch_size=batch_size,
-        seed=seed,
-        partial=partial,
-        progress=progress,
-    )
-    if skipped is not None:
-        skipped.extend(found.skipped)
-    check_skipped(found.skipped, len(images), max_skipped)
-    scores = _scores(images, found.logits)
-    table = robustness_table(scores, seed=seed, resamples=resamples)
+    looks = {name: ScoreLook(detector, conditions=chosen) for name, detector in named.items()}
+    done = sweep(images, list(looks.values()), what="robustness", transform=equaliser, **how)
+    parts = [
+        look.table(done.used, condition).assign(detector=name, condition=condition)
+        for name, look in looks.items()
+        for condition in chosen
+    ]
+    scores = pd.concat(parts, ignore_index=True)[list(SCORES)]
     facts = {
-        "conditions": [one.name for one in chosen],
+        "conditions": chosen,
         "equalise_jpeg": equaliser.facts if equaliser is not None else {"mode": "none"},
-        "used": len(images) - len(found.skipped),
-        "skipped": len(found.skipped),
-        "unique_images": found.unique,
-        "decoded": found.decoded,
-        "perturbed": found.perturbed,
-        "network_passes": found.passed,
-        "passes_at_hand": found.at_hand,
-        "batch_size": batch_size,
+        "used": len(done.used),
+        "skipped": len(done.skipped),
+        "decoded": done.decoded,
+        "network_passes": done.networks,
         "seed": seed,
         "threshold": THRESHOLD,
         "intervals": {"confidence": 0.95, "drawn": "photograph", "resamples": resamples},
     }
-    return Robustness(table, scores, facts)
+    table = robustness_table(scores, seed=seed, resamples=resamples)
+    return Robustness(table, scores, done.skipped, facts)
 
 
 def robustness_table(
@@ -192,19 +177,3 @@ def _named(
     if not named:
         raise UserError("no detector is given")
     return named
-
-
-def _scores(images: ImageSet, logits: Mapping[tuple[str, str], np.ndarray]) -> pd.DataFrame:
-    """Return the long table of scores, detector by detector, condition by condition."""
-    facts = pd.DataFrame(
-        [(images.image_id(one), one.label, one.generator, one.class_name) for one in images],
-        columns=["path", "label", "generator", "class"],
-    )
-    parts = []
-    for name in dict.fromkeys(name for name, _ in logits):
-        for (own, condition), values in logits.items():
-            if own == name:
-                part = facts.assign(detector=name, condition=condition, logit=values)
-                part["score"] = sigmoid(values)
-                parts.append(part[~np.isnan(values)])
-    return pd.concat(parts, ignore_index=True)[list(SCORES)]

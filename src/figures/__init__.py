@@ -15,7 +15,6 @@ from .intervals import plot_intervals
 from .omega import plot_omega
 from .reproduce import plot_reproduction
 from .robustness import plot_robustness
-from .show import Picture, show
 from .source_attribution import (
     class_overlay,
     heat_colours,
@@ -29,7 +28,6 @@ from .style import save
 from .transfer import plot_transfer
 
 __all__ = [
-    "Picture",
     "class_overlay",
     "heat_colours",
     "overlay",
@@ -58,6 +56,5 @@ __all__ = [
     "save",
     "save_overlay",
     "save_pages",
-    "show",
     "tsne_caption",
 ]

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 
 from ..files import whole
 from ..patches.patch import TILE, tile
-from .style import GREY, RC, new_figure
+from .style import GREY, RC, new_figure, styled
 
 if TYPE_CHECKING:
     from ..patches import Patches
@@ -28,6 +28,7 @@ ALONE = 8  # so many feature maps still stand in one column of a two-column page
 WIDEST = 14  # characters of a label's line
 
 
+@styled
 def plot_collage(
     patches: Patches,
     *,

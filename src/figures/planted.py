@@ -10,13 +10,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from .style import BLUE, GREEN, GREY, ORANGE, PAGE, new_figure
+from .style import BLUE, GREEN, GREY, ORANGE, PAGE, new_figure, styled
 
 AMPLIFIED = 8  # times, about mid-grey: the trace itself is not visible
 MAPS = {"lrp": "LRP", "gradient": "gradient", "random": "random"}
 COLOURS = {"lrp": ORANGE, "gradient": BLUE, "random": GREY}
 
 
+@styled
 def plot_planted_examples(examples: Sequence[Any]) -> Figure:
     """Draw one image a row: photograph, the same with the trace, the trace, and three attributions.
 
@@ -56,6 +57,7 @@ def plot_planted_examples(examples: Sequence[Any]) -> Figure:
     return figure
 
 
+@styled
 def plot_ground_truth(localisation: pd.DataFrame, colour: pd.DataFrame) -> Figure:
     """Draw how much of each attribution lies in the box, and which top maps respond to colour.
 
@@ -81,6 +83,7 @@ def plot_ground_truth(localisation: pd.DataFrame, colour: pd.DataFrame) -> Figur
     return figure
 
 
+@styled
 def plot_along_k(along: pd.DataFrame, chosen: dict[str, dict[str, int]]) -> Figure:
     """Draw AP and accuracies against the number of dropped maps, one panel a trace.
 

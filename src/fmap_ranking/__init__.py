@@ -10,13 +10,13 @@ from .compare import (
     overlap,
     top,
 )
-from .omega import OmegaStatistic, Relevances, descending, relevance_shares
+from .omega import OmegaStatistic, descending, relevance_shares
 from .published import load_ranking, save_ranking
-from .rank import Start, rank
+from .rank import OmegaLook, Start, rank
 
 __all__ = [
+    "OmegaLook",
     "OmegaStatistic",
-    "Relevances",
     "Start",
     "check_ranking_fits",
     "count_by_layer",
