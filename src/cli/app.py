@@ -22,7 +22,6 @@ from . import (
     explain,
     faithfulness,
     forge,
-    forge_train,
     gradients,
     median_test,
     patches,
@@ -40,9 +39,7 @@ from . import (
 VERBS: dict[str, Callable[..., None]] = {
     "scan": scan.scan,
     "forge": forge.forge,
-    "forge-train": forge_train.forge_train,
     "gradients": gradients.gradients,
-    "train": train.train,
     "evaluate": evaluate.evaluate,
     "score": score.score,
     "explain": explain.explain,
@@ -122,6 +119,9 @@ _deepfeaturex = typer.Typer(
 for _name, _verb in deepfeaturex.VERBS.items():
     _deepfeaturex.command(_name)(guarded(_verb))
 app.add_typer(_deepfeaturex, name="deepfeaturex")
+
+for _name, _group in train.apps().items():
+    app.add_typer(_group, name=_name)
 
 
 def main() -> None:

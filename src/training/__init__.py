@@ -5,7 +5,8 @@ from __future__ import annotations
 from .engine import Task, run
 from .recipes import RECIPES
 from .settings import changed
-from .tasks import TRAININGS, Trained, get_recipe, get_training, train
+from .tasks import TRAININGS, get_recipe, get_training, train
+from .trained import Trained
 
 __all__ = [
     "RECIPES",

@@ -172,18 +172,18 @@ class ClassTask(Task):
 
     @torch.no_grad()
     def _logits(self, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
-        entries = tuple(entry for entry, _ in self.validation)
-        images = ImageSet(Path(), entries)
+        truth = {entry.path: label for entry, label in self.validation}
+        images = ImageSet(Path(), tuple(entry for entry, _ in self.validation))
         skipped: list[Skipped] = []
         found: list[torch.Tensor] = []
-        order: list[int] = []
+        labels: list[int] = []
         for batch in batches(images, self.preset, 32, seed=self.settings.seed, skipped=skipped):
             pixels = self.preset.normalise(batch.pixels.to(device))
             pixels = pixels.contiguous(memory_format=torch.channels_last)
             found.append(self.network(pixels).float().cpu())
-            order += batch.indices.tolist()
-        check_skipped(skipped, len(entries), 0.0)
-        return torch.cat(found), torch.tensor([self.validation[index][1] for index in order])
+            labels += [truth[entry.path] for entry in batch.entries]
+        check_skipped(skipped, len(images), 0.0)
+        return torch.cat(found), torch.tensor(labels)
 
     def score(self, row: Mapping[str, float]) -> tuple[float, ...]:
         """Return how good an epoch is by ``select``, and of equal ones by its validation loss."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch.nn.functional import l1_loss
 from torch.utils.data import Dataset
 
 from ..errors import UserError
-from ..files import provenance, sha256, write_csv
+from ..files import provenance, sha256
 from ..forge.crops import keyed_generator, random_crop, read_photograph
 from ..forge.families import get_family
 from ..forge.families.family import STRIDE, Generator
@@ -32,8 +32,11 @@ from ..forge.generators import (
 from ..forge.losses import LOSSES, Critic, critic_loss, generator_loss, texture_loss
 from .engine import Device, Progress, Task, descend, run, seeded
 from .settings import Checked, setting
+from .trained import Trained
 
 BETAS = (0.5, 0.99)
+# What a denoiser, which brings its own loss, does not know.
+ADVERSARIAL = ("adversarial", "texture", "warm_up", "texture_late", "loss", "save_critic")
 WRITTEN = ("start", "bits", "save_critic")  # in no step: the start is known by its tensors
 
 
@@ -93,6 +96,8 @@ class GeneratorTask(Task):
         )
         if denoises and settings.loss != GeneratorSettings.loss:
             raise UserError(f"{family} is a denoiser: loss {settings.loss} is not for it")
+        if settings.encoder_only and start is None:
+            raise UserError("encoder_only: of which network? give a start")
         if start is not None:
             _begin(self.network, start, family, encoder_only=settings.encoder_only)
         self.last_step = settings.steps
@@ -183,8 +188,8 @@ class CropBatches(Dataset):
 
 def train_generator(
     task: GeneratorTask, folder: Path, *, device: Device = "cpu", progress: Progress | None = None
-) -> dict[str, str]:
-    """Write ``<stem>.safetensors`` and ``<stem>-history.csv``, and return the weights' facts.
+) -> Trained:
+    """Write ``<stem>.safetensors`` and ``<stem>-history.csv``; the weights' facts are the result's.
 
     With ``save_critic`` it also writes ``<stem>-critic.safetensors``. A run that was interrupted
     goes on from ``<stem>-checkpoint.pth``, which is deleted at the end.
@@ -198,8 +203,9 @@ def train_generator(
         raise UserError(f"{stem} is trained without a critic: there is none to save")
     history = run(task, folder, device=device, workers=0, progress=progress)
     task.learner.cpu()
-    last = history.iloc[-1]
+    last = task.best(history)
     before = facts_of(Path(settings.start)) if settings.start else {}
+    measured = f"PSNR {last['psnr']:.1f} dB on held-out photographs"
     facts = {
         "family": task.identity["family"],
         **{key: str(getattr(settings, key)) for key in ("member", "seed", "steps", "batch_size")},
@@ -208,14 +214,25 @@ def train_generator(
         "adversarial": f"{settings.adversarial:g}",
         **provenance(before, float(last["seconds"])),
         "psnr": f"{last['psnr']:.2f}",
-        "result": f"PSNR {last['psnr']:.1f} dB on held-out photographs",
+        "result": measured,
     }
-    save_generator(folder / f"{stem}.safetensors", task.network, facts, bits=settings.bits)
+    path = folder / f"{stem}.safetensors"
+    save_generator(path, task.network, facts, bits=settings.bits)
     if settings.save_critic and task.critic is not None:
         save_critic(folder / f"{stem}-critic.safetensors", task.critic, facts)
-    write_csv(folder / f"{stem}-history.csv", history)
     (folder / f"{stem}-checkpoint.pth").unlink(missing_ok=True)
-    return facts
+    histories = {f"{stem}-history": history}
+    return Trained(stem, path, histories, last, settings, "last step", measured, facts)
+
+
+def settings_of(family: str) -> list[str]:
+    """Return the names of the settings that a family's training knows."""
+    with seeded(0):
+        network = get_family(family).generator()
+    names = [one.name for one in fields(GeneratorSettings)]
+    if hasattr(network, "training_loss"):
+        names = [name for name in names if name not in ADVERSARIAL]
+    return [name for name in names if name != "encoder_only" or isinstance(network, Generator)]
 
 
 def _begin(network: nn.Module, start: nn.Module, family: str, *, encoder_only: bool) -> None:

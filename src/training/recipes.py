@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from ..errors import UserError
 from .settings import Settings, setting
 
 PRECISIONS = ("float32", "bf16")
@@ -52,6 +53,11 @@ class OneLogitSettings(Settings):
         least=0,
     )
     settle_crop: int = setting(0, "Side of the crops for that; 0: as in training.", least=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.balanced and self.pairs:
+            raise UserError("pairs are balanced already: leave out one of the two")
 
     @property
     def side(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +20,9 @@ from .engine import Task, run
 from .one_logit import OneLogit
 from .recipes import LGRAD_RECIPES, RECIPES, LGradSettings, OneLogitSettings
 from .settings import Settings, changed
+from .trained import Trained
 
 BITS = (*range(2, 9), 16, 32)  # of weights that can be written
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a training wrote: the weights, all histories by folder, the best epoch, its settings.
-
-    result: the best epoch's measures as a sentence; facts: for the manifest.
-    """
-
-    weights: Path
-    histories: dict[str, pd.DataFrame]
-    best: dict[str, float]
-    settings: Settings
-    result: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def seconds(self) -> float:
-        """How long all trainings took."""
-        return sum(float(one["seconds"].iloc[-1]) for one in self.histories.values() if len(one))
 
 
 @dataclass(frozen=True)
@@ -69,11 +50,11 @@ def _one_logit(
         state, best = task.settled(out / "checkpoint.pth", how.get("device", "cpu"))
         save_weights(path, state, header(path))
         what = f"last step, norms settled over {settings.settle} batches"
-    said = (
+    measured = (
         f"validation accuracy {best['accuracy']:.3f} with blur and JPEG, "
         f"{best['clean_accuracy']:.3f} without, AP {best['clean_ap']:.3f}"
     )
-    return Trained(path, {"": history}, best, settings, said, {"what": what})
+    return Trained(name, path, {"history": history}, best, settings, what, measured)
 
 
 def _several(task: Task, path: Path, histories: dict[str, pd.DataFrame], last: str) -> Trained:
@@ -82,8 +63,8 @@ def _several(task: Task, path: Path, histories: dict[str, pd.DataFrame], last: s
     named = [key for key in best if "accuracy" in key or key == "macro_f1"]
     said = ", ".join(f"{key.replace('_', ' ')} {best[key]:.3f}" for key in named)
     settings: Any = task.settings  # type: ignore[attr-defined]
-    what = {"what": f"best epoch {int(best['epoch'])}"}
-    return Trained(path, histories, best, settings, f"validation {said}", what)
+    what, measured = f"best epoch {int(best['epoch'])}", f"validation {said}"
+    return Trained(task.name, path, histories, best, settings, what, measured)
 
 
 def _dna_det(
@@ -95,7 +76,9 @@ def _dna_det(
     **how: Any,
 ) -> Trained:
     task = dna_det.DNATask(training, validation, settings)
-    return _several(task, out / f"{task.name}.safetensors", {"": run(task, out, **how)}, "")
+    return _several(
+        task, out / f"{task.name}.safetensors", {"history": run(task, out, **how)}, "history"
+    )
 
 
 def _deepfeaturex(
@@ -103,11 +86,12 @@ def _deepfeaturex(
 ) -> Trained:
     guidance = deepfeaturex.guidance_of(training, settings, out)
     found = deepfeaturex.train_all(training, guidance, settings, out, **how)
-    last = deepfeaturex.COMPLETE_FOLDER
-    if last not in found:
-        last = next(iter(found))
-    path = out / last / f"{found[last][0].name}.safetensors"
-    return _several(found[last][0], path, {key: one for key, (_, one) in found.items()}, last)
+    last = (
+        deepfeaturex.COMPLETE_FOLDER if deepfeaturex.COMPLETE_FOLDER in found else next(iter(found))
+    )
+    task = found[last][0]
+    histories = {f"{folder}/history": history for folder, (_, history) in found.items()}
+    return _several(task, out / last / f"{task.name}.safetensors", histories, f"{last}/history")
 
 
 TRAININGS: dict[str, Training] = {
@@ -179,7 +163,7 @@ def train(
     found = kind.run(name, training, validation, settings, out, **how)
     before = header(Path(settings.start)) if Path(settings.start).is_file() else {}
     told = {**header(found.weights), **provenance(before, found.seconds)}
-    told |= {"seed": str(settings.seed), "result": found.result}
+    told |= {"seed": str(settings.seed), "result": found.measured}
     path = out / found.weights.name
     save_weights(path, read_checkpoint(found.weights)[0], told, bits=bits, base=difference)
     sets = [one for one in (training, validation) if one is not None]
@@ -191,4 +175,4 @@ def train(
         "weights_sha256": sha256(path),
         "seconds": found.seconds,
     }
-    return dataclasses.replace(found, weights=path, facts={**found.facts, **facts})
+    return dataclasses.replace(found, weights=path, facts=facts)
