@@ -118,7 +118,8 @@ def test_a_critic_comes_back_in_half_precision_and_is_differentiable(tmp_path: P
 
 def test_nothing_is_left_of_a_training_but_what_it_is_for(tmp_path: Path) -> None:
     small = replace(SMALL, steps=2, save_critic=True)
-    facts = train_generator(GeneratorTask("dcgan-like", PHOTOS, HELD_OUT, small, "mine"), tmp_path)
+    mine = GeneratorTask("dcgan-like", PHOTOS, HELD_OUT, small, "mine")
+    facts = train_generator(mine, tmp_path).facts
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"mine.safetensors", "mine-critic.safetensors", "mine-history.csv"}
     assert facts_of(tmp_path / "mine.safetensors") == facts
@@ -194,7 +195,7 @@ def test_the_verb_trains_a_variant(tmp_path: Path) -> None:
     load_generator(path, "stylegan2-like")
     load_critic(path.with_name("stylegan2-like--finetune-critic.safetensors"))
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert np.isclose(manifest["psnr"], float(facts["psnr"]))
+    assert np.isclose(float(manifest["psnr"]), float(facts["psnr"]))
     refused = CliRunner().invoke(app, [*asked, "--variant", "photos", "--member", "2"])
     assert refused.exit_code == 2
     assert "--member" in refused.output

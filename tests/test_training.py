@@ -54,7 +54,7 @@ def settings(**changes) -> OneLogitSettings:
 
 
 def history(images, run: OneLogitSettings, out, **how) -> pd.DataFrame:
-    return train("npr", images, images, run, out, **{"workers": 0, **how}).histories[""]
+    return train("npr", images, images, run, out, **{"workers": 0, **how}).histories["history"]
 
 
 def test_recipes_hold_the_published_values():
