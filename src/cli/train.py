@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_origin, get_type_hints
 
@@ -295,14 +296,19 @@ def _option(one: dataclasses.Field[Any], kind: Any, recipes: Sequence[Any]) -> A
     return Annotated[(str if listed else kind) | None, told]
 
 
-def group(
-    names: Callable[[], Sequence[str]], command: Callable[[str], Callable[..., None]]
-) -> type[TyperGroup]:
-    """Return a group whose commands are made when one is asked for: their options need torch."""
+def _group(known: str, command: Callable[[str], Callable[..., None]], told: str) -> typer.Typer:
+    """Return a group whose commands are made when one is asked for: their options need torch.
+
+    known: where the names of the commands are, ``module:name``.
+    """
+
+    def names() -> list[str]:
+        module, _, name = known.partition(":")
+        return list(getattr(import_module(f"..{module}", __package__), name))
 
     class Group(TyperGroup):
         def list_commands(self, ctx: Any) -> list[str]:
-            return list(names())
+            return names()
 
         def get_command(self, ctx: Any, cmd_name: str) -> Any:
             if cmd_name not in names():
@@ -311,28 +317,8 @@ def group(
             alone.command(cmd_name)(command(cmd_name))
             return typer.main.get_command(alone)
 
-    return Group
+    return typer.Typer(cls=Group, help=told, no_args_is_help=True, rich_markup_mode="markdown")
 
 
-def _trainings() -> Sequence[str]:
-    from ..training import TRAININGS
-
-    return list(TRAININGS)
-
-
-def _families() -> Sequence[str]:
-    from ..forge import TRAINED
-
-    return TRAINED
-
-
-def apps() -> dict[str, typer.Typer]:
-    """Return both groups by name."""
-    made = {
-        "train": (HELP, group(_trainings, detector_command)),
-        "forge-train": (FORGE_HELP, group(_families, generator_command)),
-    }
-    return {
-        name: typer.Typer(cls=kind, help=told, no_args_is_help=True, rich_markup_mode="markdown")
-        for name, (told, kind) in made.items()
-    }
+app = _group("training:TRAININGS", detector_command, HELP)
+forge_app = _group("forge:TRAINED", generator_command, FORGE_HELP)

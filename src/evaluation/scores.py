@@ -65,17 +65,19 @@ def score(
     detector: Detector,
     images: ImageSet,
     *,
+    what: str = "scoring",
     transform: Transform | JpegEqualiser | None = None,
     **how: Unpack[How],
 ) -> pd.DataFrame:
     """Return path, label, generator, class, logit and score of every image that can be used.
 
     path is the image's id, below ``images.root``; rows are in the set's order; score is the
-    sigmoid of the logit in float64. transform: see :func:`forensift.data.batches`.
+    sigmoid of the logit in float64. what: names the pass; transform: see
+    :func:`forensift.data.batches`.
 
     Raises:
         UserError: the detector gives a logit that is not finite, or see :func:`forensift.sweep`.
     """
     look = ScoreLook(detector)
-    sweep(images, [look], what="scoring", transform=transform, **how)
+    sweep(images, [look], what=what, transform=transform, **how)
     return look.table(images)
