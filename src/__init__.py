@@ -87,7 +87,7 @@ _WHERE = {
     "transfer": "sensitivity",
 }
 
-__all__ = sorted([*_WHERE, "UserError", "figures"])
+__all__ = sorted([*_WHERE, "UserError", "figures"])  # noqa: PLE0605
 
 
 class _Package(ModuleType):

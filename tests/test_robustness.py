@@ -21,7 +21,6 @@ from typer.testing import CliRunner
 from forensift.cli.app import app
 from forensift.data import get_preset, scan
 from forensift.data.colour import recolour
-from forensift.data.conditions import parse_condition
 from forensift.detectors import Detector, get_architecture
 from forensift.errors import UserError
 from forensift.evaluation import (
@@ -35,6 +34,7 @@ from forensift.evaluation import (
     robustness_table,
     score,
 )
+from forensift.data.conditions import parse_condition
 from forensift.evaluation.paired import paired_draws, photograph_names, weighted_roc_auc
 from forensift.figures import plot_robustness
 from forensift.records import ImageSet
