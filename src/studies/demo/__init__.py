@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .demo import DETECTORS, Demo, Scale, demo
+from .robust import ColourRobust
 
-__all__ = ["DETECTORS", "Demo", "Scale", "demo"]
+__all__ = ["DETECTORS", "ColourRobust", "Demo", "Scale", "demo"]
