@@ -60,9 +60,6 @@ class TrainingBatches(Dataset):
         """Steps in one pass over the data."""
         return len(self.units) // self.units_a_step
 
-    def __len__(self) -> int:
-        return 2**31 - 1
-
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         seed, epoch = self.settings.seed, step // self.steps_an_epoch
         rng = keyed_generator(seed, "order", epoch)

@@ -142,9 +142,6 @@ class ClassBatches(Dataset):
         count = classes * len(self.units) if matched else len(images)
         self.steps = min(len(self.units), max(1, round(count / batch_size)))
 
-    def __len__(self) -> int:
-        return 2**31 - 1
-
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         epoch, place = divmod(step, self.steps)
         order = keyed_generator(self.seed, "order", epoch).permutation(len(self.units))

@@ -120,23 +120,19 @@ class ClassTask(Task):
         }
 
     def optimisers(self) -> tuple[torch.optim.Optimizer, ...]:
-        """Return Adam over what is learnt, with L2 decay."""
         decay = self.settings.weight_decay
         return (torch.optim.Adam(self.learnt, self.rate, weight_decay=decay),)
 
     def data(self) -> ClassBatches:
-        """Return the batches by step."""
         return self.batches
 
     def loss(self, batch: Any, device: Device) -> torch.Tensor:
-        """Return the cross-entropy, weighted where the classes are."""
         pixels, labels = batch
         pixels = pixels.to(device, memory_format=torch.channels_last)
         weights = None if self.weights is None else self.weights.to(device)
         return cross_entropy(self.network(pixels), labels.to(device), weights)
 
     def rates(self, epoch: int, step: int) -> list[float]:
-        """Return the learning rate: constant, in steps, or along a cosine."""
         settings = self.settings
         if settings.cosine:
             return [self.rate * 0.5 * (1 + float(np.cos(np.pi * step / self.last_step)))]
@@ -145,7 +141,6 @@ class ClassTask(Task):
         return [self.rate]
 
     def validate(self, device: Device) -> dict[str, float]:
-        """Return loss, accuracy and balanced accuracy on whole validation images."""
         if self.settings.settle:
             self._settle(device)
         logits, labels = self._logits(device)
@@ -186,7 +181,6 @@ class ClassTask(Task):
         return torch.cat(found), torch.tensor(labels)
 
     def score(self, row: Mapping[str, float]) -> tuple[float, ...]:
-        """Return how good an epoch is by ``select``, and of equal ones by its validation loss."""
         return row[self.settings.select] * SELECTED[self.settings.select], -row["validation_loss"]
 
 

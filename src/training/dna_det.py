@@ -154,7 +154,6 @@ class DNATask(Task):
         self.highest, self.waited = -1.0, 0
 
     def optimisers(self) -> tuple[torch.optim.Optimizer, ...]:
-        """Return Adam(0.9, 0.999); the automatic weighting has a group of its own."""
         learner = self._learner
         own = [one for name, one in learner.named_parameters() if not name.startswith("weighting.")]
         groups = [{"params": own, "lr": self.settings.learning_rate}]
@@ -163,11 +162,9 @@ class DNATask(Task):
         return (torch.optim.Adam(groups),)
 
     def data(self) -> Any:
-        """Return the balanced or the transformed batches."""
         return self.batches
 
     def loss(self, batch: Views, device: Device) -> Tensor:
-        """Return the weighted sum of both losses over all crops of a batch."""
         return self.losses(batch, device)["loss"]
 
     def losses(self, batch: Views, device: Device) -> dict[str, Tensor]:
@@ -194,19 +191,16 @@ class DNATask(Task):
     def learn(
         self, batch: Views, optimisers: tuple[torch.optim.Optimizer, ...], step: int, device: Device
     ) -> dict[str, Tensor]:
-        """Take one step down the weighted sum."""
         found = self.losses(batch, device)
         descend(optimisers[0], found["loss"])
         return found
 
     def rates(self, epoch: int, step: int) -> list[float]:
-        """Return the rates of StepLR, which advances with every step, not every epoch."""
         factor = self.settings.decay ** (step // self.settings.decay_steps)
         return [self.settings.learning_rate * factor, WEIGHTING_RATE * factor]
 
     @torch.no_grad()
     def validate(self, device: Device) -> dict[str, float]:
-        """Return accuracy and macro means on whole images."""
         counts = np.zeros((len(self.classes), len(self.classes)))
         for start in range(0, len(self.held_out), AT_ONCE):
             part = self.held_out[start : start + AT_ONCE]
@@ -224,19 +218,15 @@ class DNATask(Task):
         return found
 
     def score(self, row: Mapping[str, float]) -> tuple[float, ...]:
-        """Return the metric that selects the model, rounded as published."""
         return (round(row[self.settings.metric], 4),)
 
     def ended(self) -> bool:
-        """Whether more epochs than the patience went by without reaching the best."""
         return self.waited > self.settings.patience
 
     def state(self) -> dict[str, Any]:
-        """Return the best metric and the epochs since."""
         return {"highest": self.highest, "waited": self.waited}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take them back."""
         self.highest, self.waited = state["highest"], state["waited"]
 
 

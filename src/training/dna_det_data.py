@@ -70,7 +70,7 @@ class _Batches(Dataset):
     """
 
     def __init__(
-        self, items: int, preset: Preset, crops: int, side: int, batch_size: int, seed: int
+        self, items: int, preset: Preset, *, crops: int, side: int, batch_size: int, seed: int
     ) -> None:
         if items < batch_size:
             raise UserError(f"{items} images a class do not fill a batch of {batch_size}")
@@ -81,9 +81,6 @@ class _Batches(Dataset):
     def steps_an_epoch(self) -> int:
         """Steps in one pass over the data."""
         return self.items // self.batch_size
-
-    def __len__(self) -> int:
-        return 2**31 - 1
 
     def _item(self, index: int, step: int, place: int) -> list[tuple[Image.Image, int]]:
         raise NotImplementedError
@@ -106,17 +103,10 @@ class BalancedBatches(_Batches):
     """Each item is one image of every class; smaller classes start again where they end."""
 
     def __init__(
-        self,
-        classes: Mapping[str, Sequence[ImageEntry]],
-        preset: Preset,
-        *,
-        crops: int,
-        side: int,
-        batch_size: int,
-        seed: int,
+        self, classes: Mapping[str, Sequence[ImageEntry]], preset: Preset, **sizes: int
     ) -> None:
         self.classes = list(classes.values())
-        super().__init__(max(map(len, self.classes)), preset, crops, side, batch_size, seed)
+        super().__init__(max(map(len, self.classes)), preset, **sizes)
 
     def _item(self, index: int, step: int, place: int) -> list[tuple[Image.Image, int]]:
         return [
@@ -128,18 +118,9 @@ class BalancedBatches(_Batches):
 class TransformedBatches(_Batches):
     """The pre-training task: each item is an image with a transformation drawn at every access."""
 
-    def __init__(
-        self,
-        entries: Sequence[ImageEntry],
-        preset: Preset,
-        *,
-        crops: int,
-        side: int,
-        batch_size: int,
-        seed: int,
-    ) -> None:
+    def __init__(self, entries: Sequence[ImageEntry], preset: Preset, **sizes: int) -> None:
         self.entries = entries
-        super().__init__(len(entries), preset, crops, side, batch_size, seed)
+        super().__init__(len(entries), preset, **sizes)
 
     def _item(self, index: int, step: int, place: int) -> list[tuple[Image.Image, int]]:
         rng = keyed_generator(self.seed, "transformation", step, place)

@@ -113,7 +113,6 @@ class GeneratorTask(Task):
         }
 
     def optimisers(self) -> tuple[torch.optim.Optimizer, ...]:
-        """Return Adam for the generator, and at half its rate for the critic."""
         rate = self.settings.learning_rate
         if self.critic is None:
             return (torch.optim.Adam(self.network.parameters(), rate),)
@@ -123,18 +122,15 @@ class GeneratorTask(Task):
         )
 
     def data(self) -> Dataset:
-        """Return the crops by step."""
         return self.batches
 
     def rates(self, epoch: int, step: int) -> list[float]:
-        """Return both rates along a cosine that ends at a tenth."""
         decay = 0.1 + 0.45 * (1 + math.cos(math.pi * step / self.last_step))
         return [self.settings.learning_rate * decay, self.settings.learning_rate / 2 * decay]
 
     def learn(
         self, batch: Any, optimisers: tuple[torch.optim.Optimizer, ...], step: int, device: Device
     ) -> dict[str, torch.Tensor]:
-        """Take one step with L1, texture and the critic, or with a denoiser's own loss."""
         real, settings, critic = batch.to(device), self.settings, self.critic
         network: Any = self.network
         if critic is None:
@@ -159,7 +155,6 @@ class GeneratorTask(Task):
 
     @torch.no_grad()
     def validate(self, device: Device) -> dict[str, float]:
-        """Return the PSNR on held-out photographs."""
         return {"psnr": psnr_of(self.network, self.judged_on)}
 
     def keep(self, folder: Path, facts: Any) -> None:
@@ -172,9 +167,6 @@ class CropBatches(Dataset):
     def __init__(self, photographs: Sequence[Path], settings: GeneratorSettings) -> None:
         self.photos = [read_photograph(path) for path in photographs]
         self.settings = settings
-
-    def __len__(self) -> int:
-        return 2**31 - 1
 
     def __getitem__(self, step: int) -> torch.Tensor:
         rng = keyed_generator(self.settings.seed, "forge-train", step)

@@ -24,7 +24,7 @@ from .engine import Device, Task, seeded
 from .initialise import initialise
 from .plateau import Plateau
 from .recipes import OneLogitSettings
-from .settle import settle_norms
+from .settle import measure_norms
 
 AFTERWARDS = ("max_steps", "preset", "settle", "settle_crop")  # none changes what a step does
 
@@ -58,16 +58,13 @@ class OneLogit(Task):
         self.identity = {"detector": name, "data": training.hash(), **deciding}
 
     def optimisers(self) -> tuple[torch.optim.Optimizer, ...]:
-        """Return Adam(0.9, 0.999) over what is not frozen."""
         learnt = [one for one in self.network.parameters() if one.requires_grad]
         return (torch.optim.Adam(learnt, self.settings.learning_rate),)
 
     def data(self) -> Dataset:
-        """Return the recipe's batches."""
         return self.batches
 
     def loss(self, batch: Any, device: Device) -> torch.Tensor:
-        """Return the binary cross-entropy of a batch (images, labels)."""
         images, labels = batch
         images = images.to(device, memory_format=torch.channels_last)
         kind = torch.device(device).type
@@ -80,32 +77,26 @@ class OneLogit(Task):
         return binary_cross_entropy_with_logits(logits.float(), labels.to(device))
 
     def rates(self, epoch: int, step: int) -> list[float]:
-        """Return the rate by the plateau rule or the recipe's fixed schedule."""
         if self.plateau is not None:
             return [self.plateau.learning_rate]
         return [decayed(self.settings, epoch)]
 
     def validate(self, device: Device) -> dict[str, float]:
-        """Return accuracy and AP with the recipe's blur and JPEG and without."""
         found = validated(self.network, self.validation, self.settings, device)
         if self.plateau is not None:
             self.plateau.update(found["accuracy"])
         return found
 
     def score(self, row: Mapping[str, float]) -> tuple[float, ...]:
-        """Return accuracy, then clean AP."""
         return row["accuracy"], row["clean_ap"]
 
     def ended(self) -> bool:
-        """Whether the plateau rule has ended the training."""
         return self.plateau is not None and self.plateau.ended
 
     def state(self) -> dict[str, Any]:
-        """Return the plateau rule's state."""
         return {"plateau": vars(self.plateau) if self.plateau else None}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take the plateau rule's state back."""
         self.plateau = Plateau(**state["plateau"]) if state["plateau"] else None
 
     def settled(
@@ -113,7 +104,9 @@ class OneLogit(Task):
     ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
         """Return a checkpoint's state dict with settled norms, and how it validates.
 
-        The numbers are those of :meth:`validate`, on centre crops of ``settle_crop``.
+        Batches are the recipe's (blur, JPEG, flips), best with crops of the size that the network
+        is going to be used at (Touvron et al. 2019). The numbers are those of :meth:`validate`, on
+        centre crops of that size.
         """
         with seeded(self.seed):
             network = self.architecture.build(**self.options)
@@ -121,7 +114,9 @@ class OneLogit(Task):
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         crop = self.settings.settle_crop or self.settings.side
         settings = dataclasses.replace(self.settings, crop_size=crop)
-        settle_norms(network, self.training, settings, settings.settle, device=device)
+        norms = [one for one in network.eval().modules() if isinstance(one, nn.BatchNorm2d)]
+        data = TrainingBatches(self.training, settings)
+        measure_norms(network, norms, (data[at][0] for at in range(settings.settle)), device)
         return network.state_dict(), validated(network, self.validation, settings, device)
 
 

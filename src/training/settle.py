@@ -8,32 +8,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..records import ImageSet
-from .batches import TrainingBatches
-from .recipes import OneLogitSettings
-
-
-@torch.no_grad()
-def settle_norms(
-    network: nn.Module,
-    images: ImageSet,
-    settings: OneLogitSettings,
-    steps: int,
-    *,
-    device: torch.device | str = "cpu",
-) -> None:
-    """Set every BatchNorm's mean and variance to their averages over ``steps`` training batches.
-
-    The running average of a training remembers its last ten batches or so; with small batches under
-    blur and JPEG that is a draw, and validation jumps with it. Batches are those of the recipe
-    (blur, JPEG, flips); crops best have the size that the network is going to be used at (Touvron
-    et al. 2019). The weights stay. The network is left in evaluation mode.
-    """
-    data = TrainingBatches(images, settings)
-    network.eval()
-    norms = [one for one in network.modules() if isinstance(one, nn.BatchNorm2d)]
-    measure_norms(network, norms, (data[step][0] for step in range(steps)), device)
-
 
 @torch.no_grad()
 def measure_norms(
@@ -42,7 +16,12 @@ def measure_norms(
     batches: Iterable[torch.Tensor],
     device: torch.device | str = "cpu",
 ) -> None:
-    """Set the mean and variance of these BatchNorms to plain averages over normalised batches."""
+    """Set the mean and variance of these BatchNorms to plain averages over normalised batches.
+
+    The running average of a training remembers its last ten batches or so; with small batches under
+    blur and JPEG that is a draw, and validation jumps with it. The weights stay; what else is
+    normalised is in the mode that it is in.
+    """
     chosen: Any = list(norms)
     momenta = [norm.momentum for norm in chosen]
     for norm in chosen:

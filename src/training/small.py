@@ -58,21 +58,17 @@ class Small(Task):
         self.schedule = cosine_rates(LEARNING_RATE, steps)
 
     def optimisers(self) -> tuple[torch.optim.Optimizer, ...]:
-        """Return AdamW."""
         return (torch.optim.AdamW(self.network.parameters(), LEARNING_RATE, weight_decay=1e-2),)
 
     def data(self) -> TrainingBatches:
-        """Return the pairs' batches."""
         return self.batches
 
     def loss(self, batch: Any, device: Device) -> torch.Tensor:
-        """Return the binary cross-entropy of a batch (images, labels)."""
         pixels, labels = batch
         logits = self.network(pixels.to(device, memory_format=torch.channels_last))
         return binary_cross_entropy_with_logits(logits, labels.to(device))
 
     def rates(self, epoch: int, step: int) -> list[float]:
-        """Return the cosine's rate."""
         return [self.schedule[step]]
 
 

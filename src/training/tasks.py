@@ -22,6 +22,7 @@ from .recipes import LGRAD_RECIPES, RECIPES, LGradSettings, OneLogitSettings
 from .settings import Settings, changed
 from .trained import Trained
 
+Sets = tuple[ImageSet, Any]  # training and validation images; the latter None for DeepFeatureX
 BITS = (*range(2, 9), 16, 32)  # of weights that can be written
 
 
@@ -34,15 +35,8 @@ class Training:
     run: Callable[..., Trained]
 
 
-def _one_logit(
-    name: str,
-    training: ImageSet,
-    validation: ImageSet,
-    settings: OneLogitSettings,
-    out: Path,
-    **how: Any,
-) -> Trained:
-    task = OneLogit(name, training, validation, settings)
+def _one_logit(name: str, sets: Sets, settings: OneLogitSettings, out: Path, **how: Any) -> Trained:
+    task = OneLogit(name, *sets, settings)
     history = run(task, out, **how)
     best, path = task.best(history), out / f"{name}.safetensors"
     what = f"best epoch {int(best['epoch'])} of {len(history)}"
@@ -68,22 +62,16 @@ def _several(task: Task, path: Path, histories: dict[str, pd.DataFrame], last: s
 
 
 def _dna_det(
-    name: str,
-    training: ImageSet,
-    validation: ImageSet,
-    settings: dna_det.DNASettings,
-    out: Path,
-    **how: Any,
+    name: str, sets: Sets, settings: dna_det.DNASettings, out: Path, **how: Any
 ) -> Trained:
-    task = dna_det.DNATask(training, validation, settings)
+    task = dna_det.DNATask(*sets, settings)
     return _several(
         task, out / f"{task.name}.safetensors", {"history": run(task, out, **how)}, "history"
     )
 
 
-def _deepfeaturex(
-    name: str, training: ImageSet, validation: None, settings: DFXSettings, out: Path, **how: Any
-) -> Trained:
+def _deepfeaturex(name: str, sets: Sets, settings: DFXSettings, out: Path, **how: Any) -> Trained:
+    training, _ = sets
     guidance = deepfeaturex.guidance_of(training, settings, out)
     found = deepfeaturex.train_all(training, guidance, settings, out, **how)
     last = (
@@ -156,11 +144,13 @@ def train(
     kind = get_training(name)
     if not isinstance(settings, kind.settings):
         raise UserError(f"{name} is trained by {kind.settings.__name__}; see get_recipe")
+    if (validation is None) != (name == "deepfeaturex"):
+        raise UserError(f"{name}: validation images are {'split off the others' if validation else 'missing'}")
     if bits not in BITS:
         raise UserError(f"bits {bits}: choose 32, 16, or 8 and fewer")
     if difference is not None:
         read_checkpoint(difference)  # before anything is computed
-    found = kind.run(name, training, validation, settings, out, **how)
+    found = kind.run(name, (training, validation), settings, out, **how)
     before = header(Path(settings.start)) if Path(settings.start).is_file() else {}
     told = {**header(found.weights), **provenance(before, found.seconds)}
     told |= {"seed": str(settings.seed), "result": found.measured}
