@@ -31,9 +31,12 @@ from torch.utils.data import Dataset
 from ...data import read_image, scan
 from ...errors import UserError
 from ...evaluation import percentile_interval, wilson
+from ...figures import plot_fingerprints
 from ...forge.crops import keyed_generator, photograph_of
-from ...records import FAKE
+from ...records import FAKE, Result
 from ...training.engine import Device, Progress, Task, cosine_rates, descend, run, seeded
+from ...training.settings import Checked, setting
+from ...views.view import Draw, View
 from .splits import CLOSED, WEIGHTS
 
 # The two questions: name, set to train on, set to test on.
@@ -47,24 +50,21 @@ RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
-class FingerprintSettings:
-    """patch: pixels a side; place: (top, left) that is trained on, None for the middle; stride: of
-    the grid; steps, batch (crops a step, each in all classes), learning_rate: of Adam, decayed by a
-    cosine to zero; limit: most crops read of a set.
-    """
+class FingerprintSettings(Checked):
+    """How patches are trained on and tested."""
 
-    patch: int = 32
-    place: tuple[int, int] | None = None
-    stride: int = 8
-    steps: int = 1500
-    batch: int = 16
-    learning_rate: float = 2e-3
-    seed: int = 0
-    limit: int | None = None
+    patch: int = setting(32, "Side of a patch in pixels.", least=8)
+    place: tuple[int, int] | None = setting(None, "(top, left) trained on; None: the middle.")
+    stride: int = setting(8, "Of the grid of test places; a multiple of 4.", least=4)
+    steps: int = setting(1500, "Training steps a task.", least=1)
+    batch: int = setting(16, "Crops a step, each in all classes.", least=1)
+    learning_rate: float = setting(2e-3, "Of Adam, decayed by a cosine to zero.", least=0)
+    seed: int = setting(0, "Of everything random.")
+    limit: int | None = setting(None, "Most crops read of a set.")
 
 
-@dataclass(frozen=True)
-class Fingerprints:
+@dataclass(frozen=True, eq=False, repr=False)
+class Fingerprints(Result):
     """positions: a row a task, kind ('grid', 'shift') and position: top, left, trained (whether it
     is the place of training), n, accuracy, low, high (Wilson, 95 %).
 
@@ -79,6 +79,35 @@ class Fingerprints:
     summary: pd.DataFrame
     history: pd.DataFrame
     facts: dict[str, object] = field(default_factory=dict)
+
+    def view(self) -> View:
+        """Return the accuracy at each place, and whether it is bound to that of the training."""
+        tables = {
+            "positions": self.positions,
+            "fingerprints": self.summary,
+            "history": self.history,
+        }
+        chances = self.summary.set_index("task")["chance"].to_dict()
+        drawn: dict[str, Draw] = {
+            "fingerprints": lambda: plot_fingerprints(self.positions, self.facts, chances)
+        }
+        said = fingerprints_said(self.summary)
+        return View("Fingerprints", said, tables, figures=drawn, facts=self.facts)
+
+
+def fingerprints_said(summary: pd.DataFrame) -> str:
+    """Say for each task whether its accuracy is bound to the place, or to the phase."""
+    said = []
+    for row in summary.to_dict("records"):
+        bound = "falls" if row["fall_low"] > 0 else "does not clearly fall"
+        said.append(
+            f"{str(row['task']).capitalize()}: {100 * row['trained']:.1f} % at the place of "
+            f"training (chance {100 * row['chance']:.0f} %); it {bound} elsewhere, to "
+            f"{100 * row['elsewhere']:.1f} % on average over {row['positions'] - 1} places in the "
+            f"same phase of the up-sampling, and is {100 * row['out_of_phase']:.1f} % where the "
+            "patch is shifted out of that phase."
+        )
+    return " ".join(said)
 
 
 @dataclass(frozen=True)
