@@ -312,7 +312,9 @@ def test_recipes_hold_the_published_values():
 
 def test_a_training_learns_saves_its_classes_and_resumes_to_the_bit(image_set, tmp_path):
     settings = small(max_steps=24, epoch_steps=8, start="high-pass")
+    state = torch.get_rng_state()
     history = run(DNATask(image_set, image_set, settings), tmp_path / "whole", workers=0)
+    assert torch.equal(torch.get_rng_state(), state)
     assert history["accuracy"].iloc[-1] == 1
     assert history["loss_classes"].iloc[-1] < history["loss_classes"].iloc[0]
     run(DNATask(image_set, image_set, settings), tmp_path / "cut", workers=0, stop_after=2)

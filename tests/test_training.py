@@ -344,6 +344,14 @@ def test_a_training_leaves_the_users_random_numbers_alone(pairs, tmp_path):
     pd.testing.assert_frame_equal(whole.drop(columns="seconds"), again.drop(columns="seconds"))
 
 
+def test_a_run_that_is_over_is_written_again_in_other_bits(pairs, tmp_path):
+    for bits in (8, 32):
+        found = train("npr", pairs, pairs, settings(max_steps=2), tmp_path, bits=bits, workers=0)
+        load_detector("npr", weights=found.weights)
+    assert len(found.histories["history"]) == 1
+    assert "weights in" in found.said
+
+
 def test_settings_are_refused_by_their_name(pairs, tmp_path):
     for wrong, said in (
         ({"precision": "half"}, "precision 'half': choose float32, bf16"),

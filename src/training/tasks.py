@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ..detectors import header, read_checkpoint, save_weights
+from ..eight_bits import SHAPES
 from ..errors import UserError
 from ..files import provenance, sha256
 from ..records import ImageSet
@@ -145,14 +146,18 @@ def train(
     if not isinstance(settings, kind.settings):
         raise UserError(f"{name} is trained by {kind.settings.__name__}; see get_recipe")
     if (validation is None) != (name == "deepfeaturex"):
-        raise UserError(f"{name}: validation images are {'split off the others' if validation else 'missing'}")
+        raise UserError(
+            f"{name}: validation images are {'split off the others' if validation else 'missing'}"
+        )
     if bits not in BITS:
         raise UserError(f"bits {bits}: choose 32, 16, or 8 and fewer")
     if difference is not None:
         read_checkpoint(difference)  # before anything is computed
     found = kind.run(name, (training, validation), settings, out, **how)
     before = header(Path(settings.start)) if Path(settings.start).is_file() else {}
-    told = {**header(found.weights), **provenance(before, found.seconds)}
+    # A run that is over may be written again, in other bits.
+    kept = {key: one for key, one in header(found.weights).items() if key not in (SHAPES, "base")}
+    told = {**kept, **provenance(before, found.seconds)}
     told |= {"seed": str(settings.seed), "result": found.measured}
     path = out / found.weights.name
     save_weights(path, read_checkpoint(found.weights)[0], told, bits=bits, base=difference)
