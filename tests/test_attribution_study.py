@@ -22,7 +22,7 @@ from forensift.detectors.dna_det import build
 from forensift.errors import UserError
 from forensift.evaluation import wilson
 from forensift.figures import class_overlay, heat_colours
-from forensift.forge import get_family, save_generator, variant_settings
+from forensift.forge import get_family, save_generator
 from forensift.forge.forge import png
 from forensift.records import FAKE, REAL
 from forensift.studies.dna_det import (
@@ -42,6 +42,7 @@ from forensift.studies.dna_det import (
 )
 from forensift.studies.dna_det.cams import unit
 from forensift.studies.dna_det.study import TEST
+from forensift.training.variants import variant_settings
 
 CLASSES = ("real", *FAMILIES)
 SIZES = Sizes(train=2, validation=1, test=3, side=32, steps=1)

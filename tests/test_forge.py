@@ -16,18 +16,19 @@ from forensift.evaluation import pixel_audit
 from forensift.forge import (
     FAMILIES,
     TRAINED,
-    ForgeTraining,
+    audit,
     forge,
     load_family,
     load_generator,
+    psnr_crops,
+    psnr_of,
     save_generator,
-    train_generator,
 )
 from forensift.forge.crops import SCALES, random_crop, read_photograph
 from forensift.forge.families.family import Generator
 from forensift.forge.generators import to_signed
-from forensift.forge.train import psnr
-from forensift.rng import keyed_short
+from forensift.training import run
+from forensift.training.generators import GeneratorSettings, GeneratorTask
 
 TEST_PHOTOS = photographs("test")
 
@@ -124,8 +125,9 @@ def test_missing_or_wrong_weights_are_refused(tmp_path):
 
 @pytest.mark.parametrize("family", TRAINED)
 def test_shipped_generators_reach_26_db_on_photographs_no_training_saw(family):
+    crops = psnr_crops(TEST_PHOTOS, 96, seed=5)
     for generator in load_family(family):
-        assert psnr(generator, TEST_PHOTOS, 96, seed=5) >= 26
+        assert psnr_of(generator, crops) >= 26
 
 
 @pytest.mark.parametrize("family", TRAINED)
@@ -171,15 +173,15 @@ def test_the_members_of_a_family_take_turns(tmp_path):
 
 @pytest.mark.parametrize("family", TRAINED)
 def test_training_lowers_the_loss_and_is_repeatable(family):
-    settings = ForgeTraining(steps=20, batch_size=4, side=16, warm_up=0.5)
+    settings = GeneratorSettings(steps=20, batch_size=4, size=16, warm_up=0.5)
     photos = photographs("train")[:2]
-    runs = [train_generator(family, photos, TEST_PHOTOS[:1], settings) for _ in range(2)]
-    history = runs[0][1]
+    tasks = [GeneratorTask(family, photos, TEST_PHOTOS[:1], settings) for _ in range(2)]
+    history, _ = (run(task, None, workers=0) for task in tasks)
     loss = "noise" if family == "ddpm-like" else "l1"
     assert history[loss].iloc[-1] < history[loss].iloc[0]
     if loss == "l1":
         assert history["critic"].iloc[-1] > 0
-    for ours, again in zip(*(run[0].state_dict().values() for run in runs), strict=True):
+    for ours, again in zip(*(task.network.state_dict().values() for task in tasks), strict=True):
         assert np.array_equal(ours.numpy(), again.numpy())
 
 

@@ -558,11 +558,11 @@ def test_relevance_goes_through_the_short_classifier(
 
 
 def test_the_recipe_is_the_published_one() -> None:
-    recipe = get_recipe("lgrad")
-    assert (recipe.load_size, recipe.crop_size, recipe.squash) == (256, 224, True)
+    recipe = get_recipe("lgrad", "lgrad")
+    assert (recipe.load_size, recipe.side, recipe.squash) == (256, 224, True)
     assert (recipe.batch_size, recipe.learning_rate, recipe.epochs) == (16, 5e-4, 100)
     assert (recipe.blur, recipe.jpeg, recipe.grey, recipe.plateau) == (0, 0, 0, False)
-    assert recipe.decay == (10, 0.8)
+    assert (recipe.decay_epochs, recipe.decay) == (10, 0.8)
 
 
 def test_training_on_gradient_folders_of_chosen_classes(tmp_path: Path) -> None:
@@ -573,7 +573,7 @@ def test_training_on_gradient_folders_of_chosen_classes(tmp_path: Path) -> None:
                     path = tmp_path / split / name / kind / f"{number}.png"
                     write_image(path, (40, 40), seed=number)
     out = tmp_path / "out"
-    command = ["train", "lgrad", "--recipe", "lgrad", "--set", "stages=1", "--classes", "horse"]
+    command = ["train", "lgrad", "--recipe", "lgrad", "--stages", "1", "--classes", "horse"]
     command += ["--load-size", "0", "--crop-size", "32", "--batch-size", "4", "--max-steps", "2"]
     command += ["--data", str(tmp_path), "--device", "cpu", "--workers", "0", "--out", str(out)]
     result = CliRunner().invoke(app, command)

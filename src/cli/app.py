@@ -33,6 +33,7 @@ VERBS: dict[str, dict[str, str]] = {
     },
     "Trainings and studies": {
         "train": "train:app",
+        "forge-train": "train:forge_app",
         "planted": "planted",
         "reproduce": "reproduce:app",
     },

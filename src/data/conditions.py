@@ -15,16 +15,14 @@ detector's own preset; the same input gives the same output, to the bit.
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image
-from scipy.ndimage import gaussian_filter1d
 
 from ..errors import UserError
+from .degrade import blur, jpeg, resize
 
 CLEAN = "clean"
 CONDITIONS = (
@@ -89,25 +87,3 @@ def parse_conditions(names: Sequence[str]) -> tuple[Condition, ...]:
     """
     found = {one.name: one for one in map(parse_condition, (CLEAN, *names))}
     return tuple(found.values())
-
-
-def jpeg(image: Image.Image, quality: int) -> Image.Image:
-    """Return an RGB image sent through Pillow's JPEG, 4:2:0."""
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
-    with Image.open(buffer, formats=["JPEG"]) as opened:
-        return opened.convert("RGB")
-
-
-def blur(image: Image.Image, sigma: float) -> Image.Image:
-    """Return an RGB image under a Gaussian of ``sigma`` pixels."""
-    planes = np.asarray(image).transpose(2, 0, 1).astype(np.float64)
-    for axis in (1, 2):  # each channel by itself, in one piece of memory: twice as quick
-        planes = gaussian_filter1d(planes, sigma, axis=axis, truncate=4.0)
-    return Image.fromarray(np.rint(planes).astype(np.uint8).transpose(1, 2, 0).copy())
-
-
-def resize(image: Image.Image, factor: float) -> Image.Image:
-    """Return an image whose sides are ``factor`` times as long, bilinear and antialiased."""
-    width, height = (max(1, round(side * factor)) for side in image.size)
-    return image.resize((width, height), Image.Resampling.BILINEAR)

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import Dataset
 
-from ..data.decode import UnreadableImage, read_image
 from ..data.presets import Preset
 from ..errors import UserError
 from ..files import sha256
 from ..records import ImageEntry, ImageSet
 from ..rng import keyed_short
+from .batches import read
 from .guidance import architecture_of, unit_of
 
 Classified = list[tuple[ImageEntry, int]]
@@ -143,9 +142,6 @@ class ClassBatches(Dataset):
         count = classes * len(self.units) if matched else len(images)
         self.steps = min(len(self.units), max(1, round(count / batch_size)))
 
-    def __len__(self) -> int:
-        return 2**31 - 1
-
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         epoch, place = divmod(step, self.steps)
         order = keyed_short(self.seed, "order", epoch).permutation(len(self.units))
@@ -158,7 +154,7 @@ class ClassBatches(Dataset):
                 labels.append(label)
         if len({one.shape for one in pixels}) > 1:
             raise UserError(
-                "images of different sizes in one batch: train with --crop-size or another preset"
+                "images of different sizes in one batch: give a crop size or another preset"
             )
         stacked = torch.from_numpy(np.stack(pixels).transpose(0, 3, 1, 2).copy())
         return self.preset.normalise(stacked), torch.tensor(labels)
@@ -172,17 +168,13 @@ class ClassBatches(Dataset):
 
     def _view(self, entry: ImageEntry, draw: np.ndarray) -> np.ndarray:
         """Return uint8 (H, W, 3); draw: five numbers in [0, 1) that decide crop and symmetry."""
-        try:
-            image: Image.Image = read_image(entry.path)
-        except UnreadableImage as error:
-            raise UserError(f"{entry.path}: {error}; train on images without it") from error
-        pixels = np.asarray(self.preset.geometry(image, entry.path.name, self.seed))
+        pixels = np.asarray(self.preset.geometry(read(entry), entry.path.name, self.seed))
         side = self.crop_size
         if side:
             if min(pixels.shape[:2]) < side:
                 raise UserError(
                     f"{entry.path}: {pixels.shape[1]} × {pixels.shape[0]} pixels are fewer than "
-                    f"the crop of {side}; give a smaller --crop-size"
+                    f"the crop of {side}; give a smaller crop size"
                 )
             top, left = (
                 int(d * (n - side + 1)) for d, n in zip(draw[:2], pixels.shape[:2], strict=True)

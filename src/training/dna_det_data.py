@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from ..data.decode import UnreadableImage, read_image
 from ..data.presets import Preset
 from ..errors import UserError
 from ..evaluation.source_attribution import without_repeats
 from ..records import REAL, ImageEntry, ImageSet
 from ..rng import keyed_short
+from .batches import read
 from .transformations import SIDE, TRANSFORMATIONS
 
 Views = tuple[torch.Tensor, torch.Tensor]
@@ -45,20 +45,6 @@ def by_class(images: ImageSet, classes: Sequence[str] = ()) -> dict[str, tuple[I
     return {name: there[name] for name in chosen}
 
 
-def read(entry: ImageEntry) -> Image.Image:
-    """Return the RGB image of an entry.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        return read_image(entry.path)
-    except UnreadableImage as error:
-        raise UserError(
-            f"{entry.path}: {error}; remove it or train on a manifest without it"
-        ) from error
-
-
 def crops_of(image: Image.Image, count: int, side: int, rng: np.random.Generator) -> np.ndarray:
     """Return ``count`` independent random crops, uint8 (count, side, side, 3).
 
@@ -84,7 +70,7 @@ class _Batches(Dataset):
     """
 
     def __init__(
-        self, items: int, preset: Preset, crops: int, side: int, batch_size: int, seed: int
+        self, items: int, preset: Preset, *, crops: int, side: int, batch_size: int, seed: int
     ) -> None:
         if items < batch_size:
             raise UserError(f"{items} images a class do not fill a batch of {batch_size}")
@@ -95,9 +81,6 @@ class _Batches(Dataset):
     def steps_an_epoch(self) -> int:
         """Steps in one pass over the data."""
         return self.items // self.batch_size
-
-    def __len__(self) -> int:
-        return 2**31 - 1
 
     def _item(self, index: int, step: int, place: int) -> list[tuple[Image.Image, int]]:
         raise NotImplementedError
@@ -120,17 +103,10 @@ class BalancedBatches(_Batches):
     """Each item is one image of every class; smaller classes start again where they end."""
 
     def __init__(
-        self,
-        classes: Mapping[str, Sequence[ImageEntry]],
-        preset: Preset,
-        *,
-        crops: int,
-        side: int,
-        batch_size: int,
-        seed: int,
+        self, classes: Mapping[str, Sequence[ImageEntry]], preset: Preset, **sizes: int
     ) -> None:
         self.classes = list(classes.values())
-        super().__init__(max(map(len, self.classes)), preset, crops, side, batch_size, seed)
+        super().__init__(max(map(len, self.classes)), preset, **sizes)
 
     def _item(self, index: int, step: int, place: int) -> list[tuple[Image.Image, int]]:
         return [
@@ -142,18 +118,9 @@ class BalancedBatches(_Batches):
 class TransformedBatches(_Batches):
     """The pre-training task: each item is an image with a transformation drawn at every access."""
 
-    def __init__(
-        self,
-        entries: Sequence[ImageEntry],
-        preset: Preset,
-        *,
-        crops: int,
-        side: int,
-        batch_size: int,
-        seed: int,
-    ) -> None:
+    def __init__(self, entries: Sequence[ImageEntry], preset: Preset, **sizes: int) -> None:
         self.entries = entries
-        super().__init__(len(entries), preset, crops, side, batch_size, seed)
+        super().__init__(len(entries), preset, **sizes)
 
     def _item(self, index: int, step: int, place: int) -> list[tuple[Image.Image, int]]:
         rng = keyed_short(self.seed, "transformation", step, place)

@@ -12,6 +12,7 @@ from torchvision.models import ResNet
 
 from ..detectors import Architecture, read_checkpoint
 from ..errors import UserError
+from .engine import seeded
 
 INITIALISATIONS = ("default", "high-pass")
 _SECOND_DIFFERENCE = torch.tensor([[-1.0, 2.0, -1.0], [2.0, -4.0, 2.0], [-1.0, 2.0, -1.0]])
@@ -35,8 +36,9 @@ def initialise(
     Raises:
         UserError: no such initialisation or file, or a file of another network.
     """
-    torch.manual_seed(seed)
-    return started(architecture.build(**(options or {})), architecture.first_convolution, start)
+    with seeded(seed):
+        network = architecture.build(**(options or {}))
+        return started(network, architecture.first_convolution, start)
 
 
 def started(network: nn.Module, first_convolution: str, start: str) -> nn.Module:

@@ -15,6 +15,8 @@ __all__ = ["Shown", "View", "html_of", "markdown", "markdown_of", "percent", "sa
 
 # Which module says what a result of this class looks like; imported when one is there.
 WHERE = {
+    "Forged": "forge",
+    "Trained": "training",
     "Evaluation": "evaluation",
     "ColourResult": "colour",
     "DropoutResult": "dropout",

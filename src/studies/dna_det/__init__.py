@@ -9,7 +9,6 @@ from .page import (
     STUDY,
     WORDS,
     accuracy_rows,
-    fingerprints_said,
     write_page,
 )
 from .splits import CLOSED, CROSS, FAMILIES, WEIGHTS, Sizes, generators_of, planned
@@ -34,7 +33,6 @@ __all__ = [
     "Study",
     "accuracy_rows",
     "class_maps",
-    "fingerprints_said",
     "forge_world",
     "generators_of",
     "planned",

@@ -17,22 +17,27 @@ training.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.utils.data import Dataset
 
 from ...data import read_image, scan
 from ...data.photos import photograph_names
 from ...errors import UserError
 from ...evaluation import cluster_mean
-from ...records import FAKE
+from ...figures import plot_fingerprints
+from ...records import FAKE, Result
 from ...rng import keyed_short
+from ...training.engine import Device, Progress, Task, cosine_rates, descend, run, seeded
+from ...training.settings import Checked, setting
+from ...views.view import Draw, View
 from .splits import CLOSED, WEIGHTS
 
 # The two questions: name, set to train on, set to test on.
@@ -44,28 +49,23 @@ GRID, SHIFT = "grid", "shift"
 SHIFTS = 8  # pixels: two periods of the up-sampling
 RESAMPLES = 2000
 
-Progress = Callable[[int, int, str], None]
-
 
 @dataclass(frozen=True)
-class FingerprintSettings:
-    """patch: pixels a side; place: (top, left) that is trained on, None for the middle; stride: of
-    the grid; steps, batch (crops a step, each in all classes), learning_rate: of Adam, decayed by a
-    cosine to zero; limit: most crops read of a set.
-    """
+class FingerprintSettings(Checked):
+    """How patches are trained on and tested."""
 
-    patch: int = 32
-    place: tuple[int, int] | None = None
-    stride: int = 8
-    steps: int = 1500
-    batch: int = 16
-    learning_rate: float = 2e-3
-    seed: int = 0
-    limit: int | None = None
+    patch: int = setting(32, "Side of a patch in pixels.", least=8)
+    place: tuple[int, int] | None = setting(None, "(top, left) trained on; None: the middle.")
+    stride: int = setting(8, "Of the grid of test places; a multiple of 4.", least=4)
+    steps: int = setting(1500, "Training steps a task.", least=1)
+    batch: int = setting(16, "Crops a step, each in all classes.", least=1)
+    learning_rate: float = setting(2e-3, "Of Adam, decayed by a cosine to zero.", least=0)
+    seed: int = setting(0, "Of everything random.")
+    limit: int | None = setting(None, "Most crops read of a set.")
 
 
-@dataclass(frozen=True)
-class Fingerprints:
+@dataclass(frozen=True, eq=False, repr=False)
+class Fingerprints(Result):
     """positions: a row a task, kind ('grid', 'shift') and position: top, left, trained (whether it
     is the place of training), n, accuracy, low, high (95 %).
 
@@ -80,6 +80,35 @@ class Fingerprints:
     summary: pd.DataFrame
     history: pd.DataFrame
     facts: dict[str, object] = field(default_factory=dict)
+
+    def view(self) -> View:
+        """Return the accuracy at each place, and whether it is bound to that of the training."""
+        tables = {
+            "positions": self.positions,
+            "fingerprints": self.summary,
+            "history": self.history,
+        }
+        chances = self.summary.set_index("task")["chance"].to_dict()
+        drawn: dict[str, Draw] = {
+            "fingerprints": lambda: plot_fingerprints(self.positions, self.facts, chances)
+        }
+        said = fingerprints_said(self.summary)
+        return View("Fingerprints", said, tables, figures=drawn, facts=self.facts)
+
+
+def fingerprints_said(summary: pd.DataFrame) -> str:
+    """Say for each task whether its accuracy is bound to the place, or to the phase."""
+    said = []
+    for row in summary.to_dict("records"):
+        bound = "falls" if row["fall_low"] > 0 else "does not clearly fall"
+        said.append(
+            f"{str(row['task']).capitalize()}: {100 * row['trained']:.1f} % at the place of "
+            f"training (chance {100 * row['chance']:.0f} %); it {bound} elsewhere, to "
+            f"{100 * row['elsewhere']:.1f} % on average over {row['positions'] - 1} places in the "
+            f"same phase of the up-sampling, and is {100 * row['out_of_phase']:.1f} % where the "
+            "patch is shifted out of that phase."
+        )
+    return " ".join(said)
 
 
 @dataclass(frozen=True)
@@ -104,22 +133,23 @@ def study_fingerprints(
         train, test = (read_crops(data, name, settings.limit) for name in (training, testing))
         place = _place(settings, train.pixels.shape[-1])
 
-        def said(step: int, at: int = at, task: str = task) -> None:
+        def told(done: int, of: int, text: str, at: int = at, task: str = task) -> None:
             if progress is not None:
-                total = len(TASKS) * settings.steps
-                progress(at * settings.steps + step, total, task)
+                progress(at * of + done, len(TASKS) * of, f"{task}: {text}")
 
-        network, rows = train_at(train, place, settings, said)
-        history += [{"task": task, **row} for row in rows]
-        table, own = tested(network, test, place, settings)
+        patches = PatchTask(train, place, settings)
+        rows = run(patches, None, workers=0, progress=told)[["step", "loss", "train_accuracy"]]
+        history.append(rows.assign(task=task))
+        table, own = tested(patches.network, test, place, settings)
         positions.append(table.assign(task=task))
         summary.append({"task": task, **own})
-    placed = pd.concat(positions, ignore_index=True)
-    placed.insert(0, "task", placed.pop("task"))
+    placed, learnt = (pd.concat(one, ignore_index=True) for one in (positions, history))
+    for table in (placed, learnt):
+        table.insert(0, "task", table.pop("task"))
     return Fingerprints(
         placed,
         pd.DataFrame(summary),
-        pd.DataFrame(history),
+        learnt,
         {"patch": settings.patch, "place": place, "stride": settings.stride,
          "steps": settings.steps, "seed": settings.seed, "side": int(train.pixels.shape[-1])},
     )  # fmt: skip
@@ -168,44 +198,54 @@ class PatchNet(nn.Sequential):
         )
 
 
-def train_at(
-    crops: Crops,
-    place: tuple[int, int],
-    settings: FingerprintSettings,
-    progress: Callable[[int], object] | None = None,
-) -> tuple[PatchNet, list[dict[str, float]]]:
-    """Return a network trained on patches at ``place`` alone, and its history.
+class PatchTask(Task):
+    """The training on patches of one place: Adam along a cosine, cross-entropy.
 
     A step shows the patches of some crops in every class, so that their content says nothing.
     """
-    torch.manual_seed(settings.seed)
-    classes = len(crops.classes)
-    network = PatchNet(classes)
-    optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate)
-    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
-    patches = _cut(crops.pixels, place, settings.patch)
-    truth = torch.arange(classes).repeat(min(settings.batch, len(patches)))
-    every = max(1, settings.steps // 20)
-    rows, loss_sum, right = [], 0.0, 0.0
-    for step in range(settings.steps):
-        rng = keyed_short(settings.seed, "fingerprints", step)
-        drawn = rng.choice(len(patches), min(settings.batch, len(patches)), replace=False)
-        logits = network(_signed(patches[drawn]))
-        loss = cross_entropy(logits, truth)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        decay.step()
-        loss_sum += float(loss.detach())
-        right += float((logits.argmax(1) == truth).float().mean())
-        if (step + 1) % every == 0:
-            rows.append(
-                {"step": step + 1, "loss": loss_sum / every, "train_accuracy": right / every}
-            )
-            loss_sum, right = 0.0, 0.0
-        if progress is not None:
-            progress(step + 1)
-    return network.eval(), rows
+
+    name = "patches"
+    channels_last = False
+
+    def __init__(self, crops: Crops, place: tuple[int, int], settings: FingerprintSettings) -> None:
+        self.settings, self.seed = settings, settings.seed
+        with seeded(settings.seed):
+            self.network = self.learner = PatchNet(len(crops.classes))
+        self.patches = Patches(_cut(crops.pixels, place, settings.patch), settings)
+        self.truth = torch.arange(len(crops.classes)).repeat(self.patches.count)
+        self.last_step = settings.steps
+        self.epoch_steps = max(1, settings.steps // 20)
+        self.schedule = cosine_rates(settings.learning_rate, settings.steps)
+
+    def optimisers(self) -> tuple[torch.optim.Optimizer, ...]:
+        return (torch.optim.Adam(self.network.parameters(), self.settings.learning_rate),)
+
+    def data(self) -> Patches:
+        return self.patches
+
+    def rates(self, epoch: int, step: int) -> list[float]:
+        return [self.schedule[step]]
+
+    def learn(
+        self, batch: Any, optimisers: tuple[torch.optim.Optimizer, ...], step: int, device: Device
+    ) -> dict[str, torch.Tensor]:
+        logits = self.network(batch)
+        loss = cross_entropy(logits, self.truth)
+        descend(optimisers[0], loss)
+        right = (logits.argmax(1) == self.truth).float().mean()
+        return {"loss": loss, "train_accuracy": right}
+
+
+class Patches(Dataset):
+    """Item s: the patches of some crops (crops · classes, 3, h, w), drawn by the seed and step."""
+
+    def __init__(self, patches: np.ndarray, settings: FingerprintSettings) -> None:
+        self.patches, self.seed = patches, settings.seed
+        self.count = min(settings.batch, len(patches))
+
+    def __getitem__(self, step: int) -> torch.Tensor:
+        rng = keyed_short(self.seed, "fingerprints", step)
+        return _signed(self.patches[rng.choice(len(self.patches), self.count, replace=False)])
 
 
 def tested(

@@ -10,6 +10,7 @@ import pandas as pd
 from ...errors import UserError
 from ...files import write_bytes
 from ...views.text import markdown, percent
+from .fingerprints import fingerprints_said
 from .splits import CROSS
 from .study import ALL_CROSS, TEST
 
@@ -204,21 +205,6 @@ def study_said(metrics: pd.DataFrame, differences: pd.DataFrame, drops: pd.DataF
             f" On those it is {verdict} {row['second']}: {points:+.1f} points {ends} of accuracy."
         )
     return said
-
-
-def fingerprints_said(summary: pd.DataFrame) -> str:
-    """Say for each task whether its accuracy is bound to the place, or to the phase."""
-    said = []
-    for row in summary.to_dict("records"):
-        bound = "falls" if row["fall_low"] > 0 else "does not clearly fall"
-        said.append(
-            f"{str(row['task']).capitalize()}: {100 * row['trained']:.1f} % at the place of "
-            f"training (chance {100 * row['chance']:.0f} %); it {bound} elsewhere, to "
-            f"{100 * row['elsewhere']:.1f} % on average over {row['positions'] - 1} places in the "
-            f"same phase of the up-sampling, and is {100 * row['out_of_phase']:.1f} % where the "
-            "patch is shifted out of that phase."
-        )
-    return " ".join(said)
 
 
 def _study(folder: Path, metrics: pd.DataFrame) -> list[str]:

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..errors import UserError
-from .families import SEPARATOR
-from .train import ForgeTraining
+from ..forge import SEPARATOR, shipped_path
+from .generators import GeneratorSettings
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Regime:
     which leaves the traces, starts anew all the same.
     """
 
-    settings: ForgeTraining
+    settings: GeneratorSettings
     steps: Mapping[str, int]
     rates: Mapping[str, float]
     hinge: float
@@ -65,7 +65,7 @@ REGIMES = {
     # Half a minute of one core from nothing to 26 dB and more: visibly coarser than the shipped
     # networks, so that a detector which knows those meets another quality beside other weights.
     "quick": Regime(
-        ForgeTraining(steps=800, batch_size=4, learning_rate=3e-3, warm_up=0.7),
+        GeneratorSettings(steps=800, batch_size=4, learning_rate=3e-3, warm_up=0.7),
         steps={"dcgan-like": 1200, "stylegan2-like": 400},
         rates={},
         hinge=0.1,
@@ -74,7 +74,9 @@ REGIMES = {
     # A minute of one core to the shipped networks' quality. L1 alone comes first: with the texture
     # loss from the start, so short a training settles for the right amount of wrong detail.
     "matched": Regime(
-        ForgeTraining(steps=800, batch_size=8, learning_rate=2e-3, warm_up=0.6, texture_late=True),
+        GeneratorSettings(
+            steps=800, batch_size=8, learning_rate=2e-3, warm_up=0.6, texture_late=True
+        ),
         steps={"dcgan-like": 1000, "stylegan2-like": 400},
         rates={"progan-like": 5e-4},  # at more, pixel norm keeps its details flat for long
         hinge=0.03,
@@ -118,7 +120,7 @@ def get_regime(name: str) -> Regime:
     return REGIMES[name]
 
 
-def variant_settings(family: str, variant: Variant, regime: str = REGIME) -> ForgeTraining:
+def variant_settings(family: str, variant: Variant, regime: str = REGIME) -> GeneratorSettings:
     """Return how a variant of a family is trained."""
     chosen = get_regime(regime)
     rate = chosen.rates.get(family, chosen.settings.learning_rate)
@@ -131,4 +133,7 @@ def variant_settings(family: str, variant: Variant, regime: str = REGIME) -> For
     # A network that is trained already needs no warm-up, and smaller steps.
     if variant.fine_tuned:
         settings = replace(settings, warm_up=0.1, learning_rate=min(rate, 1e-3))
+    if variant.fine_tuned or chosen.encoder:
+        start = str(shipped_path(family))
+        settings = replace(settings, start=start, encoder_only=not variant.fine_tuned)
     return settings
