@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .patches import Patches, patches
     from .records import FeatureMap, ImageSet, Ranking, Result
     from .sensitivity import ColourResult, DropoutResult, Transfer, colour, dropout, transfer
-    from .studies import planted
+    from .studies.planted import planted
     from .sweep import How, Look, sweep
     from .training import train
 
@@ -77,7 +77,7 @@ _WHERE = {
     "own_detector": "detectors",
     "patches": "patches",
     "photographs": "data",
-    "planted": "studies",
+    "planted": "studies.planted",
     "rank": "fmap_ranking",
     "recolour": "data.colour",
     "robustness": "evaluation",

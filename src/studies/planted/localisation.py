@@ -1,4 +1,4 @@
-"""Does an attribution lie where the trace was planted? Shares, pointing game, intervals."""
+"""Does a map lie where the trace was planted? Shares, pointing game, intervals."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ...lrp import LRP, pixel_range
 from ...rng import keyed
 
 RESAMPLES = 2000
-ATTRIBUTIONS = ("lrp", "gradient", "random")
+METHODS = ("lrp", "gradient", "random")
 CHUNK = 32
 
 
-def attribution_maps(
+def method_maps(
     detector: Detector, pixels: torch.Tensor, image_ids: Sequence[str], seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """Return the maps float64 (N, H, W) of ATTRIBUTIONS for uint8 images (N, 3, H, W).
+    """Return the maps float64 (N, H, W) of METHODS for uint8 images (N, 3, H, W).
 
     lrp: relevance of the logit, summed over colour, signed. gradient: sum over colour of the
     absolute gradient of the logit. random: uniform noise, keyed by seed and image.
@@ -68,13 +68,13 @@ def in_box(maps: np.ndarray, boxes: np.ndarray) -> pd.DataFrame:
 def localisation_table(
     per_image: Mapping[str, pd.DataFrame], clusters: np.ndarray, seed: int = 0
 ) -> pd.DataFrame:
-    """Return one row an attribution: the means of :func:`in_box` with 95 % intervals.
+    """Return one row a method: the means of :func:`in_box` with 95 % intervals.
 
-    per_image: attribution → table of :func:`in_box`; clusters: the photographs, as its rows.
+    per_image: method → table of :func:`in_box`; clusters: the photographs, as its rows.
     """
     rows = []
     for name, table in per_image.items():
-        row: dict[str, object] = {"attribution": name, "images": len(table)}
+        row: dict[str, object] = {"method": name, "images": len(table)}
         row["area"] = table["area"].mean()
         for column in ("share", "hit", "other_share", "other_hit"):
             mean, low, high = cluster_mean(

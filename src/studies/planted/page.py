@@ -2,50 +2,65 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ...figures import save
 from ...figures.planted import plot_along_k, plot_ground_truth, plot_planted_examples
 from ...files import write_bytes, write_with
+from ...views import Shown, View
 from ...views.text import markdown, with_interval
-from .localisation import ATTRIBUTIONS
+from ...views.view import Draw, Write
+from .localisation import METHODS
 from .parts import AIMS
-from .study import PlantedStudy
+from .study import Example, Planted
 
 FIGURES = ("examples", "found", "along_k")
 
 
-def draw_planted(study: PlantedStudy) -> list[Path]:
-    """Save the figures ``examples``, ``found`` and ``along_k`` beside the tables."""
+def view(study: Planted) -> View:
+    """Return what was asked and measured; the page itself is ``ground-truth.md``."""
+    tables = {
+        "ground_truth": study.verdicts,
+        "localisation": study.localisation,
+        "colour": study.colour,
+        "dropout": study.dropout,
+        "along_k": study.along_k,
+        "history": study.history,
+    }
     names = list(dict.fromkeys(one.trace for one in study.examples))
     kept = {name: [one for one in study.examples if one.trace == name] for name in names}
     # The photograph with the most in it, so that what is found is not found on an empty wall.
     shown = [max(own, key=lambda one: float(one.real.std())) for own in kept.values()]
     measured = study.along_k[study.along_k["images"] == "test"]
-    chosen: dict[str, dict[str, int]] = study.facts["k"]  # type: ignore[assignment]
-    figures = {
-        "examples": plot_planted_examples(shown),
-        "along_k": plot_along_k(measured, chosen),
+    drawn: dict[str, Draw] = {
+        "examples": lambda: plot_planted_examples(shown),
+        "along_k": lambda: plot_along_k(measured, study.facts["k"]),
     }
     if len(study.localisation):
-        figures["found"] = plot_ground_truth(study.localisation, study.colour)
-    return [path for name, figure in figures.items() for path in save(figure, study.folder, name)]
+        drawn["found"] = lambda: plot_ground_truth(study.localisation, study.colour)
+    facts = study.facts
+    said = f"{facts['found']} of {facts['asked']} rules are met, in {facts['seconds']:.0f} s."
+    caption = "fractions of 1; [ ] 95 % intervals drawn by photograph; blind: what no insight gets"
+    rows = Shown(caption, _verdict_rows(study.verdicts), keys=2)
+    files: dict[str, Write] = {"examples.npz": lambda path: _save_examples(path, study.examples)}
+    return View("Ground truth", said, tables, (rows,), drawn, files, facts)
 
 
-def write_planted_page(study: PlantedStudy, page: Path) -> None:
+def write_page(study: Planted, page: Path) -> None:
     """Write the study as Markdown, and its figures beside it as ``<page>-<figure>.png``."""
     page = Path(page)
-    facts = study.facts
+    facts, drawn = study.facts, view(study).figures
     links = {}
     for name in FIGURES:
-        source = study.folder / f"{name}.png"
-        if source.is_file():
-            page.parent.mkdir(parents=True, exist_ok=True)
+        if name in drawn:
             copy = page.with_name(f"{page.stem}-{name.replace('_', '-')}.png")
-            _shrink(source, copy)
+            _shrink(drawn[name](), copy)
             links[name] = f"![{name}]({copy.name})"
     parts = [
         "# Ground truth: is what was planted found?",
@@ -89,11 +104,11 @@ def write_planted_page(study: PlantedStudy, page: Path) -> None:
     write_bytes(page, ("\n\n".join(part for part in parts if part) + "\n").encode())
 
 
-def _method(study: PlantedStudy) -> str:
+def _method(study: Planted) -> str:
     facts = study.facts
-    traces: dict = facts["traces"]  # type: ignore[assignment]
+    traces = facts["traces"]
     one = next(iter(traces.values()))
-    carried: dict = facts["carried"]  # type: ignore[assignment]
+    carried = facts["carried"]
     return (
         f"A checkerboard of period {one['period']} pixels and ±{one['strength']} grey levels is "
         f"added to crops ({facts['side']} × {facts['side']}) of photographs; each fake's real twin "
@@ -129,7 +144,7 @@ def _verdict_rows(table: pd.DataFrame) -> pd.DataFrame:
 def _localisation_rows(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for row in table.to_dict("records"):
-        shown = {"trace": row["trace"], "attribution": row["attribution"]}
+        shown = {"trace": row["trace"], "method": row["method"]}
         shown["area"] = f"{row['area']:.2f}"
         for key, head in (
             ("share", "share in the box"),
@@ -139,9 +154,9 @@ def _localisation_rows(table: pd.DataFrame) -> pd.DataFrame:
         ):
             shown[head] = with_interval(row, key, decimals=2)
         rows.append(shown)
-    order = {name: at for at, name in enumerate(ATTRIBUTIONS)}
+    order = {name: at for at, name in enumerate(METHODS)}
     return pd.DataFrame(rows).sort_values(
-        "attribution", key=lambda names: names.map(order), kind="stable"
+        "method", key=lambda names: names.map(order), kind="stable"
     )
 
 
@@ -186,8 +201,20 @@ def _dropout_rows(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _shrink(source: Path, copy: Path) -> None:
+def _shrink(figure: Any, copy: Path) -> None:
     """Write a figure in 64 colours: enough for a page, and light in a clone."""
-    with Image.open(source) as opened:
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=300)
+    with Image.open(drawn) as opened:
         small = opened.convert("RGB").quantize(64, dither=Image.Dither.NONE)
     write_with(copy, lambda path: small.save(path, "PNG", optimize=True))
+
+
+def _save_examples(path: Path, examples: Sequence[Example]) -> None:
+    arrays: dict[str, Any] = {}
+    for number, one in enumerate(examples):
+        key = f"{number}-{one.trace}"
+        arrays |= {f"{key}/real": one.real, f"{key}/fake": one.fake, f"{key}/box": one.box}
+        arrays |= {f"{key}/{name}": values for name, values in one.maps.items()}
+    with path.open("wb") as opened:
+        np.savez_compressed(opened, **arrays)

@@ -42,7 +42,7 @@ def verdicts(name: str, trace: Trace, tables: Mapping[str, pd.DataFrame]) -> lis
     base = dropped.loc["decision", BASELINE]
     rows = [_learnt(name, base)]
     if trace.box is not None:
-        rows += _located(name, tables["localisation"].set_index("attribution").loc["lrp"])
+        rows += _located(name, tables["localisation"].set_index("method").loc["lrp"])
     rows += _coloured(name, trace, tables["colour"])
     for aim in ("decision", "order"):
         rows += _removed(name, aim, *(dropped.loc[aim, m] for m in (BASELINE, TOP, LAYER_MATCHED)))
