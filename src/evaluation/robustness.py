@@ -13,7 +13,7 @@ from ..data import jpeg_equaliser, require_both_classes
 from ..data.conditions import CLEAN, CONDITIONS, parse_conditions
 from ..detectors import Detector
 from ..errors import UserError
-from ..records import ImageSet, Skipped
+from ..records import ImageSet, Result, Skipped
 from ..sweep import How, sweep
 from .intervals import (
     Cluster,
@@ -42,8 +42,8 @@ ROBUSTNESS = (
 )
 
 
-@dataclass(frozen=True)
-class Robustness:
+@dataclass(frozen=True, eq=False, repr=False)
+class Robustness(Result):
     """The table of ``robustness.csv``, the scores it is made of, and facts for the manifest."""
 
     table: pd.DataFrame
