@@ -68,7 +68,8 @@ def show_table(table: Shown, on: Console, title: str = "") -> None:
                 drawn.add_row(*map(escape, cells))
             before = cells
         on.print(drawn)
-    on.print(table.caption, markup=False, style="dim")
+    if table.caption:
+        on.print(table.caption, markup=False, style="dim")
 
 
 def _blocks(widths: Sequence[int], keys: int, width: int, prose: Sequence[int]) -> list[list[int]]:

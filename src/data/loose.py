@@ -23,7 +23,7 @@ def image_files(paths: Path | str | Sequence[Path | str]) -> ImageSet:
     given = [paths] if isinstance(paths, (str, Path)) else list(paths)
     found: dict[Path, None] = {}
     for one in given:
-        path = Path(os.path.normpath(Path(one).expanduser().absolute()))
+        path = absolute(Path(one))
         if path.is_dir():
             inside = _below(path)
             if not inside:
@@ -37,6 +37,11 @@ def image_files(paths: Path | str | Sequence[Path | str]) -> ImageSet:
         raise UserError("no images are given")
     root = Path(os.path.commonpath([path.parent for path in found]))
     return ImageSet(root, tuple(ImageEntry(path, 0, "") for path in found))
+
+
+def absolute(path: Path) -> Path:
+    """Return where a path leads, as the entries of an image set say it."""
+    return Path(os.path.normpath(Path(path).expanduser().absolute()))
 
 
 def short_names(images: ImageSet) -> list[str]:

@@ -16,6 +16,7 @@ from .intervals import (
     widened,
     wilson,
 )
+from .loose import LooseScores, folder_summary, labelled_files, score_loose
 from .metrics import (
     Accuracies,
     accuracies,
@@ -31,6 +32,7 @@ from .resampling import bootstrap, weighted_average_precision, weighted_roc_auc
 from .robustness import ROBUSTNESS, Robustness, robustness, robustness_table
 from .scores import ScoreLook, score
 from .significance import LEVEL, draws_needed, holm
+from .survey import Found, survey
 from .table import COLUMNS, THRESHOLD, metrics
 
 __all__ = [
