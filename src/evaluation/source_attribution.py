@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix
 
-from ..data import Transform, batches
+from ..data import Transform
 from ..detectors import Detector
 from ..errors import UserError
 from ..files import sha256
-from ..records import REAL, ImageEntry, ImageSet, Skipped
+from ..records import REAL, ImageEntry, ImageSet
+from ..sweep import How, sweep
 from .intervals import percentile_interval, units_of, widened, wilson
 from .resampling import RESAMPLES, resample_weights
+from .scores import ScoreLook
 
 COLUMNS = ("metric", "class", "generator", "n", "value", "low", "high")
 MACRO = ("macro_f1", "macro_recall", "macro_f1_published", "macro_recall_published")
@@ -33,21 +36,19 @@ def attribute(
     images: ImageSet,
     *,
     sources: Mapping[str, str] | None = None,
-    batch_size: int = 8,
-    seed: int = 0,
-    skipped: list[Skipped] | None = None,
     transform: Transform | None = None,
-    progress: Callable[[int], object] | None = None,
+    what: str = "attributing",
+    **how: Unpack[How],
 ) -> pd.DataFrame:
-    """Return path, label, generator, truth, predicted and p:CLASS of every readable image.
+    """Return path, label, generator, truth, predicted and p:CLASS of every image.
 
     truth: of a real image, the detector's real class; of a fake, the class that ``sources`` gives
     its generator, or else the generator's own name. Reals that several generators share are listed
-    once. p:CLASS: softmax of the class logits, 0 … 1. skipped, transform, progress: as for
-    :func:`score`.
+    once. p:CLASS: softmax of the class logits, 0 … 1. transform: see :func:`score`.
 
     Raises:
-        UserError: a detector without classes, or a generator that is none of them.
+        UserError: a detector without classes, a generator that is none of them, an output that is
+            not finite, or see :func:`forensift.sweep`.
     """
     names, real = detector.classes, detector.real
     if not names or real is None:
@@ -65,15 +66,8 @@ def attribute(
     kept = set(without_repeats(images.only(label=REAL)))
     entries = tuple(entry for entry in images if entry.label != REAL or entry in kept)
     chosen = ImageSet(images.root, entries, images.layout)
-    probabilities = np.full((len(chosen), len(names)), np.nan)
-    unread: list[Skipped] = [] if skipped is None else skipped
-    for batch in batches(
-        chosen, detector.preset, batch_size, seed=seed, skipped=unread, transform=transform
-    ):
-        found = detector.outputs(batch.pixels).double().softmax(dim=1).numpy()
-        probabilities[batch.indices] = found
-        if progress is not None:
-            progress(len(found))
+    look = ScoreLook(detector)
+    used = sweep(chosen, [look], what=what, transform=transform, **how).used
     rows = [
         (
             images.image_id(entry),
@@ -83,8 +77,7 @@ def attribute(
             names[int(row.argmax())],
             *row,
         )
-        for entry, row in zip(chosen, probabilities, strict=True)
-        if not np.isnan(row).any()
+        for entry, row in zip(used, look.shares(used), strict=True)
     ]
     columns = ["path", "label", "generator", "truth", "predicted", *(f"p:{one}" for one in names)]
     return pd.DataFrame(rows, columns=columns)

@@ -18,10 +18,10 @@ from .robustness import plot_robustness
 from .source_attribution import (
     class_overlay,
     heat_colours,
-    plot_attribution,
     plot_class_maps,
     plot_confusions,
     plot_fingerprints,
+    plot_source_attribution,
     plot_world_embedding,
 )
 from .style import save
@@ -33,7 +33,6 @@ __all__ = [
     "heat_colours",
     "overlay",
     "plot_ap_curve",
-    "plot_attribution",
     "plot_class_maps",
     "plot_collage",
     "plot_colour_boxes",
@@ -52,6 +51,7 @@ __all__ = [
     "plot_overlay",
     "plot_reproduction",
     "plot_robustness",
+    "plot_source_attribution",
     "plot_transfer",
     "plot_world_embedding",
     "save",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Unpack
 
 import pandas as pd
 
@@ -21,7 +22,10 @@ from ...evaluation.source_attribution import (
     without_repeats,
 )
 from ...forge import family_of
-from ...records import FAKE, REAL, ImageEntry, ImageSet, Skipped
+from ...records import FAKE, REAL, ImageEntry, ImageSet, Result
+from ...sweep import How
+from ...views import View
+from .cams import LAYER, ClassMap, class_maps
 from .splits import CLOSED, CROSS, classes_of
 from .splits import REAL as REAL_CLASS
 
@@ -30,8 +34,8 @@ ALL_CROSS = "all cross sets"
 RESAMPLES = 2000
 
 
-@dataclass(frozen=True)
-class Study:
+@dataclass(frozen=True, eq=False, repr=False)
+class Study(Result):
     """What the study found, as tidy tables; fractions, and intervals of 95 % over photographs.
 
     predictions: a row an image and detector: detector, set, path (below the world), label,
@@ -50,6 +54,16 @@ class Study:
     confusion: pd.DataFrame
     differences: pd.DataFrame
     drops: pd.DataFrame
+    embeddings: Mapping[str, Embedding] = field(default_factory=dict)
+    maps: Mapping[str, Sequence[ClassMap]] = field(default_factory=dict)
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def view(self) -> View:
+        """Return accuracies by set, and the published files."""
+        from .study_view import view
+
+        return view(self)
 
 
 def study_sets(data: Path) -> dict[str, ImageSet]:
@@ -81,9 +95,8 @@ def predictions(
     detector: Detector,
     sets: Mapping[str, ImageSet],
     *,
-    batch_size: int = 8,
-    skipped: list[Skipped] | None = None,
-    progress: Callable[[int], object] | None = None,
+    what: str = "attributing",
+    **how: Unpack[How],
 ) -> pd.DataFrame:
     """Return the detector's predictions on every set; see ``Study.predictions``.
 
@@ -93,9 +106,12 @@ def predictions(
     tables = []
     for name, images in sets.items():
         table = attribute(
-            detector, images, sources=classes_of(list(images.generators)),
-            batch_size=batch_size, skipped=skipped, progress=progress,
-        )  # fmt: skip
+            detector,
+            images,
+            sources=classes_of(list(images.generators)),
+            what=f"{what}, {name}",
+            **how,
+        )
         table.insert(0, "set", name)
         stems = [Path(path).name for path in table["path"]]
         table.insert(6, "photograph", photograph_names(stems))
@@ -104,7 +120,75 @@ def predictions(
     return pd.concat(tables, ignore_index=True)
 
 
+def labelled(specs: Sequence[str]) -> dict[str, str]:
+    """Return which detector (NAME, NAME:VARIANT, NAME=FILE) each label of ``LABEL:=SPEC`` means.
+
+    Raises:
+        UserError: two of one label.
+    """
+    found: dict[str, str] = {}
+    for text in specs:
+        label, mark, spec = text.partition(":=")
+        spec = spec if mark else text
+        label = label if mark else Path(spec.rpartition("=")[2]).stem
+        if label in found:
+            raise UserError(f"{text}: a second detector labelled {label}; write LABEL:={spec}")
+        found[label] = spec
+    return found
+
+
 def study(
+    detectors: Mapping[str, Detector],
+    data: Path,
+    *,
+    per_group: int = 0,
+    crops: int = 0,
+    layer: str = LAYER,
+    resamples: int = RESAMPLES,
+    **how: Unpack[How],
+) -> Study:
+    """Let detectors name the family of every image of a world; compare the first with the rest.
+
+    detectors: by a label for people; data: the world. per_group: images of each network in the
+    t-SNE; crops: that Grad-CAM is made of, in ``layer``; 0 leaves them out.
+
+    Raises:
+        UserError: a set is missing, or a detector without the classes.
+    """
+    sets = study_sets(data)
+    found = {
+        label: predictions(detector, sets, what=label, **how)
+        for label, detector in detectors.items()
+    }
+    classes = {label: detector.classes for label, detector in detectors.items()}
+    result = tabulate(found, classes, resamples=resamples, seed=how.get("seed", 0))
+    embeddings, maps = {}, {}
+    for label, detector in detectors.items():
+        if per_group:
+            embeddings[label] = world_embedding(detector, sets, per_group=per_group, **how)
+        if crops:
+            maps[label] = class_maps(detector, sets, crops=crops, layer=layer, **how)
+    facts = {
+        "detectors": [
+            {
+                "name": label,
+                "file": one.weights.path,
+                "sha256": one.weights.sha256,
+                "preset": one.preset.name,
+                "classes": one.classes,
+            }
+            for label, one in detectors.items()
+        ],
+        "image_sets_sha256": {name: images.hash() for name, images in sets.items()},
+        "images": sum(map(len, sets.values())),
+        "resamples": resamples,
+        "layer": layer,
+        "seed": how.get("seed", 0),
+    }
+    return replace(result, embeddings=embeddings, maps=maps, facts=facts)
+
+
+def tabulate(
     found: Mapping[str, pd.DataFrame],
     classes: Mapping[str, tuple[str, ...]],
     *,
@@ -133,6 +217,7 @@ def study(
         pd.concat(confusion, ignore_index=True),
         _differences(found, resamples, seed),
         _drops(found, resamples, seed),
+        classes=classes,
     )
 
 
@@ -143,8 +228,7 @@ def world_embedding(
     per_group: int | None = 25,
     settings: str = "dna-det",
     perplexity: float | None = None,
-    seed: int = 0,
-    progress: Callable[[int], None] | None = None,
+    **how: Unpack[How],
 ) -> Embedding:
     """Return the t-SNE of the pooled features over all sets, as published but seeded.
 
@@ -158,7 +242,7 @@ def world_embedding(
     root = next(iter(sets.values())).root
     found = embed(
         detector, ImageSet(root, entries), settings=settings, perplexity=perplexity,
-        per_group=per_group, seed=seed, progress=progress,
+        per_group=per_group, **how,
     )  # fmt: skip
     table = found.table
     reals = table["label"] == REAL
