@@ -60,10 +60,7 @@ def base_task(
 
 
 def complete_task(
-    images: ImageSet,
-    guidance: pd.DataFrame,
-    base_models: Mapping[str, Path],
-    settings: DFXSettings,
+    images: ImageSet, guidance: pd.DataFrame, base_models: Mapping[str, Path], settings: DFXSettings
 ) -> ClassTask:
     """Return the training of the head on three frozen base models, weights 1 − share of the class.
 

@@ -20,10 +20,7 @@ _NORM = 8.0  # of a high-pass filter: its answer to a photograph then has a spre
 
 
 def initialise(
-    architecture: Architecture,
-    start: str,
-    seed: int,
-    options: Mapping[str, Any] | None = None,
+    architecture: Architecture, start: str, seed: int, options: Mapping[str, Any] | None = None
 ) -> nn.Module:
     """Return the architecture's network, ready to train.
 

@@ -80,12 +80,7 @@ RECIPES: dict[str, OneLogitSettings] = {
     "colour-robust": OneLogitSettings(blur=0.5, jpeg=0.5, grey=0.5),
     # Tan et al. 2024
     "npr": OneLogitSettings(
-        squash=True,
-        batch_size=32,
-        learning_rate=2e-4,
-        plateau=False,
-        decay_epochs=10,
-        epochs=50,
+        squash=True, batch_size=32, learning_rate=2e-4, plateau=False, decay_epochs=10, epochs=50
     ),
     # Tan et al. 2023, on gradient images
     "lgrad": OneLogitSettings(
@@ -99,13 +94,7 @@ RECIPES: dict[str, OneLogitSettings] = {
     ),
     # Tan et al. 2024, GenImage (on sdv4)
     "npr-genimage": OneLogitSettings(
-        load_size=0,
-        tile=True,
-        batch_size=32,
-        learning_rate=2e-4,
-        plateau=False,
-        epochs=1,
-        seed=70,
+        load_size=0, tile=True, batch_size=32, learning_rate=2e-4, plateau=False, epochs=1, seed=70
     ),
 }
 LGRAD_RECIPES = {

@@ -40,10 +40,7 @@ from ...views.view import Draw, View
 from .splits import CLOSED, WEIGHTS
 
 # The two questions: name, set to train on, set to test on.
-TASKS = (
-    ("architecture", CLOSED[0], CLOSED[-1]),
-    ("weights", *WEIGHTS),
-)
+TASKS = (("architecture", CLOSED[0], CLOSED[-1]), ("weights", *WEIGHTS))
 GRID, SHIFT = "grid", "shift"
 SHIFTS = 8  # pixels: two periods of the up-sampling
 RESAMPLES = 2000
