@@ -24,6 +24,7 @@ from .torchvision_guard import install
 if TYPE_CHECKING:
     from . import figures
     from .data import Preset, get_preset, photographs, scan
+    from .data.colour import recolour
     from .detectors import Detector, load_detector, own_detector
     from .embedding import Embedding, embed
     from .evaluation import Evaluation, Robustness, evaluate, metrics, robustness, score
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from .patches import Patches, patches
     from .records import FeatureMap, ImageSet, Ranking, Result
     from .sensitivity import ColourResult, DropoutResult, Transfer, colour, dropout, transfer
-    from .studies import planted
+    from .studies.planted import planted
     from .sweep import How, Look, sweep
     from .training import train
 
@@ -76,8 +77,9 @@ _WHERE = {
     "own_detector": "detectors",
     "patches": "patches",
     "photographs": "data",
-    "planted": "studies",
+    "planted": "studies.planted",
     "rank": "fmap_ranking",
+    "recolour": "data.colour",
     "robustness": "evaluation",
     "save_ranking": "fmap_ranking",
     "scan": "data",
@@ -87,7 +89,7 @@ _WHERE = {
     "transfer": "sensitivity",
 }
 
-__all__ = sorted([*_WHERE, "UserError", "figures"])  # noqa: PLE0605
+__all__ = sorted([*_WHERE, "UserError", "figures"])
 
 
 class _Package(ModuleType):

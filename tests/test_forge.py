@@ -12,6 +12,7 @@ from PIL import Image
 from forensift.data import scan
 from forensift.data.photos import photographs
 from forensift.errors import UserError
+from forensift.evaluation import pixel_audit
 from forensift.forge import (
     FAMILIES,
     TRAINED,
@@ -23,7 +24,7 @@ from forensift.forge import (
     psnr_of,
     save_generator,
 )
-from forensift.forge.crops import SCALES, keyed_generator, random_crop, read_photograph
+from forensift.forge.crops import SCALES, random_crop, read_photograph
 from forensift.forge.families.family import Generator
 from forensift.forge.generators import to_signed
 from forensift.training import run
@@ -90,8 +91,8 @@ def test_the_identity_passes_another_crop_of_the_photograph_through_unchanged(tm
 
 def test_a_crop_equals_the_crop_of_the_whole_rescaled_photograph():
     photo = read_photograph(TEST_PHOTOS[0])
-    crop = np.asarray(random_crop(photo, 64, keyed_generator(0, "crop"))).astype(int)
-    rng = keyed_generator(0, "crop")
+    crop = np.asarray(random_crop(photo, 64, keyed_short(0, "crop"))).astype(int)
+    rng = keyed_short(0, "crop")
     factor = rng.uniform(max(SCALES[0], 64 / min(photo.size)), SCALES[1])
     size = tuple(round(length * factor) for length in photo.size)
     left, top = int(rng.integers(0, size[0] - 63)), int(rng.integers(0, size[1] - 63))
@@ -186,7 +187,7 @@ def test_training_lowers_the_loss_and_is_repeatable(family):
 
 def test_the_forge_itself_gives_nothing_away(tmp_path):
     forge(TEST_PHOTOS, ["identity"], tmp_path, per_family=120, side=64, seed=11)
-    table = audit(scan(tmp_path)).set_index("property")
+    table = pixel_audit(scan(tmp_path)).set_index("property")
     for name in ("file_size", "brightness", "dct_probe"):
         row = table.loc[name]
         assert row["low"] <= 0.5 <= row["high"], f"{name}: {row.to_dict()}"
@@ -195,5 +196,5 @@ def test_the_forge_itself_gives_nothing_away(tmp_path):
 
 def test_the_audit_sees_what_a_network_leaves(tmp_path):
     forge(TEST_PHOTOS, ["progan-like"], tmp_path, per_family=60, side=64, seed=11)
-    table = audit(scan(tmp_path)).set_index("property")
+    table = pixel_audit(scan(tmp_path)).set_index("property")
     assert table.loc["dct_probe", "low"] > 0.5

@@ -26,6 +26,13 @@ from forensift.detectors import get_architecture, load_detector
 from forensift.errors import UserError
 from forensift.forge import forge
 from forensift.records import ImageEntry
+from forensift.studies.published import (
+    INSIDE,
+    NO_DATA,
+    OTHER_WEIGHTS,
+    OUTSIDE,
+    published_table,
+)
 from forensift.studies.suites import (
     NPR_SUITES,
     WANG,
@@ -34,8 +41,8 @@ from forensift.studies.suites import (
     wang_weights,
     weights_by_suite,
 )
-from forensift.studies.suites.measure import INSIDE, NO_DATA, OTHER_WEIGHTS, OUTSIDE, verdict
-from forensift.studies.suites.npr_tables import published_cells, published_table
+from forensift.studies.suites.measure import verdict
+from forensift.studies.suites.npr_tables import published_cells
 from forensift.studies.tff import parts
 from forensift.training import RECIPES, get_recipe
 from forensift.training.augment import blur, blur_and_jpeg, jpeg
@@ -244,18 +251,18 @@ def test_a_set_without_one_class_is_left_out_and_said(tmp_path: Path) -> None:
 
 
 def test_published_tables_agree_with_their_printed_averages() -> None:
-    table = published_table("aigcdetectbenchmark")
+    table = published_table("npr_aigcdetectbenchmark.csv")
     assert table.shape == (16, 12)
     assert tuple(table["generator"]) == SUITES["aigcdetectbenchmark"].names
     printed = [70.78, 64.03, 68.38, 68.67, 83.84, 75.34, 68.68, 71.53, 78.43, 89.31, 91.74]
     assert table.mean(numeric_only=True).tolist() == pytest.approx(printed, abs=0.0051)
     cells = published_cells("aigcdetectbenchmark")
     assert (cells["StarGAN"][0], cells["GauGAN"][0]) == (99.6, 85.4)  # a copy has them shifted
-    genimage = published_table("genimage")
+    genimage = published_table("npr_genimage.csv")
     assert tuple(genimage["generator"]) == SUITES["genimage"].names
     means = genimage[["accuracy", "ap"]].mean().tolist()
     assert means == pytest.approx([90.1, 96.9], abs=0.06)
-    methods = published_table("forensynths")
+    methods = published_table("npr_forensynths.csv")
     assert len(methods) == 12 * 8
     assert tuple(methods["generator"][:8]) == SUITES["forensynths"].names
     npr = methods[methods["method"] == "NPR"][["accuracy", "ap"]].mean().tolist()

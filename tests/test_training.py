@@ -318,7 +318,7 @@ def test_frozen_convolutions_keep_their_weights_and_a_difference_leaves_them_out
     with safe_open(path, "pt") as opened:
         held = list(opened.keys())
     assert not any(key.startswith("layer2") and "conv" in key for key in held)
-    whole, wrapper = read_checkpoint(path)
+    whole, wrapper, _ = read_checkpoint(path)
     assert "over base.safetensors" in wrapper
     assert whole.keys() == trained.keys()
     for key, value in trained.items():

@@ -24,3 +24,10 @@ def presets(incomplete: str) -> list[str]:
     from ..data import PRESETS
 
     return [name for name in PRESETS if name.startswith(incomplete)]
+
+
+def methods(incomplete: str) -> list[str]:
+    """Return the explanation methods that begin so."""
+    from ..explain.methods import METHODS
+
+    return [name for name in METHODS if name.startswith(incomplete)]

@@ -42,9 +42,9 @@ def demo(
     Writes a folder DETECTOR/STAGE a result, with the files of the verb of that name, and
     `index.html`, `results.md` and `manifest.json`.
     """
-    from .. import studies
     from ..detectors import get_architecture
     from ..forge import TRAINED
+    from ..studies.demo import demo as study
     from .tables import console, show
 
     names = detectors.split(",")
@@ -55,7 +55,7 @@ def demo(
     except ValueError:
         raise UserError(f"--k {ks}: give numbers with commas between") from None
     on = console(stderr=run.json)
-    done = studies.demo.demo(
+    done = study(
         run.folder,
         detectors=names,
         families=TRAINED if families == "all" else families.split(","),

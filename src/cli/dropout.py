@@ -40,15 +40,7 @@ def dropout(
     band_draws: Annotated[
         int, typer.Option("--band-draws", min=0, help="Random draws at each k of the curve.")
     ] = 5,
-    training_family: Annotated[
-        str | None,
-        typer.Option(
-            "--training-family",
-            metavar="NAME",
-            help="The generator that the detector was trained on: threshold 0.5, and left out of "
-            "the mean over unseen generators.",
-        ),
-    ] = None,
+    training_family: options.TrainingFamily = None,
     held_out: Annotated[
         Path | None,
         typer.Option(

@@ -32,5 +32,9 @@ def evaluate(
     from .. import evaluation
 
     return evaluation.evaluate(
-        run.loaded, run.images, cluster=cluster, equalise_jpeg=equalise_jpeg, **run.how
+        run.loaded,
+        run.images,
+        cluster=cluster,  # type: ignore[arg-type]
+        equalise_jpeg=equalise_jpeg,
+        **run.how,
     )

@@ -83,8 +83,8 @@ def forge(
     has no network: its pairs show what the forge itself leaves (`--audit`: nothing).
     """
     from ..data import scan
+    from ..evaluation import pixel_audit
     from ..forge import TRAINED
-    from ..forge import audit as pixel_audit
     from ..forge import forge as forge_pairs
 
     forged = forge_pairs(

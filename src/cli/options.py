@@ -93,11 +93,44 @@ EqualiseJpeg = Annotated[
 RankingCsv = Annotated[
     Path, typer.Option("--ranking", metavar="CSV", help="The -fake.csv of `forensift rank`.")
 ]
+MaybeRankingCsv = Annotated[
+    Path | None,
+    typer.Option(
+        "--ranking",
+        metavar="CSV",
+        help="The -fake.csv of `forensift rank`: also look at its top k maps. Needs --k.",
+    ),
+]
 K = Annotated[
     int,
     typer.Option(
         "--k", min=1, help="Feature maps from the top; published 114 (resnet50), 27 (b0)."
     ),
+]
+TrainingFamily = Annotated[
+    str | None,
+    typer.Option(
+        "--training-family",
+        metavar="NAME",
+        help="The generator that the detector was trained on, which is set apart from the unseen.",
+    ),
+]
+Detectors = Annotated[
+    str,
+    typer.Option(
+        "--detectors",
+        metavar="A,B",
+        help="Which detectors.",
+        autocompletion=completion.detectors,
+    ),
+]
+Generator = Annotated[
+    str | None,
+    typer.Option("--generator", metavar="NAME", help="The only one to look at. Default: all."),
+]
+LooseImages = Annotated[
+    list[Path],
+    typer.Argument(metavar="IMAGE...", help="Files, or folders with images at any depth."),
 ]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on where an interrupted run with this --out was.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -93,6 +94,45 @@ class Sweeping(Seeded):
 
 
 @dataclass(kw_only=True)
+class OnImages(Sweeping):
+    """A run over an image set."""
+
+    data: options.Data
+
+    @cached_property
+    def images(self) -> ImageSet:
+        """The image set; what of the folder was passed over is said."""
+        from ..data import scan
+
+        images = scan(self.data)
+        for one in images.left_out:
+            print(f"left out: {one}", file=sys.stderr)
+        return images
+
+    def of_generator(self, name: str | None) -> ImageSet:
+        """Return the images of one generator, or all.
+
+        Raises:
+            UserError: there is no such generator.
+        """
+        images = self.images
+        if name is not None and name not in images.generators:
+            there = ", ".join(images.generators)
+            raise UserError(f"--generator {name}: there are {there} in {images.root}")
+        return images.only(generator=name)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the manifest says of the run itself."""
+        images = self.images
+        return {
+            **super().facts(),
+            "data": str(images.root),
+            "image_set_sha256": images.hash(),
+            "used": len(images) - len(self.skipped),
+        }
+
+
+@dataclass(kw_only=True)
 class OnDetector(Sweeping):
     """A run on one detector."""
 
@@ -122,24 +162,5 @@ class OnDetector(Sweeping):
 
 
 @dataclass(kw_only=True)
-class Run(OnDetector):
+class Run(OnDetector, OnImages):
     """A run of one detector over an image set."""
-
-    data: options.Data
-
-    @cached_property
-    def images(self) -> ImageSet:
-        """The image set."""
-        from ..data import scan
-
-        return scan(self.data)
-
-    def facts(self) -> dict[str, Any]:
-        """Return what the manifest says of the run itself."""
-        images = self.images
-        return {
-            **super().facts(),
-            "data": str(images.root),
-            "image_set_sha256": images.hash(),
-            "used": len(images) - len(self.skipped),
-        }

@@ -18,12 +18,13 @@ PROSE = 28  # characters: a longer cell with spaces is prose and may be wrapped
 PADDING = 3  # two spaces and a rule a column
 
 
-def console() -> Console:
+def console(*, stderr: bool = False) -> Console:
     """Return where tables are printed: as wide as the terminal, or what COLUMNS says, or PIPE."""
     from rich.console import Console
 
-    known = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(width=None if known else PIPE, highlight=False)
+    stream = sys.stderr if stderr else sys.stdout
+    known = stream.isatty() or "COLUMNS" in os.environ
+    return Console(width=None if known else PIPE, highlight=False, stderr=stderr)
 
 
 def show(view: View, on: Console) -> None:
@@ -67,7 +68,8 @@ def show_table(table: Shown, on: Console, title: str = "") -> None:
                 drawn.add_row(*map(escape, cells))
             before = cells
         on.print(drawn)
-    on.print(table.caption, markup=False, style="dim")
+    if table.caption:
+        on.print(table.caption, markup=False, style="dim")
 
 
 def _blocks(widths: Sequence[int], keys: int, width: int, prose: Sequence[int]) -> list[list[int]]:

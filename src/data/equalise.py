@@ -18,10 +18,10 @@ from PIL import Image
 
 from ..errors import UserError
 from ..records import FAKE, REAL, ImageSet
+from ..rng import keyed
 from .decode import UnreadableImage
 from .degrade import jpeg
 from .formats import Tables, format_facts, standard_tables
-from .presets import generator
 
 MODES = ("none", "fakes", "both")
 FORMS = "none, fakes, fakes:QUALITY, both or both:QUALITY"
@@ -119,7 +119,7 @@ def _as_reals(images: ImageSet, seed: int) -> tuple[dict[str, Kind], int]:
             "cannot be compressed as the reals are; give a quality, e.g. --equalise-jpeg both:90"
         )
     room = _shares(reals, len(fakes))
-    drawn = sorted(fakes, key=lambda key: generator(seed, key).random())
+    drawn = sorted(fakes, key=lambda key: keyed(seed, key).random())
     open_ones = []
     for key in drawn:
         if room[fakes[key]] > 0:

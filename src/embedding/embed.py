@@ -9,11 +9,12 @@ from typing import Any, Unpack
 import numpy as np
 import pandas as pd
 
-from ..data.presets import generator as random_of
 from ..detectors import Detector
 from ..errors import UserError
+from ..evaluation import Cluster, clusters_of
 from ..fmap_ranking import check_ranking_fits, top
 from ..records import ImageEntry, ImageSet, Ranking, Result, Skipped
+from ..rng import keyed
 from ..sweep import How, Pass, sweep
 from .features import CHANNELS, PENULTIMATE, FeatureLook, Pooling, weighted
 from .neighbours import NEIGHBOURS, separation
@@ -55,6 +56,7 @@ def embed(
     settings: str = "default",
     perplexity: float | None = None,
     neighbours: int = NEIGHBOURS,
+    cluster: Cluster = "photograph",
     **how: Unpack[How],
 ) -> Embedding:
     """Return the t-SNE of the penultimate features and, with a ranking, of ω-weighted channels.
@@ -68,7 +70,8 @@ def embed(
         takes all. ``facts`` says how many there were.
     settings: 'default' (PCA start, perplexity 30 or what the images allow) or 'dna-det'
         (perplexity 15, random start, learning rate 200); perplexity: instead of theirs.
-    neighbours: of the nearest-neighbour accuracy.
+    neighbours: of the nearest-neighbour accuracy; cluster: what its interval draws, see
+        :func:`forensift.evaluation.metrics`.
 
     Raises:
         UserError: a ranking without k or of another network, an option out of range, too few images
@@ -85,7 +88,7 @@ def embed(
     done = sweep(chosen, [look], what="reading features", **how)
     return embedding_of(
         look, done, ranking, settings=settings, perplexity=perplexity, neighbours=neighbours,
-        seed=seed, facts={"images": len(images), "per_group": per_group},
+        cluster=cluster, seed=seed, facts={"images": len(images), "per_group": per_group},
     )  # fmt: skip
 
 
@@ -117,6 +120,7 @@ def embedding_of(
     settings: str = "default",
     perplexity: float | None = None,
     neighbours: int = NEIGHBOURS,
+    cluster: Cluster = "photograph",
     seed: int = 0,
     facts: Mapping[str, Any] | None = None,
 ) -> Embedding:
@@ -146,7 +150,7 @@ def embedding_of(
         projection = project(values[once], settings=settings, perplexity=perplexity, seed=seed)
         tables.append(_table(ids, order, kind, projection.points[where]))
         quality.append({"kind": kind, **projection.facts})
-        apart += _apart(values, labels, order, alike, kind, neighbours, seed)
+        apart += _apart(values, labels, order, alike, kind, neighbours, cluster, seed)
     whole = {
         "detector": look.detector.name,
         "drawn": len(order),
@@ -179,7 +183,7 @@ def drawn(images: ImageSet, per_group: int | None, seed: int) -> ImageSet:
         raise UserError(f"per_group {per_group}: must be 1 or more")
     groups: dict[tuple[str, int], list[tuple[float, str, int]]] = {}
     for index, entry in enumerate(images):
-        number = float(random_of(seed, entry.path.name).random())
+        number = float(keyed(seed, entry.path.name).random())
         group = groups.setdefault((entry.generator, entry.label), [])
         group.append((number, images.image_id(entry), index))
     kept = sorted(row[2] for rows in groups.values() for row in sorted(rows)[:per_group])
@@ -209,6 +213,7 @@ def _apart(
     alike: np.ndarray,
     kind: str,
     neighbours: int,
+    cluster: Cluster,
     seed: int,
 ) -> list[dict[str, Any]]:
     generators = np.array([entry.generator for entry in order], dtype=object)
@@ -217,11 +222,14 @@ def _apart(
         groups.append((ALL, np.arange(len(order))))
     # A copy would be its own nearest neighbour.
     rows = [(name, own[np.unique(alike[own], return_index=True)[1]]) for name, own in groups]
-    return [
-        {
-            "kind": kind,
-            "generator": name,
-            **separation(values[own], labels[own], neighbours=neighbours, seed=seed),
-        }
-        for name, own in rows
-    ]
+    images = pd.DataFrame(
+        {"path": [str(one.path) for one in order], "class": [one.class_name for one in order]}
+    )
+    found = []
+    for name, own in rows:
+        clusters, over = clusters_of(images.iloc[own], cluster)
+        apart = separation(
+            values[own], labels[own], clusters=clusters, neighbours=neighbours, seed=seed
+        )
+        found.append({"kind": kind, "generator": name, **apart, "intervals_over": over})
+    return found

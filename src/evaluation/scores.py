@@ -34,7 +34,7 @@ class ScoreLook(Look):
         super().__init__(detector, PerImage(), colours=colours, conditions=conditions)
 
     def observe(self, batch: Batch, seen: Mapping[str, Seen]) -> Rows:
-        """Return the logits (N, colours), float64.
+        """Return the logits (N, colours), float64, and the shares of classes, if any (N, K).
 
         Raises:
             UserError: a logit is not finite.
@@ -49,7 +49,19 @@ class ScoreLook(Look):
             raise UserError(
                 f"{self.detector.name} gives a logit that is not finite for {' '.join(where)}"
             )
-        return {"logit": logits}
+        if not self.detector.classes:
+            return {"logit": logits}
+        shares = seen[self.colours[0]].outputs.double().softmax(dim=1).numpy()
+        if not np.isfinite(shares).all():
+            row = int(np.argwhere(~np.isfinite(shares))[0, 0])
+            path = batch.entries[row].path
+            raise UserError(f"{self.detector.name} gives an output that is not finite for {path}")
+        return {"logit": logits, "share": shares}
+
+    def shares(self, images: ImageSet, condition: str = CLEAN) -> np.ndarray:
+        """Return the softmax (N, K) of the classes of ``images``, NaN where one was not seen."""
+        ids = [images.image_id(entry) for entry in images]
+        return self.statistic.of(ids, "share", condition)
 
     def table(self, images: ImageSet, condition: str = CLEAN, colour: str = RGB) -> pd.DataFrame:
         """Return the table COLUMNS of those ``images`` that were seen, in the set's order."""

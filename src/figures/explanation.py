@@ -83,7 +83,7 @@ def save_overlay(
 
 
 @styled
-def plot_attributions(
+def plot_explanations(
     images: Sequence[np.ndarray],
     heats: Mapping[str, Sequence[np.ndarray]],
     *,

@@ -126,7 +126,7 @@ def plot_confusions(confusion: pd.DataFrame, sets: Mapping[str, str], *, title: 
 
 
 @styled
-def plot_attribution(metrics: pd.DataFrame, sets: Mapping[str, str]) -> Figure:
+def plot_source_attribution(metrics: pd.DataFrame, sets: Mapping[str, str]) -> Figure:
     """Draw the accuracy of every detector on every set with its 95 % interval.
 
     metrics: rows of the metric accuracy over all images: detector, set, value, low, high.

@@ -12,11 +12,13 @@ from .compare import (
 )
 from .omega import OmegaStatistic, descending, relevance_shares
 from .published import load_ranking, save_ranking
-from .rank import OmegaLook, Start, rank
+from .rank import Label, OmegaLook, Rankings, Start, rank, rankings
 
 __all__ = [
+    "Label",
     "OmegaLook",
     "OmegaStatistic",
+    "Rankings",
     "Start",
     "check_ranking_fits",
     "count_by_layer",
@@ -26,6 +28,7 @@ __all__ = [
     "load_ranking",
     "overlap",
     "rank",
+    "rankings",
     "relevance_shares",
     "save_ranking",
     "top",

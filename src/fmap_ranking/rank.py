@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Unpack, get_args
 
 import numpy as np
@@ -13,7 +13,7 @@ from ..data import Batch, Preset
 from ..detectors import Detector, named_preset
 from ..errors import UserError
 from ..lrp import LRP, pixel_range
-from ..records import FAKE, REAL, ImageEntry, ImageSet, Ranking
+from ..records import FAKE, REAL, ImageEntry, ImageSet, Ranking, Result, Skipped
 from ..sweep import How, Look, Rows, Seen, sweep
 from .omega import OmegaStatistic, relevance_shares
 
@@ -130,6 +130,73 @@ def rank(
     done = sweep(chosen, [look], what=f"ranking {KINDS[int(kind)]}s", **how)
     found = look.ranking(images, seed=how.get("seed", 0), used=len(done.used))
     return replace(found, counts={**found.counts, "unusable": len(done.skipped)})
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Rankings(Result):
+    """ω on fakes, on reals, or on both.
+
+    of: by 'fake' and 'real'; missing: why there is none of a label asked for, in words;
+    name: of the image set, in file names.
+    """
+
+    of: Mapping[str, Ranking]
+    missing: Mapping[str, str]
+    name: str
+    skipped: tuple[Skipped, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def rankings(
+    detector: Detector,
+    images: ImageSet,
+    *,
+    labels: Sequence[Label] = ("fake", "real"),
+    start: Start = "predicted",
+    min_confidence: float = 0.9,
+    name: str = "",
+    **how: Unpack[How],
+) -> Rankings:
+    """Rank on the fakes and on the reals of a set, in one pass; see :func:`rank`.
+
+    name: of the set, by default that of its folder.
+
+    Raises:
+        UserError: images of a label are not there, none of any label could be used, or as
+            :func:`rank`.
+    """
+    kinds = {kind: number for number, kind in KINDS.items()}
+    for kind in labels:
+        if not len(images.only(label=kinds[kind])):
+            raise UserError(f"{images.root}: holds no {kind} images to rank on")
+    looks = {
+        kind: OmegaLook(detector, kinds[kind], start=start, min_confidence=min_confidence)
+        for kind in labels
+    }
+    wanted = {kinds[kind] for kind in labels}
+    # A label's images come together, so that no batch holds images that nobody wants.
+    entries = sorted((one for one in images if one.label in wanted), key=lambda one: -one.label)
+    chosen = ImageSet(images.root, tuple(entries), images.layout)
+    done = sweep(chosen, list(looks.values()), what="ranking", **how)
+    found: dict[str, Ranking] = {}
+    missing: dict[str, str] = {}
+    for kind, look in looks.items():
+        try:
+            found[kind] = look.ranking(images, seed=how.get("seed", 0))
+        except UserError as error:
+            missing[kind] = str(error)
+    if not found:
+        raise UserError("; ".join(missing.values()))
+    facts = {
+        "detector": detector.name,
+        "counts": {kind: look.statistic.counts for kind, look in looks.items()},
+        "missing": missing,
+        "start": start,
+        "min_confidence": min_confidence,
+        "feature_maps": len(detector.feature_maps),
+    }
+    name = name or images.root.resolve().name or "images"
+    return Rankings(found, missing, name, done.skipped, facts)
 
 
 def _reduce(layer: str, relevance: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .audit import audit
 from .families import FAMILIES, SEPARATOR, TRAINED, family_of, get_family
 from .forge import Forged, forge
 from .generators import (
@@ -28,7 +27,6 @@ __all__ = [
     "TRAINED",
     "Forged",
     "Trace",
-    "audit",
     "facts_of",
     "family_of",
     "forge",

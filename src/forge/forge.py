@@ -17,7 +17,8 @@ from PIL import Image
 from ..errors import UserError
 from ..files import sha256, write_bytes
 from ..records import Result
-from .crops import keyed_generator, random_crop, read_photograph
+from ..rng import keyed_short
+from .crops import random_crop, read_photograph
 from .families import get_family
 from .families.family import STRIDE
 from .generators import MARGIN, load_family, member_files, resynthesise, varied
@@ -106,7 +107,7 @@ def forge(
                     if generator is None:  # another crop: an identical pair would show nothing
                         source = _crop(photo, path, side, seed, number, "identity")
                     elif vary:
-                        rng = keyed_generator(seed, "vary", family, path.name, number)
+                        rng = keyed_short(seed, "vary", family, path.name, number)
                         generator = varied(generator, rng.uniform(0, vary), rng)
                     write_bytes(fake, png(_inside(resynthesise(generator, source), side)))
                     write_bytes(real, png(_inside(crop, side)))
@@ -144,7 +145,7 @@ def _claim(out: Path, photographs: Sequence[Path], side: int, seed: int, vary: f
 def _crop(
     photo: Image.Image, path: Path, side: int, seed: int, number: int, *salt: str
 ) -> np.ndarray:
-    rng = keyed_generator(seed, "forge", path.name, number, *salt)
+    rng = keyed_short(seed, "forge", path.name, number, *salt)
     try:
         return np.asarray(random_crop(photo, side + 2 * MARGIN, rng))
     except UserError as error:

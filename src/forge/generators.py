@@ -15,7 +15,8 @@ from torch import nn
 from ..eight_bits import packed, unpacked
 from ..errors import UserError
 from ..files import home, write_with
-from .crops import keyed_generator, random_crop, read_photograph
+from ..rng import keyed_short
+from .crops import random_crop, read_photograph
 from .families import SEPARATOR, get_family
 from .losses import Critic
 
@@ -172,7 +173,7 @@ def psnr_crops(photographs: Sequence[Path], side: int, seed: int) -> list[np.nda
     for path in photographs:
         photo = read_photograph(path)
         for number in range(4):
-            rng = keyed_generator(seed, "psnr", path.name, number)
+            rng = keyed_short(seed, "psnr", path.name, number)
             crops.append(np.asarray(random_crop(photo, side + 2 * MARGIN, rng)))
     return crops
 

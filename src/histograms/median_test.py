@@ -12,6 +12,7 @@ import pandas as pd
 from ..data.colour import PUBLISHED_MODES
 from ..detectors.detector import Detector
 from ..errors import UserError
+from ..evaluation import Cluster, clusters_of
 from ..fmap_ranking import check_ranking_fits, top
 from ..records import FAKE, ImageSet, Ranking, Result, Skipped
 from ..sweep import How, Pass, sweep
@@ -53,6 +54,7 @@ def median_test(
     ties: str = "below",
     level: float = LEVEL,
     min_effect: float = MIN_EFFECT,
+    cluster: Cluster = "photograph",
     **how: Unpack[How],
 ) -> MedianTestResult:
     """Test the spatial maxima of the top k feature maps on the same fakes in rgb and in grey.
@@ -61,7 +63,8 @@ def median_test(
         is tested by itself, with its own q-values.
     num_instances: the first so many fakes of each class (published 500); by default all.
     mode: what rgb is compared with; 'grey' is published. ties, level, min_effect: see
-        :func:`colour_tests`.
+        :func:`colour_tests`. cluster: which fakes depend on one another, see
+        :func:`forensift.evaluation.metrics`.
 
     Two forward passes an image in all, whatever k is; each image is decoded once.
 
@@ -74,7 +77,9 @@ def median_test(
     look = MaximaLook(detector, top(ranking, k), (PUBLISHED_MODES[0], mode))
     done = sweep(chosen, [look], what="testing feature maps", **how)
     facts = {"generator": generator, "num_instances": num_instances, "seed": how.get("seed", 0)}
-    return median_of(look, done, ties=ties, level=level, min_effect=min_effect, facts=facts)
+    return median_of(
+        look, done, ties=ties, level=level, min_effect=min_effect, cluster=cluster, facts=facts
+    )
 
 
 def median_of(
@@ -84,11 +89,12 @@ def median_of(
     ties: str = "below",
     level: float = LEVEL,
     min_effect: float = MIN_EFFECT,
+    cluster: Cluster = "photograph",
     facts: Mapping[str, object] | None = None,
 ) -> MedianTestResult:
     """Return the tests of what a pass in two colour modes has shown; see :func:`median_test`."""
     found = look.result(done.used)
-    table, shares = judge(found, ties=ties, level=level, min_effect=min_effect)
+    table, shares = judge(found, ties=ties, level=level, min_effect=min_effect, cluster=cluster)
     known: dict[str, object] = {
         "detector": look.detector.name,
         "k": len(look.feature_maps),
@@ -96,16 +102,26 @@ def median_of(
         "ties": ties,
         "level": level,
         "min_effect": min_effect,
+        "cluster": cluster,
         **(facts or {}),
     }
     return MedianTestResult(table, shares, found, done.skipped, known)
 
 
 def judge(
-    found: Maxima, *, ties: str = "below", level: float = LEVEL, min_effect: float = MIN_EFFECT
+    found: Maxima,
+    *,
+    ties: str = "below",
+    level: float = LEVEL,
+    min_effect: float = MIN_EFFECT,
+    cluster: Cluster = "photograph",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return table and percentages of a :class:`MedianTestResult` from samples in two modes."""
     of = np.array([entry.generator for entry in found.images], dtype=object)
+    images = pd.DataFrame(
+        [(found.images.image_id(entry), entry.class_name) for entry in found.images],
+        columns=["path", "class"],
+    )
     tables, shares = [], []
     for generator in found.images.generators:
         values = found.maxima[of == generator]
@@ -113,6 +129,7 @@ def judge(
             raise UserError(f"generator {generator}: one fake is no sample; 2 or more are needed")
         table = colour_tests(
             found.feature_maps, values[:, 0], values[:, 1],
+            clusters=clusters_of(images[of == generator], cluster)[0],
             ties=ties, level=level, min_effect=min_effect,
         )  # fmt: skip
         shares.append(percentages(table).assign(generator=generator))

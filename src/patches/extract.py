@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..data import batches
 from ..detectors import Detector
 from ..errors import UserError
 from ..fmap_ranking import check_ranking_fits, top
 from ..lrp import LRP, pixel_range
 from ..records import FAKE, FeatureMap, ImageEntry, ImageSet, Ranking, Result, Skipped
-from ..sweep import BATCH_SIZE, How, Pass, sweep
+from ..sweep import BATCH_SIZE, How, Pass, PixelLook, sweep
 from .patch import PERCENTILE, Patch, bounding_box, heat
 from .topn import Peak, PeakLook, TopImages
 
@@ -259,8 +258,9 @@ def _pixels(
         yield best.pixels
     again = tuple(entries[one] for one in sorted(best.listed() - set(best.pixels)))
     rest = ImageSet(images.root, again, images.layout)
-    missed: list[Skipped] = []
-    for batch in batches(rest, detector.preset, batch_size, seed=seed, skipped=missed):
-        yield dict(zip(batch.ids, batch.pixels.numpy(), strict=True))
-    if missed:
-        raise UserError(f"{missed[0].path}: could be read at first and now not: {missed[0].reason}")
+    if not again:
+        return
+    look = PixelLook(detector)
+    how: How = {"batch_size": batch_size, "seed": seed, "max_skipped": 0.0}
+    sweep(rest, [look], what="reading images again", **how)
+    yield {image_id: row["pixels"] for (_, image_id), row in look.statistic.rows.items()}

@@ -12,12 +12,12 @@ from ..data import require_both_classes
 from ..data.colour import MODES, parse_mode
 from ..detectors.detector import Detector
 from ..errors import UserError
-from ..evaluation import Cluster, ScoreLook, clusters_of
+from ..evaluation import Cluster, ScoreLook
 from ..records import ImageSet, Result, Skipped
 from ..sweep import RGB, How, Pass, sweep
 from .colour_tables import LEAST_PROBABILITY, box_table, colour_table
 
-SCORES = ("path", "label", "generator", "mode", "logit", "score")
+SCORES = ("path", "label", "generator", "class", "mode", "logit", "score")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -26,7 +26,7 @@ class ColourResult(Result):
 
     table: one row a generator and mode, and the macro mean (``colour.csv``); see
         :func:`colour_table`.
-    scores: path, label, generator, mode, logit, score, one row an image and mode.
+    scores: path, label, generator, class, mode, logit, score, one row an image and mode.
     box: the numbers of the published box plot, every mode against rgb; see :func:`box_table`.
     skipped: the images that could not be used. facts: what decided the numbers.
     """
@@ -52,7 +52,7 @@ def colour(
     images: generators that each hold reals and fakes. modes: see :mod:`forensift.data.colour`;
         rgb is added in front if it is missing, for everything is measured against it.
     least_probability: the box plot takes fakes of at least this probability in rgb (published 0.2).
-    cluster: what the intervals draw, see :func:`forensift.evaluation.clusters_of`.
+    cluster: what the intervals draw, see :func:`forensift.evaluation.metrics`.
 
     Each image is decoded once; modes are made from the decoded pixels, after the preset's
     geometry (published evaluations have none). Published: rgb and grey, both judged at the
@@ -83,7 +83,6 @@ def colour_of(
     require_both_classes(done.used)
     parts = [look.table(done.used, colour=mode).assign(mode=mode) for mode in modes]
     scores = pd.concat(parts, ignore_index=True)[list(SCORES)]
-    named = clusters_of(parts[0], cluster)
     facts: dict[str, object] = {
         "detector": look.detector.name,
         "modes": list(modes),
@@ -91,12 +90,12 @@ def colour_of(
         "threshold": "calibrated on these images in rgb (published)",
         "used": len(done.used),
         "seed": seed,
-        "intervals": {"confidence": 0.95, "drawn": cluster},
+        "intervals": {"confidence": 0.95, "cluster": cluster},
     }
     return ColourResult(
-        colour_table(scores, modes, seed=seed, clusters=named),
+        colour_table(scores, modes, cluster=cluster, seed=seed),
         scores,
-        box_table(scores, modes, least_probability=least_probability, seed=seed),
+        box_table(scores, modes, least_probability=least_probability, cluster=cluster, seed=seed),
         done.skipped,
         facts,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .exact import ExactSum
 from .look import RGB, Look, Seen
 from .partials import Partials
-from .per_image import PerImage
+from .per_image import PerImage, PixelLook
 from .repeats import first_alike
 from .statistics import Rows, Statistic
 from .sweep import BATCH_SIZE, SHARD, How, Pass, Progress, sweep
@@ -20,6 +20,7 @@ __all__ = [
     "Partials",
     "Pass",
     "PerImage",
+    "PixelLook",
     "Progress",
     "Rows",
     "Seen",

@@ -55,6 +55,7 @@ class Look:
         self.detector, self.statistic = detector, statistic
         self.colours, self.conditions = tuple(colours), tuple(conditions)
         self.facts = dict(facts or {})
+        self.alone = False  # whether even images of the same bytes must be seen one by one
 
     def wants(self, entry: ImageEntry) -> bool:
         """Say whether this image counts; all do by default."""

@@ -8,6 +8,8 @@ import numpy as np
 
 from ..data import Batch
 from ..data.conditions import CLEAN
+from ..detectors import Detector
+from .look import RGB, Look, Seen
 from .statistics import Rows
 
 
@@ -71,3 +73,20 @@ class PerImage:
             raise KeyError(condition)
         lost = np.full_like(first, np.nan) if any(row is None for row in known) else first
         return np.stack([lost if row is None else row[name] for row in known])
+
+
+class PixelLook(Look):
+    """The pixels of a few images as a preset makes them, uint8 (3, H, W), and their logits.
+
+    judged: whether the network is run for the logits.
+    """
+
+    statistic: PerImage
+
+    def __init__(self, detector: Detector, *, judged: bool = False) -> None:
+        super().__init__(detector, PerImage(), colours=(RGB,) if judged else ())
+
+    def observe(self, batch: Batch, seen: Mapping[str, Seen]) -> Rows:
+        """Return the pixels, and the logits where they were asked for."""
+        logits = {"logit": seen[RGB].logits} if seen else {}
+        return {"pixels": batch.pixels.numpy(), **logits}

@@ -271,7 +271,7 @@ def _once(
     images: ImageSet, looks: Sequence[Look], transform: Transform | JpegEqualiser | None
 ) -> tuple[ImageSet, dict[str, list[int]]]:
     """Return the images that differ, and for the id of each the places of all that are like it."""
-    alone = any(look.detector.preset.random for look in looks)
+    alone = any(look.alone or look.detector.preset.random for look in looks)
     if isinstance(transform, JpegEqualiser):
         kinds = transform.kinds
         same_as = first_alike(images, lambda entry: kinds.get(images.image_id(entry)))
@@ -338,8 +338,7 @@ def _partials(
             for look in looks
         ],
     }
-    folder = how["partials"] / what.replace(" ", "-")
-    return Partials(folder, plan, resume=how.get("resume", False))
+    return Partials(how["partials"], what, plan, resume=how.get("resume", False))
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -13,8 +13,8 @@ from torch.utils.data import Dataset
 from ..data.decode import UnreadableImage, read_image
 from ..data.presets import IMAGENET_MEAN, IMAGENET_STD, tiled
 from ..errors import UserError
-from ..forge.crops import keyed_generator
 from ..records import FAKE, REAL, ImageEntry, ImageSet
+from ..rng import keyed_short
 from .augment import blur_and_jpeg
 from .recipes import OneLogitSettings
 
@@ -62,7 +62,7 @@ class TrainingBatches(Dataset):
 
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         seed, epoch = self.settings.seed, step // self.steps_an_epoch
-        rng = keyed_generator(seed, "order", epoch)
+        rng = keyed_short(seed, "order", epoch)
         order = rng.permutation(len(self.units))
         if self.weights is not None:
             order = rng.choice(len(self.units), len(self.units), p=self.weights)
@@ -70,7 +70,7 @@ class TrainingBatches(Dataset):
         images, labels = [], []
         for place in range(start, start + self.units_a_step):
             for entry in self.units[order[place]]:
-                rng = keyed_generator(seed, "augment", step, place)
+                rng = keyed_short(seed, "augment", step, place)
                 images.append(augmented(entry, self.settings, rng))
                 labels.append(float(entry.label))
         return to_batch(images), torch.tensor(labels)[:, None]
@@ -141,7 +141,7 @@ def validation_crop(entry: ImageEntry, settings: OneLogitSettings, *, clean: boo
     """Return a centre crop; blur and JPEG as published unless ``clean``, keyed by the file name."""
     image = loaded(entry, settings)
     if not clean:
-        rng = keyed_generator(settings.seed, "validation", entry.path.name)
+        rng = keyed_short(settings.seed, "validation", entry.path.name)
         image = blur_and_jpeg(
             image,
             (settings.blur, settings.jpeg),

@@ -13,8 +13,8 @@ from torch.utils.data import Dataset
 from ..data.presets import Preset
 from ..errors import UserError
 from ..files import sha256
-from ..forge.crops import keyed_generator
 from ..records import ImageEntry, ImageSet
+from ..rng import keyed_short
 from .batches import read
 from .guidance import architecture_of, unit_of
 
@@ -53,7 +53,7 @@ def drawn_rest(
             others[architecture_of(entry)].append(entry.path)
     drawn: set[Path] = set()
     for name, paths in others.items():
-        rng = keyed_generator(seed, "rest", main, name)
+        rng = keyed_short(seed, "rest", main, name)
         chosen = rng.permutation(len(paths))[: int(share * len(paths))]
         drawn |= {paths[place] for place in chosen}
     return drawn
@@ -69,7 +69,7 @@ def split(
         raise UserError(
             f"{len(images)} images of one photograph cannot be split into training and validation"
         )
-    order = keyed_generator(seed, "split", *key).permutation(len(units))
+    order = keyed_short(seed, "split", *key).permutation(len(units))
     held_out = {units[place] for place in order[:count]}
     training = [one for one in images if unit_of(one[0].path, by) not in held_out]
     return training, [one for one in images if unit_of(one[0].path, by) in held_out]
@@ -89,7 +89,7 @@ def balanced_split(
     each = int(share * counts.min())
     if each == 0:
         raise UserError(f"too few images to hold {share:.0%} of the smallest class out: {counts}")
-    rng = keyed_generator(seed, "balanced split")
+    rng = keyed_short(seed, "balanced split")
     pool, rest = images, images
     if by != "image":
         rest, pool = split(images, share, seed, by, "balanced")
@@ -144,10 +144,10 @@ class ClassBatches(Dataset):
 
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         epoch, place = divmod(step, self.steps)
-        order = keyed_generator(self.seed, "order", epoch).permutation(len(self.units))
+        order = keyed_short(self.seed, "order", epoch).permutation(len(self.units))
         pixels, labels = [], []
         for unit in np.array_split(order, self.steps)[place]:
-            rng = keyed_generator(self.seed, "view", step, int(unit))
+            rng = keyed_short(self.seed, "view", step, int(unit))
             draw = rng.random(5)
             for entry, label in self._drawn(self.units[unit], rng):
                 pixels.append(self._view(entry, draw))

@@ -253,7 +253,7 @@ def warm_start(network: nn.Module, path: Path) -> list[str]:
     Raises:
         UserError: no such file, or no convolution of it fits.
     """
-    state, _ = read_checkpoint(path)
+    state = read_checkpoint(path).state
     wanted = network.state_dict()
     fits = {
         key: value.to(wanted[key].dtype)

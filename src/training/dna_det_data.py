@@ -13,8 +13,8 @@ from torch.utils.data import Dataset
 from ..data.presets import Preset
 from ..errors import UserError
 from ..evaluation.source_attribution import without_repeats
-from ..forge.crops import keyed_generator
 from ..records import REAL, ImageEntry, ImageSet
+from ..rng import keyed_short
 from .batches import read
 from .transformations import SIDE, TRANSFORMATIONS
 
@@ -87,12 +87,12 @@ class _Batches(Dataset):
 
     def __getitem__(self, step: int) -> Views:
         epoch, place = divmod(step, self.steps_an_epoch)
-        order = keyed_generator(self.seed, "order", epoch).permutation(self.items)
+        order = keyed_short(self.seed, "order", epoch).permutation(self.items)
         views, labels = [], []
         for at in range(self.batch_size):
             item = self._item(int(order[place * self.batch_size + at]), step, at)
             for number, (image, label) in enumerate(item):
-                rng = keyed_generator(self.seed, "crops", step, at, number)
+                rng = keyed_short(self.seed, "crops", step, at, number)
                 views.append(crops_of(self.preset.geometry(image), self.crops, self.side, rng))
                 labels.append(label)
         stacked = np.stack(views, axis=1).transpose(0, 1, 4, 2, 3)
@@ -123,7 +123,7 @@ class TransformedBatches(_Batches):
         super().__init__(len(entries), preset, **sizes)
 
     def _item(self, index: int, step: int, place: int) -> list[tuple[Image.Image, int]]:
-        rng = keyed_generator(self.seed, "transformation", step, place)
+        rng = keyed_short(self.seed, "transformation", step, place)
         label = int(rng.integers(len(TRANSFORMATIONS)))
         return [(transformed(self.entries[index], label, rng), label)]
 
@@ -161,7 +161,7 @@ def held_out_transformed(images: ImageSet, seed: int, each: int = 2) -> HeldOut:
     for label in range(len(TRANSFORMATIONS)):
         for turn in range(each):
             key = ("validation", label, turn)
-            entry = entries[int(keyed_generator(seed, *key).integers(len(entries)))]
+            entry = entries[int(keyed_short(seed, *key).integers(len(entries)))]
             found.append((partial(_transformed_by_key, entry, label, seed, key), label))
     return found
 
@@ -169,4 +169,4 @@ def held_out_transformed(images: ImageSet, seed: int, each: int = 2) -> HeldOut:
 def _transformed_by_key(
     entry: ImageEntry, label: int, seed: int, key: tuple[str | int, ...]
 ) -> Image.Image:
-    return transformed(entry, label, keyed_generator(seed, *key, "crop"))
+    return transformed(entry, label, keyed_short(seed, *key, "crop"))

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from ..errors import UserError
 from ..files import provenance, sha256
-from ..forge.crops import keyed_generator, random_crop, read_photograph
+from ..forge.crops import random_crop, read_photograph
 from ..forge.families import get_family
 from ..forge.families.family import STRIDE, Generator
 from ..forge.generators import (
@@ -30,6 +30,7 @@ from ..forge.generators import (
     to_signed,
 )
 from ..forge.losses import LOSSES, Critic, critic_loss, generator_loss, texture_loss
+from ..rng import keyed_short
 from .engine import Device, Progress, Task, descend, run, seeded
 from .settings import Checked, setting
 from .trained import Trained
@@ -169,7 +170,7 @@ class CropBatches(Dataset):
         self.settings = settings
 
     def __getitem__(self, step: int) -> torch.Tensor:
-        rng = keyed_generator(self.settings.seed, "forge-train", step)
+        rng = keyed_short(self.settings.seed, "forge-train", step)
         side, crops = _side(self.settings), []
         for _ in range(self.settings.batch_size):
             photo = self.photos[rng.integers(len(self.photos))]

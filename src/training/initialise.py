@@ -94,7 +94,7 @@ def _has_shortcut(arguments: Any) -> bool:
 
 
 def _from_file(network: nn.Module, path: Path) -> nn.Module:
-    state, _ = read_checkpoint(path)
+    state = read_checkpoint(path).state
     wanted = network.state_dict()
     heads = [
         key

@@ -18,7 +18,20 @@ WHERE = {
     "Forged": "forge",
     "Trained": "training",
     "Evaluation": "evaluation",
+    "ColourResult": "colour",
     "DropoutResult": "dropout",
+    "Embedding": "embedding",
+    "Explanations": "explanation",
+    "Faithfulness": "faithfulness",
+    "Found": "scan",
+    "Gradients": "gradients",
+    "LooseScores": "score",
+    "MedianTestResult": "median_test",
+    "Patches": "patches",
+    "Ranking": "ranking",
+    "Rankings": "ranking",
+    "Robustness": "robustness",
+    "Transfer": "transfer",
 }
 
 

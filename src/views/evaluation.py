@@ -14,8 +14,8 @@ HEADS = {"ap": "AP", "accuracy": "accuracy", "real_accuracy": "reals right",
 
 def view(result: Evaluation) -> View:
     """Return every generator's AP, accuracies, AUC and equal error rate."""
-    drawn = result.facts["intervals"]["drawn"]
-    caption = f"percent, at a threshold of 0.5; [ ] 95 % intervals, drawn by {drawn}"
+    over = result.table["intervals_over"].iloc[-1]
+    caption = f"percent, at a threshold of 0.5; [ ] 95 % intervals over {over}"
     tables = {"evaluation": result.table, "scores": result.scores}
     shown = Shown(caption, rows(result.table))
     return View("Evaluation", said(result.table), tables, (shown,), facts=result.facts)

@@ -89,7 +89,7 @@ def write_filtered(
     *,
     diffusion: Sequence[str],
     skipped: list[Skipped] | None = None,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[str, int, int], object] | None = None,
 ) -> list[Path]:
     """Write ``testing_dset-<tag>/<class>/<architecture>/<name>`` for each filter; return folders.
 
@@ -97,7 +97,7 @@ def write_filtered(
     Images that are there already are kept; unreadable ones are appended to ``skipped``.
     """
     filters = chosen_filters(tags)
-    for entry in images:
+    for place, entry in enumerate(images, 1):
         image: Image.Image | None = None
         for tag, run in filters.items():
             quality = int(tag[6:]) if tag.startswith("jpegQF") else 0
@@ -119,5 +119,5 @@ def write_filtered(
             run(image).save(buffer, "PNG")
             write_bytes(path, buffer.getvalue())
         if progress is not None:
-            progress(1)
+            progress("filtering", place, len(images))
     return [out / f"testing_dset-{tag}" for tag in filters]

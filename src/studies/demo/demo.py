@@ -91,15 +91,9 @@ class _Stages:
     """Runs stages: says what is done, takes the time, saves each result as soon as it is there."""
 
     def __init__(self, out: Path, how: How, say: Say) -> None:
-        self.out, self.how_, self.say = out, how, say
+        self.out, self.how, self.say = out, how, say
         self.seconds: dict[str, float] = {}
         self.found: dict[str, dict[str, Result]] = {}
-
-    def how(self, *words: str) -> How:
-        """Return how images are gone over, with partial results of its own."""
-        if "partials" not in self.how_:
-            return self.how_
-        return {**self.how_, "partials": self.how_["partials"].joinpath(*words)}
 
     @contextmanager
     def time(self, stage: str, text: str = "") -> Iterator[None]:
@@ -170,7 +164,7 @@ def demo(
     if tuple(detectors) == DETECTORS:  # nothing less was asked for
         every = shipped_detectors(device)
     with stages.time("robustness", f"{', '.join(every)}: {', '.join(scale.conditions)}"):
-        found = robustness(every, sets["test"], scale.conditions, **stages.how("all"))
+        found = robustness(every, sets["test"], scale.conditions, **stages.how)
     stages.keep("", "robustness", found)
     stages.seconds["whole"] = round(time.monotonic() - started, 1)
     facts: dict[str, object] = {
@@ -202,9 +196,9 @@ def _study(
     stages: _Stages,
 ) -> int:
     """Run every stage of one detector; return the images that its network saw in the sweep."""
-    name, test, seed = detector.name, sets["test"], stages.how_.get("seed", 0)
+    name, test, seed = detector.name, sets["test"], stages.how.get("seed", 0)
     with stages.time("rank", f"{name}: LRP on {len(sets['rank'])} images for the ranking"):
-        ranked = rankings(detector, sets["rank"], name=TRAINING_FAMILY, **stages.how(name))
+        ranked = rankings(detector, sets["rank"], name=TRAINING_FAMILY, **stages.how)
     stages.keep(name, "ranking", ranked)
     fakes = ranked.of.get("fake")
     ks = list(asked) if fakes is not None else []
@@ -219,7 +213,7 @@ def _study(
         looks += [maxima, *peaks]
     about = f"{name}: {len(test)} images in {len(scale.modes)} colour modes"
     with stages.time("sweep", about):
-        done = sweep(test, looks, what=f"{name}: looking", **stages.how(name))
+        done = sweep(test, looks, what=f"{name}: looking", **stages.how)
     with stages.time("evaluate"):
         evaluation = evaluation_of(scores, done, seed=seed)
     stages.keep(name, "evaluation", evaluation)
@@ -236,7 +230,7 @@ def _study(
     for look in peaks:
         assert fakes is not None
         with stages.time("patches", f"{name}: patches of {scale.maps} maps, {look.generator}"):
-            found = patches_of(look, done, fakes, **stages.how(name, str(look.generator)))
+            found = patches_of(look, done, fakes, **stages.how)
         stages.keep(name, f"patches-{look.generator}", found)
     with stages.time("embedding", f"{name}: t-SNE of {len(test)} images"):
         embedding = embedding_of(features, done, fakes if ks else None, seed=seed)
@@ -255,7 +249,7 @@ def _dropouts(
 ) -> None:
     name, whole = detector.name, len(detector.feature_maps)
     with stages.time("dropout", f"{name}: a threshold on the validation photographs"):
-        threshold = held_out_threshold(detector, sets["rank"], **stages.how(name, "held-out"))
+        threshold = held_out_threshold(detector, sets["rank"], **stages.how)
     for k in ks:
         # Random maps must lie outside the top k.
         grid = (k // 4, k, 4 * k) if k == ks[0] and 4 * k < whole // 2 else ()
@@ -270,7 +264,7 @@ def _dropouts(
                 band_draws=1,
                 training_family=TRAINING_FAMILY,
                 held_out=threshold,
-                **stages.how(name, f"k{k}"),
+                **stages.how,
             )
         stages.keep(name, f"dropout-k{k}", found)
 
@@ -291,14 +285,14 @@ def _transfer(
             rank_images=sets["transfer"],
             training_family=TRAINING_FAMILY,
             draws=scale.transfer_draws,
-            **stages.how(name, "transfer"),
+            **stages.how,
         )
     stages.keep(name, "transfer", found)
 
 
 def _explain(detector: Detector, images: ImageSet, scale: Scale, stages: _Stages) -> None:
     """Show where decisions come from, and test the methods that say so."""
-    name, how = detector.name, stages.how(detector.name, "explain")
+    name, how = detector.name, stages.how
     fakes = images.only(label=FAKE)
     few = [fakes.only(generator=one).entries[0] for one in fakes.generators][:4]
     with stages.time("explain", f"{name}: explanations, and tests of the methods"):
@@ -318,8 +312,8 @@ def _robust(detectors: Sequence[str], test: ImageSet, stages: _Stages, device: s
             detector = load_detector(name, weights=ROBUST, device=device)
             with stages.time("colour", f"{name}, {ROBUST}: scoring in RGB and in grey"):
                 look = ScoreLook(detector, colours=PUBLISHED_MODES)
-                done = sweep(test, [look], what=f"{spec}: colours", **stages.how(spec))
-                found[name] = colour_of(look, done, seed=stages.how_.get("seed", 0))
+                done = sweep(test, [look], what=f"{spec}: colours", **stages.how)
+                found[name] = colour_of(look, done, seed=stages.how.get("seed", 0))
             stages.keep(spec, "colour", found[name])
     if found:
         plain = {name: stages.found[name]["colour"] for name in found}

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; font-size: 13px; margin: 1rem 0; display: block; overflow-x: auto }
+table { border-collapse: collapse; font-size: 13px; margin: 1rem 0 }
+table { display: block; overflow-x: auto }
 td, th { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #ddd }
 td:first-child, th:first-child, td:nth-child(2) { text-align: left }
 img { max-width: 100% } p.said { background: #f4f4f0; padding: .8rem 1rem }
@@ -62,9 +63,8 @@ def write_index(demo: Demo, path: Path) -> None:
             body.append(f"<h2>{html.escape(name or 'All detectors')}</h2>")
         folder = f"{name}/{stage}/" if name else f"{stage}/"
         view, anchor = views.view_of(result), html.escape(folder.strip("/").replace("/", "-"))
-        links.append(
-            f"<a href='#{anchor}'>{html.escape(f'{name}: {view.title}' if name else view.title)}</a><br>"
-        )
+        title = html.escape(f"{name}: {view.title}" if name else view.title)
+        links.append(f"<a href='#{anchor}'>{title}</a><br>")
         files = ", ".join(
             f"<a href='{html.escape(folder + one)}'>{html.escape(one)}</a>"
             for one in [*(f"{table}.csv" for table in view.tables), *view.files, "manifest.json"]

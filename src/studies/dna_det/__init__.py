@@ -12,7 +12,16 @@ from .page import (
     write_page,
 )
 from .splits import CLOSED, CROSS, FAMILIES, WEIGHTS, Sizes, generators_of, planned
-from .study import ALL_CROSS, Study, predictions, study, study_sets, world_embedding
+from .study import (
+    ALL_CROSS,
+    Study,
+    labelled,
+    predictions,
+    study,
+    study_sets,
+    tabulate,
+    world_embedding,
+)
 from .world import NETWORKS, forge_world
 
 __all__ = [
@@ -35,11 +44,13 @@ __all__ = [
     "class_maps",
     "forge_world",
     "generators_of",
+    "labelled",
     "planned",
     "predictions",
     "study",
     "study_fingerprints",
     "study_sets",
+    "tabulate",
     "world_embedding",
     "write_page",
 ]

@@ -29,11 +29,12 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 
 from ...data import read_image, scan
+from ...data.photos import photograph_names
 from ...errors import UserError
-from ...evaluation import percentile_interval, wilson
+from ...evaluation import cluster_mean
 from ...figures import plot_fingerprints
-from ...forge.crops import keyed_generator, photograph_of
 from ...records import FAKE, Result
+from ...rng import keyed_short
 from ...training.engine import Device, Progress, Task, cosine_rates, descend, run, seeded
 from ...training.settings import Checked, setting
 from ...views.view import Draw, View
@@ -63,12 +64,12 @@ class FingerprintSettings(Checked):
 @dataclass(frozen=True, eq=False, repr=False)
 class Fingerprints(Result):
     """positions: a row a task, kind ('grid', 'shift') and position: top, left, trained (whether it
-    is the place of training), n, accuracy, low, high (Wilson, 95 %).
+    is the place of training), n, accuracy, low, high (95 %).
 
     summary: a row a task: classes, chance, crops, positions (of the grid), worst (of the grid),
     trained (accuracy at the place of training), elsewhere (mean over the rest of the grid), fall
     (trained − elsewhere), and the mean accuracy over shifts of a multiple of four pixels in both
-    directions (in_phase) and over all others (out_of_phase); intervals draw photographs.
+    directions (in_phase) and over all others (out_of_phase). All intervals draw photographs.
     history: task, step, loss (mean since the last row), train_accuracy.
     """
 
@@ -240,7 +241,7 @@ class Patches(Dataset):
         self.count = min(settings.batch, len(patches))
 
     def __getitem__(self, step: int) -> torch.Tensor:
-        rng = keyed_generator(self.seed, "fingerprints", step)
+        rng = keyed_short(self.seed, "fingerprints", step)
         return _signed(self.patches[rng.choice(len(self.patches), self.count, replace=False)])
 
 
@@ -266,13 +267,13 @@ def tested(
         if place[0] + down <= last and place[1] + right <= last
     ]
     found = {one: _right(network, crops, one, patch) for one in dict.fromkeys([*grid, *shifts])}
+    clusters = np.repeat(photograph_names(crops.names), len(crops.classes))
     rows = []
     for kind, places in ((GRID, grid), (SHIFT, shifts)):
         for top, left in places:
             own = found[top, left]
-            hits = int(own.sum())
-            share = (own.size, hits / own.size, *wilson(hits, own.size))
-            rows.append((kind, top, left, (top, left) == place, *share))
+            share = cluster_mean(own.ravel(), clusters, resamples=RESAMPLES, seed=settings.seed)
+            rows.append((kind, top, left, (top, left) == place, own.size, *share))
     columns = ["kind", "top", "left", "trained", "n", "accuracy", "low", "high"]
     return pd.DataFrame(rows, columns=columns), _summary(
         found, grid, shifts, place, crops, settings
@@ -302,7 +303,7 @@ def _summary(
         "in_phase": np.mean(phases[True] or nothing, axis=0),
         "out_of_phase": np.mean(phases[False] or nothing, axis=0),
     }
-    photographs = [photograph_of(Path(name)) for name in crops.names]
+    photographs = photograph_names(crops.names)
     row: dict[str, object] = {
         "classes": len(crops.classes),
         "chance": 1 / len(crops.classes),
@@ -311,19 +312,11 @@ def _summary(
         "worst": min(float(found[one].mean()) for one in grid),
     }
     for name, value in values.items():
-        row[name] = float(value.mean())
-        row[f"{name}_low"], row[f"{name}_high"] = _interval(value, photographs, settings.seed)
+        row[name], row[f"{name}_low"], row[f"{name}_high"] = cluster_mean(
+            value, photographs, least=-1.0 if name == "fall" else 0.0, resamples=RESAMPLES,
+            seed=settings.seed,
+        )  # fmt: skip
     return row
-
-
-def _interval(values: np.ndarray, photographs: list[str], seed: int) -> tuple[float, float]:
-    """Return the 95 % interval of the mean of one number a crop, photographs drawn."""
-    names, member_of = np.unique(photographs, return_inverse=True)
-    sums = np.bincount(member_of, values, len(names))
-    counts = np.bincount(member_of, minlength=len(names))
-    rng = keyed_generator(seed, "fingerprints interval", *names)
-    drawn = rng.integers(0, len(names), (RESAMPLES, len(names)))
-    return percentile_interval(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
 
 
 @torch.no_grad()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from ...evaluation import (
     average_precision,
     bootstrap,
     checked,
+    metric_interval,
     percentile_interval,
     score,
     wilson,
@@ -26,14 +26,12 @@ from ...records import ImageSet, Result, Skipped
 from ...sweep import How
 from ...views import Shown, View, markdown
 from ...views.view import Write
+from ..published import INSIDE, NO_DATA, OUTSIDE, within
 
 NUMBERS = (
     "n_real", "n_fake", "accuracy", "accuracy_low", "accuracy_high", "ap", "ap_low", "ap_high",
     "real_accuracy", "fake_accuracy", "exact_ap",
 )  # fmt: skip
-INSIDE, OUTSIDE = "inside the interval", "outside the interval"
-NO_DATA, OTHER_WEIGHTS = "not in the data", "other weights"
-ROUNDING = 0.05  # percent: published figures have one decimal
 
 
 @dataclass(eq=False, repr=False)
@@ -99,10 +97,7 @@ def measure(detector: Detector, images: ImageSet, preset: str, part: str, how: H
     Raises:
         UserError: one class has no readable image, or too many images cannot be read.
     """
-    on: How = how
-    if "partials" in how:
-        on = {**how, "partials": Path(how["partials"]) / part.replace(" ", "-")}
-    table = score(detector.with_preset(get_preset(preset)), images, what=part, **on)
+    table = score(detector.with_preset(get_preset(preset)), images, what=part, **how)
     logits = table["logit"].to_numpy()
     labels, scores = checked(
         table["label"].to_numpy(), published_scores(logits), where=str(images.root)
@@ -110,7 +105,7 @@ def measure(detector: Detector, images: ImageSet, preset: str, part: str, how: H
     right = accuracies(labels, scores)
     drawn = bootstrap(labels, scores, seed=how.get("seed", 0), key=part)
     ap = average_precision(labels, scores)
-    ends = percentile_interval(drawn["ap"])
+    ends = metric_interval("ap", ap, drawn["ap"], labels)
     numbers = {
         "n_real": int((labels == 0).sum()),
         "n_fake": int((labels == 1).sum()),
@@ -156,19 +151,6 @@ def verdict(row: Mapping[str, Any], published: Mapping[str, float]) -> str:
     if not judged:
         return ""
     inside = all(
-        row[f"{key}_low"] - ROUNDING <= value <= row[f"{key}_high"] + ROUNDING
-        for key, value in judged.items()
+        within(value, row[f"{key}_low"], row[f"{key}_high"]) for key, value in judged.items()
     )
     return INSIDE if inside else OUTSIDE
-
-
-def with_interval(row: Mapping[str, Any], key: str) -> str:
-    """Return a percentage with one decimal and its interval; '-' where there is none."""
-    if row[key] != row[key]:
-        return "-"
-    return f"{row[key]:.1f} [{row[f'{key}_low']:.1f}, {row[f'{key}_high']:.1f}]"
-
-
-def one_decimal(value: Any) -> str:
-    """Return a percentage with one decimal; '-' for NaN."""
-    return "-" if value != value else f"{value:.1f}"

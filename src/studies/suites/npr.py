@@ -14,9 +14,9 @@ from ...detectors import Detector, load_detector
 from ...errors import UserError
 from ...histograms import first_instances
 from ...sweep import How
+from ..published import OTHER_WEIGHTS
 from .measure import (
     NUMBERS,
-    OTHER_WEIGHTS,
     Measured,
     Published,
     mean_of,

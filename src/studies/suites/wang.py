@@ -15,18 +15,15 @@ import pandas as pd
 
 from ...detectors import load_detector
 from ...errors import UserError
-from ...files import home
 from ...histograms import first_instances
 from ...sweep import How
+from ...views.text import number, with_interval
+from ..published import NO_DATA, OTHER_WEIGHTS, published_table
 from .measure import (
-    NO_DATA,
     NUMBERS,
-    OTHER_WEIGHTS,
     Published,
     measure,
-    one_decimal,
     verdict,
-    with_interval,
 )
 from .suites import WANG, Found, find_suites
 
@@ -153,10 +150,7 @@ def published_cells() -> dict[tuple[str, str, str], dict[str, float]]:
     """
     cells = {}
     for variant, name in VARIANTS.items():
-        path = home() / "published" / name
-        if not path.is_file():
-            raise UserError(f"{path} is missing; it is a part of forensift's clone")
-        for row in pd.read_csv(path).to_dict("records"):
+        for row in published_table(name).to_dict("records"):
             for seen, tag in _TAGS.items():
                 cells[variant, seen, str(row["generator"])] = {
                     "accuracy": float(row[f"accuracy_{tag}"]),
@@ -211,12 +205,12 @@ def _shown(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
                 "images": f"{row['n_real']}+{row['n_fake']}" if measured else "-",
                 "accuracy [95 %]": with_interval(row, "accuracy"),
                 "AP [95 %]": with_interval(row, "ap"),
-                "reals": one_decimal(row["real_accuracy"]),
-                "fakes": one_decimal(row["fake_accuracy"]),
+                "reals": number(row["real_accuracy"]),
+                "fakes": number(row["fake_accuracy"]),
             }
             for variant in VARIANTS:
                 cells[f"published {variant}"] = "/".join(
-                    one_decimal(row[f"published_{key}_{variant}"]) for key in ("accuracy", "ap")
+                    number(row[f"published_{key}_{variant}"]) for key in ("accuracy", "ap")
                 )
             rows.append(cells | {"verdict": row["verdict"]})
         training = own["training"].iloc[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -78,8 +77,7 @@ class Parts:
     ) -> np.ndarray:
         """Return the logits (masks, images) of one generator; NaN where one cannot be used."""
         sets = [mask.feature_maps for mask in masks]
-        what = f"dropout {name}"
-        return masked_scores(detector, images, sets, what=what, **self._how(what))[0]
+        return masked_scores(detector, images, sets, what=f"dropout {name}", **self.how)[0]
 
     def plain(
         self,
@@ -91,16 +89,15 @@ class Parts:
     ) -> dict[str, np.ndarray]:
         """Return the logits (images,) by colour mode under a preset; NaN where unusable."""
         look = ScoreLook(detector.with_preset(get_preset(preset)), colours=modes)
-        what = f"scoring {name}"
-        sweep(images, [look], what=what, **self._how(what))
+        sweep(images, [look], what=f"scoring {name}", **self.how)
         ids = [images.image_id(entry) for entry in images]
         return dict(zip(modes, look.statistic.of(ids, "logit").T, strict=True))
 
     def maxima(
-        self, detector: Detector, images: ImageSet, feature_maps: Sequence[FeatureMap], name: str
+        self, detector: Detector, images: ImageSet, feature_maps: Sequence[FeatureMap]
     ) -> Maxima:
         """Return the spatial maxima of the feature maps on the images, in rgb and in grey."""
-        return maxima(detector, images, feature_maps, **self._how(f"maxima {name}"))
+        return maxima(detector, images, feature_maps, **self.how)
 
     def ranking(self, detector: Detector, images: ImageSet, kind: str) -> Ranking:
         """Return ω of one kind of image, by the published protocol (start: −1 on reals).
@@ -115,10 +112,5 @@ class Parts:
             start="published",
             min_confidence=MIN_CONFIDENCE,
             preset=FFRS,
-            **self._how(f"ranking {detector.name}"),
+            **self.how,
         )
-
-    def _how(self, name: str) -> How:
-        if "partials" not in self.how:
-            return self.how
-        return {**self.how, "partials": Path(self.how["partials"]) / name.replace(" ", "-")}

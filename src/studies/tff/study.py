@@ -122,7 +122,7 @@ class TffStudy:
             if name not in STUDIED:
                 continue
             fakes = first_instances(images.only(label=FAKE), INSTANCES)
-            found = self.parts.maxima(detector, fakes, maps, f"{detector.name}-{FOLDERS[name]}")
+            found = self.parts.maxima(detector, fakes, maps)
             table, shares = judge(found)
             tests.append(table.assign(generator=name))
             head = _head("median-test", detector.name, BASELINE, f"{RGB}, {GREY}", name)

@@ -12,8 +12,10 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from ..data.photos import photograph_names
 from ..records import FAKE, ImageSet
-from .crops import photograph_of
+from .intervals import metric_interval
+from .resampling import bootstrap
 
 
 def dct_statistics(image: np.ndarray) -> np.ndarray:
@@ -25,7 +27,7 @@ def dct_statistics(image: np.ndarray) -> np.ndarray:
     return np.log(np.abs(coefficients).mean((0, 1)) + 1e-3).ravel()
 
 
-def audit(images: ImageSet, *, resamples: int = 200, seed: int = 0) -> pd.DataFrame:
+def pixel_audit(images: ImageSet, *, resamples: int = 200, seed: int = 0) -> pd.DataFrame:
     """Measure how well trivial properties separate real from fake, a row a generator and property.
 
     Columns: generator, property, auc (0.5: says nothing; below 0.5: fakes are lower), low, high
@@ -40,8 +42,8 @@ def audit(images: ImageSet, *, resamples: int = 200, seed: int = 0) -> pd.DataFr
         for entry in entries:
             with Image.open(entry.path) as opened:
                 pixels.append(np.asarray(opened.convert("RGB")))
-        labels = np.array([entry.label == FAKE for entry in entries])
-        photographs = np.array([photograph_of(entry.path) for entry in entries])
+        labels = np.array([entry.label == FAKE for entry in entries], dtype=int)
+        photographs = photograph_names(entry.path for entry in entries)
         probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
         folds = GroupKFold(min(5, len(set(photographs))))
         features = np.array([dct_statistics(image) for image in pixels])
@@ -53,20 +55,8 @@ def audit(images: ImageSet, *, resamples: int = 200, seed: int = 0) -> pd.DataFr
             ),
         }
         for name, values in properties.items():
-            low, high = _interval(labels, values, photographs, resamples, seed)
-            row = (generator, name, roc_auc_score(labels, values), low, high)
-            rows.append(row)
+            auc = float(roc_auc_score(labels, values))
+            drawn = bootstrap(labels, values, resamples=resamples, seed=seed, clusters=photographs)
+            interval = metric_interval("auc", auc, drawn["auc"], labels, photographs)
+            rows.append((generator, name, auc, *interval))
     return pd.DataFrame(rows, columns=["generator", "property", "auc", "low", "high"])
-
-
-def _interval(
-    labels: np.ndarray, values: np.ndarray, groups: np.ndarray, resamples: int, seed: int
-) -> tuple[float, float]:
-    rng = np.random.default_rng(seed)
-    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-    drawn = []
-    for _ in range(resamples):
-        chosen = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
-        drawn.append(roc_auc_score(labels[chosen], values[chosen]))
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(low), float(high)

@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..data.decode import EXTENSIONS
 from ..errors import UserError
 from ..records import ImageEntry, ImageSet
+from .decode import EXTENSIONS
 
 
 def image_files(paths: Path | str | Sequence[Path | str]) -> ImageSet:
@@ -23,11 +23,11 @@ def image_files(paths: Path | str | Sequence[Path | str]) -> ImageSet:
     given = [paths] if isinstance(paths, (str, Path)) else list(paths)
     found: dict[Path, None] = {}
     for one in given:
-        path = Path(os.path.normpath(Path(one).expanduser().absolute()))
+        path = absolute(Path(one))
         if path.is_dir():
             inside = _below(path)
             if not inside:
-                raise UserError(f"{path}: no images ({' '.join(EXTENSIONS)}) in this folder")
+                raise UserError(f"{path}: no images (.png, .jpg, .webp …) in this folder")
             found.update(dict.fromkeys(inside))
         elif path.exists():
             found[path] = None
@@ -39,27 +39,25 @@ def image_files(paths: Path | str | Sequence[Path | str]) -> ImageSet:
     return ImageSet(root, tuple(ImageEntry(path, 0, "") for path in found))
 
 
-def output_names(images: ImageSet) -> list[str]:
-    """Return for each image a path without suffix, relative, by which its results are saved.
+def absolute(path: Path) -> Path:
+    """Return where a path leads, as the entries of an image set say it."""
+    return Path(os.path.normpath(Path(path).expanduser().absolute()))
 
-    It is the image's own path below the set's root; where two images differ in their suffix
-    alone, that is kept too (``a-png``, ``a-jpg``). No two names are equal, in letters of any case.
+
+def short_names(images: ImageSet) -> list[str]:
+    """Return for each image a short name for its results: its stem, made unique by a number.
+
+    No two names are equal, in letters of any case.
     """
-    stems = [Path(images.image_id(entry)).with_suffix("").as_posix() for entry in images]
-    counts: dict[str, int] = {}
-    for stem in stems:
-        counts[stem.lower()] = counts.get(stem.lower(), 0) + 1
-    taken = {stem.lower() for stem in stems if counts[stem.lower()] == 1}
+    taken: set[str] = set()
     names = []
-    for entry, stem in zip(images, stems, strict=True):
-        name = stem
-        if counts[stem.lower()] > 1:
-            base = name = f"{stem}-{entry.path.suffix.removeprefix('.').lower()}"
-            number = 1
-            while name.lower() in taken:
-                number += 1
-                name = f"{base}-{number}"
-            taken.add(name.lower())
+    for entry in images:
+        stem = name = entry.path.stem
+        number = 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name.lower())
         names.append(name)
     return names
 

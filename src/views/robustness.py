@@ -1,27 +1,29 @@
-"""The robustness table for people, made of ``robustness.csv`` alone."""
+"""Detectors under JPEG, blur, scaling and loss of colour."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from ...evaluation import MACRO
-from ...views.sections import Table, markdown
-from .rows import percent
+from .. import figures
+from ..evaluation import MACRO, Robustness
+from .text import percent
+from .view import Shown, View
 
 HEADS = {"ap": "AP", "accuracy": "accuracy"}
 CLEAN = "clean"
-FELL = " ↓"  # after a number that is below the clean one for certain
+FELL = " ↓"  # after a number whose fall from clean has an interval above zero
 
 
-def robustness_markdown(table: pd.DataFrame, *, title: str = "Robustness") -> str:
-    """Return ``robustness.md``: macro means, and each detector's AP and accuracy a generator.
-
-    table: columns of :data:`forensift.evaluation.ROBUSTNESS`. Percent; intervals are 95 %.
-    """
-    parts = [f"## {title}", robustness_about(table), robustness_said(table)]
-    for one in robustness_tables(table):
-        parts += [f"*{one.caption}*", markdown(one.rows)]
-    return "\n\n".join(parts) + "\n"
+def view(result: Robustness) -> View:
+    """Return every detector under every condition."""
+    table = result.table
+    shown = tuple(robustness_tables(table))
+    text = f"{robustness_about(table)} {robustness_said(table)}".strip()
+    drawn = {"robustness": lambda: figures.plot_robustness(table)}
+    tables = {"robustness": table, "scores": result.scores}
+    return View(
+        "Every detector, family and condition", text, tables, shown, drawn, facts=result.facts
+    )
 
 
 def robustness_about(table: pd.DataFrame) -> str:
@@ -30,14 +32,15 @@ def robustness_about(table: pd.DataFrame) -> str:
     images = first[first["generator"] != MACRO]
     return (
         f"{images['n_real'].sum()} reals and {images['n_fake'].sum()} fakes of {len(images)} "
-        "generators. Percent; [ ] 95 % intervals, drawn by photograph. A fall is clean minus "
-        f"condition on the same draws (paired); where its interval lies above zero:{FELL}."
+        f"generators. Percent; [ ] 95 % intervals over {first['intervals_over'].iloc[-1]}. A fall "
+        "is clean minus condition on the same draws (paired); where its interval, each by itself, "
+        f"lies above zero:{FELL}."
     )
 
 
 def robustness_said(table: pd.DataFrame) -> str:
     """Say what costs most, and which detector keeps most, by the means over generators."""
-    macro = table[table["generator"] == MACRO]
+    macro = _whole(table)
     changed = macro[macro["condition"] != CLEAN]
     if not len(changed):
         return ""
@@ -54,20 +57,26 @@ def robustness_said(table: pd.DataFrame) -> str:
     )
 
 
-def robustness_tables(table: pd.DataFrame) -> tuple[Table, ...]:
+def robustness_tables(table: pd.DataFrame) -> tuple[Shown, ...]:
     """Return the means over generators, then a table a detector and value."""
-    macro = table[table["generator"] == MACRO]
+    macro = _whole(table)
     found = [
-        Table(f"{head}, mean over generators", _wide(macro, "detector", value))
+        Shown(f"{head}, mean over generators", _wide(macro, "detector", value))
         for value, head in HEADS.items()
     ]
-    found.append(Table("fall of AP from clean, in points, mean over generators", _falls(macro)))
+    found.append(Shown("fall of AP from clean, in points, mean over generators", _falls(macro)))
     for detector in dict.fromkeys(table["detector"]):
         own = table[table["detector"] == detector]
         for value, head in HEADS.items():
             rows = _wide(own, "generator", value, marked=value == "ap")
-            found.append(Table(f"{detector}: {head}", rows))
+            found.append(Shown(f"{detector}: {head}", rows))
     return tuple(found)
+
+
+def _whole(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the mean over generators, or the only generator's."""
+    macro = table[table["generator"] == MACRO]
+    return macro if len(macro) else table
 
 
 def _wide(table: pd.DataFrame, rows: str, value: str, *, marked: bool = False) -> pd.DataFrame:
@@ -89,8 +98,7 @@ def _falls(macro: pd.DataFrame) -> pd.DataFrame:
         for row in macro[macro["detector"] == name].to_dict("records"):
             if row["condition"] == CLEAN:
                 continue
-            ends = f"[{100 * row['ap_fall_low']:.1f}, {100 * row['ap_fall_high']:.1f}]"
-            cell = f"{100 * row['ap_fall']:.1f} {ends}"
+            cell = percent(row, "ap_fall")
             shown[str(row["condition"])] = cell + FELL * bool(row["ap_fall_low"] > 0)
         found.append(shown)
     return pd.DataFrame(found)

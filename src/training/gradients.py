@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any, Unpack
 
-from ..data import batches
+from ..data import batches, check_skipped
 from ..data.layouts import GRADIENTS, label_folder
-from ..records import ImageSet, Skipped
-from .gradient_images import GradientPreset, read_gradient, write_gradient
+from ..detectors.gradient_images import PROCEDURE, GradientPreset, read_gradient, write_gradient
+from ..records import ImageSet, Result, Skipped
+from ..sweep import How
 
 FOLDERS = ("0_real", "1_fake")  # where a list of images does not say
 
 
-@dataclass(frozen=True)
-class Written:
+@dataclass(frozen=True, eq=False, repr=False)
+class Gradients(Result):
     """How many gradient images were written, and how many were there already."""
 
     written: int
     kept: int
+    skipped: tuple[Skipped, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def gradient_paths(images: ImageSet) -> list[PurePosixPath]:
@@ -62,29 +66,38 @@ def _folder(images: ImageSet, path: Path, generator: str) -> PurePosixPath | Non
 
 
 def write_gradients(
-    images: ImageSet,
-    preset: GradientPreset,
-    out: Path,
-    *,
-    device: str = "cpu",
-    skipped: list[Skipped],
-    progress: Callable[[int], object] | None = None,
-) -> Written:
+    images: ImageSet, preset: GradientPreset, out: Path, *, device: str = "cpu", **how: Unpack[How]
+) -> Gradients:
     """Write the gradient image of every readable image below ``out`` as 8-bit PNG.
 
     A file that is there already and was made of the same pixels with the same critic is kept, so
-    an interrupted run goes on where it was; any other is replaced. skipped: images that cannot be
-    read are appended; progress: is told how many images more are done.
+    an interrupted run goes on where it was; any other is replaced.
+
+    Raises:
+        UserError: too many images cannot be read.
     """
-    paths = gradient_paths(images)
-    written = 0
-    for batch in batches(images, preset, 1, skipped=skipped):
-        path = out / paths[int(batch.indices[0])]
-        key = preset.images.key(batch.pixels[0].numpy())
+    paths = dict(zip(images.entries, gradient_paths(images), strict=True))
+    written, done, skipped = 0, 0, how.get("skipped", [])
+    told = how.get("progress")
+    for batch in batches(images, preset, 1, skipped=skipped):  # each goes through the critic alone
+        path = out / paths[batch.entries[0]]
+        key = preset.images.key(batch.pixels[0].numpy(), device)
         if read_gradient(path, key) is None:
             found = preset.images(batch.pixels.to(device))[0]
             write_gradient(path, found.cpu().numpy(), key)
             written += 1
-        if progress is not None:
-            progress(1)
-    return Written(written, len(images) - len(skipped) - written)
+        done += 1
+        if told is not None:
+            told("gradient images", done, len(images))
+    check_skipped(skipped, len(images), how.get("max_skipped", 0.01))
+    facts = {
+        **preset.facts,
+        "critic": preset.images.critic.name,
+        "preset": preset.name,
+        "procedure": PROCEDURE,
+        "data": str(images.root),
+        "image_set_sha256": images.hash(),
+        "images": done,
+        "skipped": len(skipped),
+    }
+    return Gradients(written, done - written, tuple(skipped), facts)
