@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .collage import collage_pages, plot_collage, save_pages
+from .collage import collage_pages, plot_collage
 from .colour import plot_colour_boxes, plot_colour_modes
 from .confusion import plot_confusion_matrix
 from .dropout import plot_ap_curve, plot_dropout
@@ -56,6 +56,5 @@ __all__ = [
     "plot_world_embedding",
     "save",
     "save_overlay",
-    "save_pages",
     "tsne_caption",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .extract import Patches, cut, patches, patches_of
+from .extract import Collages, Patches, collages, cut, patches, patches_of
 from .patch import PERCENTILE, TILE, Box, Patch, bounding_box, heat, tile
 from .topn import Peak, PeakLook, TopImages
 
@@ -10,12 +10,14 @@ __all__ = [
     "PERCENTILE",
     "TILE",
     "Box",
+    "Collages",
     "Patch",
     "Patches",
     "Peak",
     "PeakLook",
     "TopImages",
     "bounding_box",
+    "collages",
     "cut",
     "heat",
     "patches",

@@ -27,6 +27,7 @@ WHERE = {
     "Gradients": "gradients",
     "LooseScores": "score",
     "MedianTestResult": "median_test",
+    "Collages": "patches",
     "Patches": "patches",
     "Ranking": "ranking",
     "Rankings": "ranking",
