@@ -282,9 +282,7 @@ def test_each_image_is_decoded_once(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(forensift.data.batching, "read_image", counted)
     detector, images = planted_detector(), mixed(tmp_path)
     seen: list[tuple[str, int, int]] = []
-    patches(
-        detector, images, ranking_of(detector), 5, n=2, progress=lambda *one: seen.append(one)
-    )
+    patches(detector, images, ranking_of(detector), 5, n=2, progress=lambda *one: seen.append(one))
     assert read == dict.fromkeys((entry.path for entry in images.only(label=FAKE)), 1)
     assert ("finding images", 8, 8) in seen
     assert seen[-1] == ("cutting patches", 10, 10)
@@ -295,7 +293,7 @@ def test_generators_and_short_sets(tmp_path: Path) -> None:
     found = patches(detector, images, ranking_of(detector), 2, n=5, generator="two")
     assert {one.generator for one in found.patches} == {"two"}
     assert len(found.patches) == 4  # two fakes a map are all there are
-    assert found.facts["images"] == 2
+    assert found.facts["used"] == 2
 
 
 def test_refusals(tmp_path: Path) -> None:
@@ -325,7 +323,7 @@ def test_unreadable_images_are_skipped_and_counted(tmp_path: Path) -> None:
     skipped: list = []
     found = patches(detector, images, ranking_of(detector), 1, max_skipped=0.5, skipped=skipped)
     assert [one.path for one in skipped] == [bad]
-    assert found.facts["images"] == 5
+    assert found.facts["used"] == 5
 
 
 def test_a_tile_is_nearest_neighbour_with_a_black_frame(rng: np.random.Generator) -> None:

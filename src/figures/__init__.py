@@ -7,7 +7,7 @@ from .colour import plot_colour_boxes, plot_colour_modes
 from .confusion import plot_confusion_matrix
 from .dropout import plot_ap_curve, plot_dropout
 from .embedding import caption as tsne_caption
-from .embedding import plot_embedding
+from .embedding import one_panel, plot_embedding
 from .explanation import overlay, plot_explanations, plot_overlay, save_overlay
 from .faithfulness import plot_faithfulness
 from .histograms import plot_densities, plot_density_legend
@@ -31,6 +31,7 @@ __all__ = [
     "class_overlay",
     "collage_pages",
     "heat_colours",
+    "one_panel",
     "overlay",
     "plot_ap_curve",
     "plot_class_maps",

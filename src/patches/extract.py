@@ -131,7 +131,11 @@ def collages(
     names = tuple(generators) or images.only(label=FAKE).generators or (None,)
     parts = _found(detector, images, ranking, k, n, names, percentile, published_edge, how)
     of = {str(one.facts["generator"]): one for one in parts}
-    facts = {"detector": detector.name, "collages": {name: dict(of[name].facts) for name in of}}
+    facts = {
+        "detector": detector.name,
+        "used": sum(one.facts["used"] for one in parts),
+        "collages": {name: dict(one.facts) for name, one in of.items()},
+    }
     return Collages(of, facts, parts[0].skipped)
 
 
@@ -184,7 +188,7 @@ def patches_of(
         "detector": look.detector.name,
         "generator": look.generator or "all",
         "image_set": used.hash(),
-        "images": best.seen,
+        "used": best.seen,
         "k": len(best.feature_maps),
         "n": best.n,
         "percentile": percentile,

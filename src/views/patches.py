@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from .view import Draw, View, Write
 
 def view(result: Patches | Collages) -> View:
     """Return the collages, their patches as PNG files, and where each was cut out."""
-    one = isinstance(result, Patches)
-    parts = {str(result.facts["generator"]): result} if one else dict(result.of)  # type: ignore[union-attr]
+    if isinstance(result, Patches):
+        parts: Mapping[str, Patches] = {str(result.facts["generator"]): result}
+    else:
+        parts = result.of
     drawn: dict[str, Draw] = {}
     files: dict[str, Write] = {}
     tables = []
@@ -78,5 +81,5 @@ def _png(crop: np.ndarray) -> Write:
 def _page(found: Patches, page: int) -> Draw:
     facts = found.facts
     whose = "all fakes" if facts["generator"] == "all" else f"fakes of {facts['generator']}"
-    title = f"{facts['detector']}, top {facts['k']} feature maps on {facts['images']} {whose}"
+    title = f"{facts['detector']}, top {facts['k']} feature maps on {facts['used']} {whose}"
     return lambda: figures.plot_collage(found, title=title)[page]
