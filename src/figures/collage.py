@@ -76,7 +76,7 @@ def _page(patches: Patches, maps: list[FeatureMap], rows: int, columns: int, tit
     figure.set_layout_engine("none")
     if title:
         figure.text(
-            0.5, 1 - (MARGIN + TITLE / 2 - 8) / height, title, ha="center", va="center", fontsize=8
+            0.5, 1 - (MARGIN + TITLE / 2 - 8) / height, title, ha="center", va="center", fontsize=7
         )
     for place, feature_map in enumerate(maps):
         left = MARGIN + place // rows * (block + BETWEEN)

@@ -148,7 +148,7 @@ def plot_colour_modes(table: pd.DataFrame, *, title: str = "") -> Figure:
         axes.set_xlabel("AP (%)")
         axes.tick_params(axis="x", labelbottom=True)
     over = table["intervals_over"].iloc[-1]
-    said = f"lines: 95 % intervals over {over}; dotted: RGB; means over generators: macro mean"
+    said = f"lines: 95 % intervals over {over}; dotted: RGB"
     figure.supxlabel(said, fontsize=6.5)
     if title:
         figure.suptitle(title, fontsize=8)

@@ -47,7 +47,7 @@ def plot_densities(
     for page in range(pages):
         shown = rows[page * ACROSS * DOWN : (page + 1) * ACROSS * DOWN]
         down, across = math.ceil(len(shown) / ACROSS), min(ACROSS, len(shown))
-        figure = new_figure(max(PAGE * across / ACROSS, 3.4), 0.5 + 1.3 * down)
+        figure = new_figure(max(PAGE * across / ACROSS, 3.4), 0.5 + 1.42 * down)
         panels = figure.subplots(down, across, squeeze=False)
         for axes, row in zip(panels.flat, shown, strict=False):
             _panel(axes, by_map[row["feature_map"]], row, values.get(row["feature_map"]))
@@ -112,7 +112,7 @@ def _said(row: dict[str, object]) -> str:
     size = "∞" if math.isinf(effect) else f"{abs(effect):.2f}"
     size = ("−" if effect < 0 else "+") * (size != "0.00") + size
     said = "Mood undefined (ties)" if math.isnan(q) else f"q: Mood {_q(q)}"
-    return f"{said}, paired {_q(float(str(row['paired_q_value'])))}; effect {size}"
+    return f"{said}, paired {_q(float(str(row['paired_q_value'])))}\neffect {size}"
 
 
 def _q(q: float) -> str:

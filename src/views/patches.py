@@ -81,5 +81,5 @@ def _png(crop: np.ndarray) -> Write:
 def _page(found: Patches, page: int) -> Draw:
     facts = found.facts
     whose = "all fakes" if facts["generator"] == "all" else f"fakes of {facts['generator']}"
-    title = f"{facts['detector']}, top {facts['k']} feature maps on {facts['used']} {whose}"
+    title = f"{facts['detector']}, top {facts['k']} maps, {facts['used']} {whose}"
     return lambda: figures.plot_collage(found, title=title)[page]
