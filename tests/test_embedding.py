@@ -13,9 +13,7 @@ from forensift.data import batches
 from forensift.embedding import (
     CHANNELS,
     PENULTIMATE,
-    FeatureObserver,
-    FeatureStatistic,
-    Observed,
+    FeatureLook,
     drawn,
     embed,
     project,
@@ -26,6 +24,7 @@ from forensift.errors import UserError
 from forensift.figures import plot_embedding, save
 from forensift.fmap_ranking.omega import ranking_table
 from forensift.records import FAKE, REAL, FeatureMap, ImageEntry, ImageSet, Ranking
+from forensift.sweep import sweep
 
 from .planted import fingerprint, planted_detector, planted_images
 
@@ -58,9 +57,17 @@ def test_one_pass_sees_both_kinds(tmp_path: Path, pooling) -> None:
     detector, images = planted_detector(), planted_images(tmp_path, ("one",))
     before = fingerprint(detector.network)
     maps = planted_ranking().feature_maps()
-    observe = FeatureObserver(detector, maps, pooling)
+    look = FeatureLook(detector, maps, pooling)
+    passed: list[int] = []
+    handle = detector.network.register_forward_pre_hook(
+        lambda module, args: passed.append(len(args[0]))
+    )
+    done = sweep(images, [look], batch_size=100)
+    handle.remove()
+    assert passed == [12]
     (batch,) = batches(images, detector.preset, 100, skipped=[])
-    seen = observe(batch, images)
+    seen = {name: look.statistic.of(batch.ids, name) for name in ("penultimate", "channels")}
+    assert done.used.entries == images.entries
     assert fingerprint(detector.network) == before
     network = detector.network
     with torch.no_grad():
@@ -69,37 +76,36 @@ def test_one_pass_sees_both_kinds(tmp_path: Path, pooling) -> None:
         penultimate = network.relu2(conv2).mean((2, 3))
     chosen = torch.stack([conv2[:, 0], conv1[:, 0], conv1[:, 3]], dim=1).flatten(2)
     pooled = chosen.amax(2) if pooling == "max" else chosen.mean(2)
-    np.testing.assert_allclose(seen.penultimate, penultimate.numpy(), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(seen.channels, pooled.numpy(), rtol=1e-4, atol=1e-6)
-    logits = seen.penultimate @ network.fc.weight.detach().numpy()[0] - 6.0
+    np.testing.assert_allclose(seen["penultimate"], penultimate.numpy(), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(seen["channels"], pooled.numpy(), rtol=1e-4, atol=1e-6)
+    logits = seen["penultimate"] @ network.fc.weight.detach().numpy()[0] - 6.0
     np.testing.assert_allclose(logits, detector.logits(batch.pixels).numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_without_feature_maps_there_are_no_channels(tmp_path: Path) -> None:
     detector, images = planted_detector(), planted_images(tmp_path, ("one",), n=1)
-    (batch,) = batches(images, detector.preset, 100, skipped=[])
-    assert FeatureObserver(detector)(batch, images).channels.shape == (2, 0)
+    look = FeatureLook(detector)
+    sweep(images, [look])
+    ids = [images.image_id(entry) for entry in images]
+    assert look.statistic.of(ids, "channels").shape == (2, 0)
     with pytest.raises(UserError, match="no pooling 'median'"):
-        FeatureObserver(detector, (), "median")  # type: ignore[arg-type]
+        FeatureLook(detector, (), "median")  # type: ignore[arg-type]
 
 
-def test_the_statistic_merges_in_any_order(rng: np.random.Generator) -> None:
-    def part(first: int, number: int) -> FeatureStatistic:
-        ids = [f"{i:02d}" for i in range(first, first + number)]
-        values = np.array([[i, i**2] for i in range(first, first + number)], dtype=np.float32)
-        one = FeatureStatistic()
-        one.update(Observed(tuple(ids), tuple(ids), values, values[:, :1]))
-        return one.from_state(one.state())
-
-    whole, parts = part(0, 9), [part(0, 2), part(2, 6), part(8, 1)]
-    for order in ([0, 1, 2], [2, 0, 1]):
-        merged = whole.empty()
-        for place in order:
-            merged.merge(parts[place])
-        for name, array in merged.state().items():
-            assert array.dtype != object
-            np.testing.assert_array_equal(array, whole.state()[name])
-    assert whole.empty().result().image_ids == ()
+def test_images_of_equal_pixels_have_equal_contents_whatever_their_files(tmp_path: Path) -> None:
+    detector, images = planted_detector(), planted_images(tmp_path, ("one",), n=2)
+    bitmap = images.entries[0].path.with_suffix(".bmp")
+    Image.open(images.entries[0].path).save(bitmap)
+    whole = ImageSet(tmp_path, (*images.entries, ImageEntry(bitmap, REAL, "one")))
+    look = FeatureLook(detector)
+    sweep(whole, [look])
+    ids = [whole.image_id(entry) for entry in whole]
+    contents = look.statistic.of(ids, "content")
+    assert contents[0] == contents[-1]
+    assert len(set(contents)) == 4
+    only = FeatureLook(detector, images=images)
+    sweep(whole, [only])
+    assert [one for _, one in only.statistic.result()] == ids[:-1]
 
 
 def test_tsne_states_what_it_did_and_repeats(rng: np.random.Generator) -> None:
@@ -221,7 +227,7 @@ def test_embed_refusals_and_unreadable_images(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no images"):
         embed(detector, ImageSet(tmp_path, ()))
     images.entries[0].path.write_bytes(b"")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="cannot be used"):
         embed(detector, images)
     skipped: list = []
     found = embed(detector, images, max_skipped=0.1, skipped=skipped)
