@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 
 import forensift.data.batching
-import forensift.patches.topn
+from forensift.data import Batch
 from forensift.detectors.detector import Detector
 from forensift.errors import UserError
 from forensift.figures import plot_collage, save_pages
@@ -23,8 +24,7 @@ from forensift.lrp import LRP
 from forensift.patches import (
     Box,
     Patches,
-    PeakObserver,
-    Peaks,
+    PeakLook,
     TopImages,
     bounding_box,
     heat,
@@ -32,11 +32,12 @@ from forensift.patches import (
     tile,
 )
 from forensift.records import FAKE, REAL, FeatureMap, ImageEntry, ImageSet, Ranking
-from forensift.sweep import sweep
+from forensift.sweep import Rows, sweep
 
 from .lrp_reference import reference, seeded_images, seeded_network
-from .planted import fingerprint, planted_detector, planted_images
+from .planted import batch_of, fingerprint, planted_detector, planted_images
 
+topn = import_module("forensift.patches.topn")  # the package's name is that of its verb
 MAPS = tuple(FeatureMap("conv", channel, 3) for channel in range(3))
 
 
@@ -48,10 +49,10 @@ def ranking_of(detector: Detector, *first: str) -> Ranking:
     return Ranking(ranking_table(maps, omega).reset_index(drop=True), FAKE)
 
 
-def peaks(values: np.ndarray, first: int = 0) -> Peaks:
-    ids = tuple(f"{first + row:03d}.png" for row in range(len(values)))
+def peaks(values: np.ndarray, first: int = 0) -> tuple[Batch, Rows]:
+    batch = batch_of([f"{first + row:03d}.png" for row in range(len(values))])
     positions = np.stack([np.arange(values.size).reshape(values.shape)] * 2, axis=-1)
-    return Peaks(ids, values.astype(np.float64), positions)
+    return batch, {"value": values.astype(np.float64), "position": positions}
 
 
 def same(a: TopImages, b: TopImages) -> bool:
@@ -61,7 +62,7 @@ def same(a: TopImages, b: TopImages) -> bool:
 def test_lists_are_a_full_sort_however_the_images_are_cut_up(rng: np.random.Generator) -> None:
     values = rng.integers(0, 6, (40, 3)).astype(float)  # many ties
     whole = TopImages(MAPS, 7)
-    whole.update(peaks(values))
+    whole.update(*peaks(values))
     for column, feature_map in enumerate(MAPS):
         order = sorted(range(40), key=lambda row: (-values[row, column], f"{row:03d}.png"))[:7]
         found = whole.result()[feature_map]
@@ -71,7 +72,7 @@ def test_lists_are_a_full_sort_however_the_images_are_cut_up(rng: np.random.Gene
         parts = []
         for first in range(0, 40, size):
             part = whole.empty()
-            part.update(peaks(values[first : first + size], first))
+            part.update(*peaks(values[first : first + size], first))
             parts.append(part.from_state(part.state()))
         rng.shuffle(parts)
         merged = whole.empty()
@@ -87,7 +88,7 @@ def test_lists_are_a_full_sort_however_the_images_are_cut_up(rng: np.random.Gene
 def test_merging_is_commutative_and_associative(rng: np.random.Generator) -> None:
     def part(first: int) -> TopImages:
         one = TopImages(MAPS, 4)
-        one.update(peaks(np.random.default_rng(first).integers(0, 3, (5, 3)), first))
+        one.update(*peaks(np.random.default_rng(first).integers(0, 3, (5, 3)), first))
         return one
 
     def merged(*parts: TopImages) -> TopImages:
@@ -107,7 +108,7 @@ def test_merging_is_commutative_and_associative(rng: np.random.Generator) -> Non
 def test_state_is_plain_arrays_and_comes_back() -> None:
     one = TopImages(MAPS, 2)
     values = np.array([[1.0, np.nan, -2.0], [3.0, np.nan, np.inf]])
-    one.update(peaks(values))
+    one.update(*peaks(values))
     assert all(array.dtype != object for array in one.state().values())
     back = one.from_state(one.state())
     assert same(back, one)
@@ -120,15 +121,15 @@ def test_peaks_are_of_the_plain_convolution_before_batchnorm(tmp_path: Path) -> 
     detector = planted_detector()
     images = planted_images(tmp_path, ("one",)).only(label=FAKE)
     chosen = [FeatureMap("conv2", 3, 8), FeatureMap("conv1", 5, 8), FeatureMap("conv2", 0, 8)]
-    best = TopImages(chosen, 2)
-    sweep(images, detector.preset, PeakObserver(detector, chosen), [best], batch_size=4)
+    look = PeakLook(detector, chosen, 2)
+    sweep(images, [look], batch_size=4)
     pixels = np.stack([np.asarray(Image.open(entry.path)) for entry in images])
     batch = detector.preset.normalise(torch.from_numpy(pixels.transpose(0, 3, 1, 2)))
     network = detector.network
     with torch.no_grad():
         outputs = {"conv1": network.conv1(batch)}
         outputs["conv2"] = network.conv2(network.relu1(network.bn1(outputs["conv1"])))
-    for feature_map, found in best.result().items():
+    for feature_map, found in look.statistic.result().items():
         values = outputs[feature_map.layer][:, feature_map.channel]
         top = values.flatten(1).max(1).values
         order = torch.argsort(-top)[:2]
@@ -254,7 +255,7 @@ def test_batches_shards_and_what_is_kept_change_nothing(tmp_path: Path, monkeypa
     first = patches(detector, images, ranking, 6, n=3)
     backwards = ImageSet(images.root, images.entries[::-1])
     again = patches(detector, backwards, ranking, 6, n=3, batch_size=1)
-    monkeypatch.setattr(forensift.patches.topn, "KEPT_BYTES", 2000)
+    monkeypatch.setattr(topn, "KEPT_BYTES", 2000)
     thrifty = patches(detector, images, ranking, 6, n=3, batch_size=5)
     for other in (again, thrifty):
         assert_same_patches(first, other)
@@ -279,10 +280,13 @@ def test_each_image_is_decoded_once(tmp_path: Path, monkeypatch) -> None:
 
     monkeypatch.setattr(forensift.data.batching, "read_image", counted)
     detector, images = planted_detector(), mixed(tmp_path)
-    seen: list[int] = []
-    patches(detector, images, ranking_of(detector), 5, n=2, progress=seen.append)
+    told: dict[str, tuple[int, int]] = {}
+    patches(
+        detector, images, ranking_of(detector), 5, n=2,
+        progress=lambda what, done, total: told.update({what: (done, total)}),
+    )  # fmt: skip
     assert read == dict.fromkeys((entry.path for entry in images.only(label=FAKE)), 1)
-    assert sum(seen) == 8 + 10
+    assert told == {"finding images": (8, 8), "cutting patches": (10, 10)}
 
 
 def test_generators_and_short_sets(tmp_path: Path) -> None:
@@ -315,7 +319,7 @@ def test_unreadable_images_are_skipped_and_counted(tmp_path: Path) -> None:
     detector, images = planted_detector(), planted_images(tmp_path, ("one",))
     bad = images.only(label=FAKE).entries[0].path
     bad.write_bytes(b"no image")
-    with pytest.raises(UserError, match="1 of 6 images cannot be read"):
+    with pytest.raises(UserError, match="1 of 6 images cannot be used"):
         patches(detector, images, ranking_of(detector), 1)
     skipped: list = []
     found = patches(detector, images, ranking_of(detector), 1, max_skipped=0.5, skipped=skipped)
