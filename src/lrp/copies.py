@@ -1,0 +1,107 @@
+"""Private copies of a network: one as it was given, and one that torch.fx can trace."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.prune import BasePruningMethod
+
+from ..detectors.wrappers import held
+from .report import CanonisationError
+
+# Forward pre-hooks that only compute a weight; ``remove`` puts the result in its place. The two
+# modules are hidden behind functions of the same name.
+WEIGHT_HOOKS: tuple[type, ...] = (
+    importlib.import_module("torch.nn.utils.spectral_norm").SpectralNorm,
+    importlib.import_module("torch.nn.utils.weight_norm").WeightNorm,
+    BasePruningMethod,
+)
+
+
+class _Through(nn.Module):
+    """Stands in for a wrapper: the module that it holds, under the same name."""
+
+    def __init__(self, name: str, inner: nn.Module) -> None:
+        super().__init__()
+        self.add_module(name, inner)
+        self._held = name
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self, self._held)(*args, **kwargs)
+
+
+class _Outermost(_Through):
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x)
+
+
+def private_copy(network: nn.Module) -> nn.Module:
+    """Return a deep copy in evaluation mode that shares no tensor with the original.
+
+    What torch.compile, DataParallel or AveragedModel wrapped is called without its wrapper; the
+    names of the modules stay.
+
+    Raises:
+        CanonisationError: the network is scripted, carries forward hooks (they may change its
+            output, and calling them from here would not be private), or its parameters are
+            neither float32 nor float64.
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise CanonisationError(
+                f"{name or 'the network'} is scripted (torch.jit) and cannot be looked into; give "
+                "the module that it was made of"
+            )
+        hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+        if not all(isinstance(hook, WEIGHT_HOOKS) for hook in hooks):
+            raise CanonisationError(f"module {name!r} has forward hooks; remove them before LRP")
+    dtypes = {parameter.dtype for parameter in network.parameters()}
+    if dtypes not in ({torch.float32}, {torch.float64}):
+        found = ", ".join(sorted(map(str, dtypes))) or "no parameters"
+        raise CanonisationError(f"LRP needs parameters all float32 or all float64, found {found}")
+    computed = {  # weights that a hook left behind are results, which cannot be copied deeply
+        id(value): value.detach().clone()
+        for module in network.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    twin = _without_wrappers(copy.deepcopy(network, computed), _Outermost)
+    return twin.eval().requires_grad_(False)
+
+
+def _without_wrappers(module: nn.Module, kind: type[_Through] = _Through) -> nn.Module:
+    for name, child in module.named_children():
+        module._modules[name] = _without_wrappers(child)
+    name = held(module)
+    return kind(name, module._modules[name]) if name else module  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def traceable(reference: nn.Module) -> nn.Module:
+    """Return a copy of a private copy that torch.fx can trace; the two share what weights they can.
+
+    Weights that are computed on each call (spectral and weight norm, pruning, parametrisations)
+    are computed once.
+    """
+    shared: dict[int, Any] = {
+        id(tensor): tensor
+        for tensors in (reference.named_parameters(), reference.named_buffers())
+        for name, tensor in tensors
+        if ".parametrizations." not in f".{name}"  # removing one writes into its tensor
+    }
+    twin = copy.deepcopy(reference, shared)
+    for module in twin.modules():
+        for key, hook in list(module._forward_pre_hooks.items()):
+            hook.remove(module)  # type: ignore[attr-defined]
+            module._forward_pre_hooks.pop(key, None)
+        if parametrize.is_parametrized(module):
+            for name in list(module.parametrizations):  # type: ignore[arg-type]
+                parametrize.remove_parametrizations(module, name)
+        if getattr(module, "memory_efficient", None) is True:
+            module.memory_efficient = False  # type: ignore[assignment]  # DenseNet's checkpoints
+    return twin.requires_grad_(False)
