@@ -84,7 +84,7 @@ def explain(
     loaded = load_any(
         detector, weights=weights, preset=preset, device=options.choose_device(device)
     )
-    attributor(loaded.network, method, layer)  # before anything is written
+    attributor(loaded, method, layer)  # before anything is written
     wanted = named_target(loaded, target)
     output = options.output_folder(out)
     blur = BLUR if method == "lrp" else 0

@@ -21,6 +21,7 @@ from ..files import sha256
 from .checkpoints import load_strictly, read_checkpoint
 from .detector import Detector, WeightsOrigin
 from .plugins import is_plugin
+from .precision import full_float32
 from .registry import ARCHITECTURES, load_detector
 
 PRESET = "imagenet"
@@ -57,6 +58,7 @@ class Classifier:
         return replace(self, preset=preset)
 
     @torch.no_grad()
+    @full_float32()
     def logits(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the logits (N, 1000) on the CPU of a uint8 batch (N, 3, H, W)."""
         batch = self.preset.normalise(pixels.to(self.device))

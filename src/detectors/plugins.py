@@ -30,6 +30,7 @@ from ..files import sha256
 from .checkpoints import State, header, load_strictly, read_checkpoint
 from .detector import Detector, WeightsOrigin, convolution_maps
 from .lgrad import named_preset
+from .wrappers import unwrapped
 
 TIMM = "timm:"
 PRESET = "wang-nocrop"
@@ -81,6 +82,7 @@ def load_plugin(
             with _told(f"{name}: the function"):
                 made = source()
     network = made.network if isinstance(made, Detector) else made
+    network = unwrapped(network) if isinstance(network, nn.Module) else network
     if not isinstance(network, nn.Module):
         kind = type(network).__name__
         raise UserError(f"{name}: returned {kind} instead of a torch.nn.Module or a Detector")
@@ -131,7 +133,7 @@ def own_detector(
     if isinstance(classes, str):
         raise UserError(f"{name}: classes must be a list of names, not the text {classes!r}")
     names = tuple(map(str, classes))
-    network = network.eval()
+    network = unwrapped(network).eval()
     modules = dict(network.named_modules())
     last = list(modules.values())[-1]
     if isinstance(last, (nn.Sigmoid, nn.Softmax)):

@@ -15,7 +15,7 @@ from ..data.batching import Batch, batches
 from ..detectors.classifiers import Classifier
 from ..detectors.detector import Detector
 from ..errors import UserError
-from ..lrp import IMAGENET_BOX, LRP, pixel_range
+from ..lrp import LRP
 from ..records import ImageSet, Skipped
 from .cam import GradCAM, GuidedGradCAM
 from .files import image_files
@@ -23,6 +23,7 @@ from .guided import Gradient, GuidedBackprop
 from .target import Attribution, Target, chosen
 
 Attribute = Callable[[Tensor, Target], Attribution]
+Explained = Detector | Classifier | nn.Module
 Images = ImageSet | Path | str | Sequence[Path | str] | np.ndarray | Tensor
 
 
@@ -35,10 +36,8 @@ class RelevancePropagation:
     for what was asked.
     """
 
-    def __init__(
-        self, network: nn.Module, layer: str | None = None, box: tuple[float, float] = IMAGENET_BOX
-    ) -> None:
-        self.lrp = LRP(network, box=box)
+    def __init__(self, explained: Explained) -> None:
+        self.lrp = LRP(explained)
         self.outputs = 0
 
     def __call__(self, batch: Tensor, target: Target = None) -> Attribution:
@@ -46,7 +45,7 @@ class RelevancePropagation:
         start = None
         if target is not None and not isinstance(target, str):
             if not self.outputs:
-                self.outputs = self.lrp.plan.forward(batch[:1])[1].numel()
+                self.outputs = self.lrp.plan.forward(batch[:1])[1][0].numel()
             targets, _ = chosen(batch.new_zeros(len(batch), self.outputs), target)
             start = batch.new_zeros(len(batch), self.outputs).scatter_(1, targets[:, None], 1.0)
         found = self.lrp(batch, start, layers=())
@@ -60,13 +59,17 @@ class RelevancePropagation:
         return Attribution(found.logits, targets, signs, values)
 
 
-METHODS: dict[str, Callable[[nn.Module, str | None, tuple[float, float]], Attribute]] = {
-    "lrp": RelevancePropagation,
-    "gradcam": lambda network, layer, box: GradCAM(network, layer),
-    "guided-gradcam": lambda network, layer, box: GuidedGradCAM(network, layer),
-    "guided-backprop": lambda network, layer, box: GuidedBackprop(network),
-    "gradient": lambda network, layer, box: Gradient(network),
+METHODS: dict[str, Callable[[Explained, str | None], Attribute]] = {
+    "lrp": lambda explained, layer: RelevancePropagation(explained),
+    "gradcam": lambda explained, layer: GradCAM(_network(explained), layer),
+    "guided-gradcam": lambda explained, layer: GuidedGradCAM(_network(explained), layer),
+    "guided-backprop": lambda explained, layer: GuidedBackprop(_network(explained)),
+    "gradient": lambda explained, layer: Gradient(_network(explained)),
 }
+
+
+def _network(explained: Explained) -> nn.Module:
+    return explained if isinstance(explained, nn.Module) else explained.network
 
 
 @dataclass(frozen=True)
@@ -106,22 +109,18 @@ def pixel_map(relevance: np.ndarray, method: str) -> np.ndarray:
     return (np.abs(relevance) if method == "gradient" else relevance).sum(axis=-3)
 
 
-def attributor(
-    network: nn.Module,
-    method: str,
-    layer: str | None = None,
-    box: tuple[float, float] = IMAGENET_BOX,
-) -> Attribute:
+def attributor(explained: Explained, method: str, layer: str | None = None) -> Attribute:
     """Return the method, made ready for a network: call it with a batch and a target.
 
-    layer: for the Grad-CAM methods, see :class:`GradCAM`; box: for LRP, see :class:`LRP`.
+    explained: a detector or classifier; of a bare network LRP takes the pixels for normalised as
+    ImageNet's. layer: for the Grad-CAM methods, see :class:`GradCAM`.
 
     Raises:
         UserError: no such method, or a network that it cannot be used on.
     """
     if method not in METHODS:
         raise UserError(f"no attribution method {method!r}; there are {', '.join(METHODS)}")
-    return METHODS[method](network, layer, box)
+    return METHODS[method](explained, layer)
 
 
 def explanations(
@@ -148,7 +147,7 @@ def explanations(
         UserError: see :func:`attributor`; a target that is none; no images.
     """
     missed = skipped if skipped is not None else []
-    attribute = attributor(detector.network, method, layer, pixel_range(detector.preset))
+    attribute = attributor(detector, method, layer)
     wanted = named_target(detector, target)
     if isinstance(images, (np.ndarray, Tensor)):
         feed: Iterator[Batch] = _given(torch.as_tensor(images), batch_size)

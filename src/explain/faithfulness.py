@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -18,7 +18,6 @@ from ..detectors import Detector
 from ..detectors.classifiers import Classifier
 from ..errors import UserError
 from ..evaluation.metrics import sigmoid
-from ..lrp import pixel_range
 from ..records import FAKE, ImageSet, Skipped
 from .explain import METHODS, attributor, named_target, pixel_map
 from .perturbation import KINDS, area, cell_sums, curves, falling, filled
@@ -89,8 +88,7 @@ def faithfulness(
     _check(methods, n, steps, draws, cell, shares)
     missed = skipped if skipped is not None else []
     groups, counts = _select(detector, images, n, label, seed, missed)
-    box = pixel_range(detector.preset)
-    attribute = {method: attributor(detector.network, method, box=box) for method in methods}
+    attribute = {method: attributor(detector, method) for method in methods}
     curve_rows: list[dict[str, Any]] = []
     sanity_rows: list[dict[str, Any]] = []
     agreement_rows: list[dict[str, Any]] = []
@@ -288,7 +286,7 @@ def _sanity(
     for share in shares:
         twin, layers = randomised(detector.network, share, batch, seed)
         for method, before in maps.items():
-            attribute = attributor(twin, method, box=pixel_range(detector.preset))
+            attribute = attributor(replace(detector, network=twin), method)
             after = _maps(attribute, batch, detector, method)
             for place, key in enumerate(keys):
                 pair = before[place], after[place]

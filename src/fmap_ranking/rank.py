@@ -13,7 +13,7 @@ import torch
 from ..data import Batch, Preset, check_skipped
 from ..detectors import Detector, named_preset
 from ..errors import UserError
-from ..lrp import LRP, pixel_range
+from ..lrp import LRP
 from ..records import FAKE, REAL, ImageSet, Ranking, Skipped
 from ..sweep import Partials, Progress, sweep
 from .omega import OmegaStatistic, Relevances, relevance_shares
@@ -59,10 +59,11 @@ def rank(
     keep: gets the statistic itself, for what is resampled from its buckets; also where no image
         was used.
 
+    Maps of convolutions that the logit does not depend on have ω 0; facts["not_used"] names these.
     Memory is O(feature maps): per image only the M shares are computed, and summed.
 
     Raises:
-        UserError: no image of that label, none predicted right and confidently (the counts by
+        UserError: no feature maps, no image of that label, none predicted right and confidently (the counts by
             reason are in the message), too many unreadable, or an option out of its range.
     """
     check_options(start, min_confidence)
@@ -70,7 +71,13 @@ def rank(
     if not len(chosen):
         raise UserError(f"{images.root}: holds no {KINDS[label]} images to rank on")
     preset = named_preset(preset) if isinstance(preset, str) else preset or detector.preset
+    if not detector.feature_maps:
+        raise UserError(
+            f"{detector.name} has no feature maps to rank: it holds no torch.nn.Conv2d; write its "
+            "convolutions as modules"
+        )
     statistic = OmegaStatistic(detector.feature_maps, label, min_confidence)
+    observer = _Observer(detector, preset, start)
     missed: list[Skipped] = []
     facts: dict[str, Any] = {
         "detector": detector.name,
@@ -83,12 +90,13 @@ def rank(
         "preset": preset.name,
         "seed": seed,
         "batch_size": batch_size,
+        "not_used": [layer for layer in detector.layers if layer not in observer.layers],
     }
     kept = Partials(partials, facts, resume=resume) if partials else None
     sweep(
         chosen,
         preset,
-        _Observer(detector, preset, start),
+        observer,
         [statistic],
         batch_size=batch_size,
         seed=seed,
@@ -110,7 +118,10 @@ def rank(
 
 
 class _Observer:
-    """Runs LRP on a decoded batch and keeps the shares of the feature maps alone."""
+    """Runs LRP on a decoded batch and keeps the shares of the feature maps alone.
+
+    layers: those that the logit depends on; the maps of the others have no share.
+    """
 
     def __init__(self, detector: Detector, preset: Preset, start: Start) -> None:
         if start == "published" and detector.classes:
@@ -118,9 +129,9 @@ class _Observer:
                 f"{detector.name} has {len(detector.classes)} classes: the published start needs "
                 "one logit; use --start predicted"
             )
-        self.lrp = LRP(detector.network, box=pixel_range(preset))
+        self.lrp = LRP(detector.with_preset(preset))
         self.detector = detector
-        self.layers = list(detector.layers)
+        self.layers = [layer for layer in detector.layers if layer in self.lrp.layers]
         self.preset, self.device, self.start = preset, detector.device, start
 
     def __call__(self, batch: Batch, images: ImageSet) -> Relevances:
@@ -132,7 +143,11 @@ class _Observer:
             start = torch.tensor(signs, device=self.device)[:, None]
         pixels = self.preset.normalise(batch.pixels.to(self.device))
         found = self.lrp(pixels, start=start, pixels=False, layers=self.layers, reduce=_reduce)
-        shares = [found.feature_maps[layer] for layer in self.layers]
+        nothing = torch.zeros(len(pixels), max(self.detector.layers.values()), dtype=torch.float64)
+        shares = [
+            found.feature_maps.get(layer, nothing[:, :width])
+            for layer, width in self.detector.layers.items()
+        ]
         return Relevances(
             tuple(images.image_id(entry) for entry in entries),
             labels,

@@ -1,4 +1,4 @@
-"""Channel-wise affine maps z = s · x + b, however they are written: read, fold, or one of their own.
+"""Channel-wise affine maps z = s · x + b, however they are written: read, and folded.
 
 BatchNorm and its kin, modules or functions; a learned or fixed scale; a shift; several in a row are
 one. A map is folded, as executed, into the convolutions and linear layers whose output it alone
@@ -193,7 +193,8 @@ def _targets(
         return _through_concatenation(traced, known, node, affine)
     if node.target in SUMS and len(node.args) == 2 and not node.kwargs:
         found: Targets = []
-        for one, part in zip(node.args, (affine, replace(affine, shift=0 * affine.shift)), strict=True):
+        unshifted = replace(affine, shift=0 * affine.shift)
+        for one, part in zip(node.args, (affine, unshifted), strict=True):
             targets = _targets(traced, known, one, node, part)
             if targets is None:
                 return None
@@ -208,7 +209,7 @@ def _targets(
         return None
     if node.target in (torch.mean, "mean", torch.amax, "amax"):
         dims = Call(known, node, None).argument("dim", 1, None)
-        if not isinstance(dims, (list, tuple)) or {0, 1} & {one for one in dims}:
+        if not isinstance(dims, (list, tuple)) or {0, 1} & set(dims):
             return None
         if affine.axis not in (None, 1) and not node.kwargs.get("keepdim", len(node.args) > 2):
             affine = replace(affine, axis=1 if affine.axis == -1 else 0)

@@ -77,8 +77,8 @@ def private_copy(network: nn.Module) -> nn.Module:
 def _without_wrappers(module: nn.Module, kind: type[_Through] = _Through) -> nn.Module:
     for name, child in module.named_children():
         module._modules[name] = _without_wrappers(child)
-    name = held(module)
-    return kind(name, module._modules[name]) if name else module  # type: ignore[arg-type]
+    wrapped = held(module)
+    return kind(wrapped, getattr(module, wrapped)) if wrapped else module
 
 
 @torch.no_grad()

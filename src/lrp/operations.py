@@ -333,8 +333,8 @@ def same_padding(
 def _functional_convolution(call: Call) -> Built:
     weight = call.argument("weight", 1, None)
     dims = weight.dim() - 2
-    padding, dilation = call.argument("padding", 4, 0), _tuple(call.argument("dilation", 5, 1), dims)
-    pad = None
+    padding, pad = call.argument("padding", 4, 0), None
+    dilation = _tuple(call.argument("dilation", 5, 1), dims)
     if padding == "same":
         total = [step * (k - 1) for step, k in zip(dilation, weight.shape[2:], strict=True)]
         pad = [end for one in reversed(total) for end in (one // 2, one - one // 2)]
@@ -509,8 +509,8 @@ MODULE_RULES: dict[type, Builder] = {
     nn.Upsample: _epsilon_map("any"),
     **dict.fromkeys(
         (
-            *MAX_POOLS, nn.ZeroPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d, nn.PixelShuffle, nn.PixelUnshuffle,
-            nn.ChannelShuffle,
+            *MAX_POOLS, nn.ZeroPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d, nn.PixelShuffle,
+            nn.PixelUnshuffle, nn.ChannelShuffle,
         ),
         _transport("keep"),
     ),
@@ -541,8 +541,8 @@ FUNCTION_RULES: dict[Any, Builder] = {
     **dict.fromkeys(AVERAGES, _epsilon_map("keep")),
     F.interpolate: _epsilon_map("any"),
     **dict.fromkeys(
-        (*MAXIMA, torch.permute, "permute", torch.transpose, "transpose", torch.movedim, "movedim", torch.flip, "flip",
-         torch.roll, "roll", torch.narrow, "narrow", torch.select, "select", operator.getitem,
+        (*MAXIMA, torch.permute, "permute", torch.transpose, "transpose", torch.movedim,
+         "movedim", torch.flip, "flip", torch.roll, "roll", torch.narrow, "narrow", torch.select, "select", operator.getitem,
          "expand", "repeat", F.pixel_shuffle, part),
         _transport("keep"),
     ),

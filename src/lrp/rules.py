@@ -42,9 +42,9 @@ def stable_division(relevance: Tensor, z: Tensor) -> Tensor:
 def safe_division(relevance: Tensor, z: Tensor) -> Tensor:
     """Return R ⊘ z for z ≥ 0, and 0 where z = 0; written over z, which is no longer needed.
 
-    So small a z that R ⊘ z may be no number any more (1e-30 in float32) is taken for 0.
+    So small a z that sums of R ⊘ z may overflow (1e-35 in float32) is taken for 0.
     """
-    F.threshold(z, 1e8 * torch.finfo(z.dtype).tiny, float("inf"), inplace=True)
+    F.threshold(z, 1e3 * torch.finfo(z.dtype).tiny, float("inf"), inplace=True)
     return torch.div(relevance, z, out=z)
 
 

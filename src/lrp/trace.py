@@ -89,10 +89,10 @@ def _place_arguments(traced: fx.GraphModule) -> None:
             if other in kwargs and node.op != "call_module":
                 kwargs[name] = kwargs.pop(other)
         for names in _parameters(traced, node)[len(args) :]:
-            name = next((one for one in names if one in kwargs), None)
-            if name is None:
+            given = [one for one in names if one in kwargs]
+            if not given:
                 break
-            args.append(kwargs.pop(name))
+            args.append(kwargs.pop(given[0]))
         node.args, node.kwargs = tuple(args), kwargs
 
 
@@ -122,7 +122,7 @@ def _in_place(traced: fx.GraphModule, node: fx.Node, numbers: set[fx.Node]) -> b
     if target in PLAIN:
         node.target = PLAIN[target]  # type: ignore[index]
         return isinstance(node.args[0], fx.Node)
-    name = target if isinstance(target, str) else getattr(target, "__name__", "")
+    name = str(target) if isinstance(target, str) else getattr(target, "__name__", "")
     if name.endswith("_") and not name.endswith("__"):
         plain = name.removesuffix("_")
         if isinstance(target, str):
@@ -140,9 +140,8 @@ def _in_place(traced: fx.GraphModule, node: fx.Node, numbers: set[fx.Node]) -> b
     writes = node.kwargs.get("inplace", False) is True
     if place is not None and len(node.args) > place:
         writes = node.args[place] is True
-        node.args = (*node.args[:place], False, *node.args[place + 1 :])
-    if writes and "inplace" in node.kwargs:
-        node.kwargs = {name: value for name, value in node.kwargs.items() if name != "inplace"}
+        node.args = node.args[:place]  # it is the last argument of every activation
+    node.kwargs = {name: value for name, value in node.kwargs.items() if name != "inplace"}
     return writes
 
 

@@ -14,7 +14,7 @@ from ..data import Preset, batches, check_skipped
 from ..detectors import Detector
 from ..errors import UserError
 from ..fmap_ranking import check_ranking_fits, top
-from ..lrp import LRP, pixel_range
+from ..lrp import LRP
 from ..records import FAKE, FeatureMap, ImageEntry, ImageSet, Ranking, Skipped
 from ..sweep import Progress, sweep
 from .patch import PERCENTILE, Patch, bounding_box, heat
@@ -169,7 +169,7 @@ def cut(
         for feature_map, peaks in best.result().items()
         for place, peak in enumerate(peaks, 1)
     ]
-    lrp = LRP(detector.network, box=pixel_range(detector.preset))
+    lrp = LRP(detector)
     found: dict[tuple[FeatureMap, int], Patch] = {}
     for pixels in _pixels(detector, images, entries, best, batch_size, seed):
         for group in _groups([job for job in jobs if job.peak.image_id in pixels], pixels):

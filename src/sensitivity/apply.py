@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ..detectors.detector import Detector
+from ..detectors.precision import full_float32
 from ..errors import UserError
 from ..records import FeatureMap
 
@@ -40,6 +41,7 @@ def masked_parameters(network: nn.Module, feature_maps: Iterable[FeatureMap]) ->
 
 
 @torch.no_grad()
+@full_float32()
 def masked_logits(detector: Detector, overrides: Overrides, pixels: torch.Tensor) -> torch.Tensor:
     """Return the logits (N,) on the CPU of a uint8 batch (N, 3, H, W) with other weights.
 
