@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import forensift.figures as figures
-from forensift import colour
-from forensift.studies.demo import paper
+import forensift as ff
+from forensift.cli.paper import Paper, script
 
 
-def main() -> None:
-    bench = paper.bench("fig4_whiskers", __doc__, arch="resnet50,efficientnet-b0")
-    tables = {}
-    for arch in bench.archs:
-        result = colour(
-            bench.detector(arch),
-            bench.images,
-            ("rgb", "grey"),
-            clusters=bench.clusters,
-            batch_size=bench.options.batch_size,
-            seed=bench.options.seed,
-        )
-        title = f"{arch}: fakes of p ≥ 0.2 in RGB"
-        figure = figures.plot_colour_boxes(result.box, result.scores, title=title)
-        figures.save(figure, bench.folder, arch)
-        tables |= {f"{arch}-boxes": result.box, f"{arch}-scores": result.scores}
-    bench.save(tables)
+def fig4_whiskers(run: Paper) -> None:
+    """Fig. 4: the probability of fake of the same fakes in colour and in grey, as box plots."""
+    for arch in run.archs:
+        run.keep(arch, ff.colour(run.detector(arch), run.images, ("rgb", "grey"), **run.how))
 
 
 if __name__ == "__main__":
-    paper.run(main)
+    script(fig4_whiskers)

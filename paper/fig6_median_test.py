@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-import forensift.figures as figures
-from forensift import median_test
-from forensift.studies.demo import paper
+from typing import Annotated
+
+import typer
+
+import forensift as ff
+from forensift.cli.paper import Paper, script
 
 
-def main() -> None:
-    def more(parser):
-        parser.add_argument("--maps", type=int, default=8, help="drawn: the top so many maps")
-        parser.add_argument("--num-instances", type=int, default=500, help="fakes of a class")
-
-    bench = paper.bench("fig6_median_test", __doc__, more=more)
-    tables = {}
-    for arch in bench.archs:
-        detector = bench.detector(arch)
-        result = median_test(
+def fig6_median_test(
+    run: Paper,
+    num_instances: Annotated[int, typer.Option("--num-instances", help="Fakes of a class.")] = 500,
+) -> None:
+    """Fig. 6 and its table: which of the top maps respond to colour, by four criteria."""
+    for arch in run.archs:
+        detector = run.detector(arch)
+        found = ff.median_test(
             detector,
-            bench.images,
-            bench.ranking(detector),
-            bench.k(arch),
-            num_instances=bench.options.num_instances,
-            batch_size=bench.options.batch_size,
-            seed=bench.options.seed,
+            run.images,
+            run.ranking(detector),
+            run.k(arch),
+            num_instances=num_instances,
+            **run.how,
         )
-        curves = result.densities()
-        for generator in result.maxima.images.generators:
-            tests = result.table[result.table["generator"] == generator].head(bench.options.maps)
-            own = curves[curves["generator"] == generator]
-            title = f"{arch}, fakes of {generator}"
-            for number, page in enumerate(figures.plot_densities(own, tests, title=title), 1):
-                figures.save(page, bench.folder, f"{arch}-{generator}-{number}")
-        tables |= {f"{arch}-tests": result.table, f"{arch}-percentages": result.percentages}
-    figures.save(figures.plot_density_legend(), bench.folder, "legend")
-    bench.save(tables)
+        run.keep(arch, found)
 
 
 if __name__ == "__main__":
-    paper.run(main)
+    script(fig6_median_test)

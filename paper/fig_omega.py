@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import forensift.figures as figures
-from forensift.studies.demo import paper
+from forensift.cli.paper import Paper, script
 
 
-def main() -> None:
-    bench = paper.bench("fig_omega", __doc__, arch="resnet50,efficientnet-b0", pairs=36)
-    tables = {}
-    for arch in bench.archs:
-        ranking = bench.ranking(bench.detector(arch))
-        figure = figures.plot_omega(ranking.table, bench.k(arch), title=arch)
-        figures.save(figure, bench.folder, arch)
-        keys = [str(one) for one in ranking.feature_maps()]
-        tables[arch] = ranking.table.assign(key=keys)
-    bench.save(tables)
+def fig_omega(run: Paper) -> None:
+    """How ω (FF-RS) is distributed over all feature maps, and which layers hold the top ones."""
+    for arch in run.archs:
+        run.keep(arch, run.ranking(run.detector(arch)))
 
 
 if __name__ == "__main__":
-    paper.run(main)
+    script(fig_omega)

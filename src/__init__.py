@@ -1,56 +1,122 @@
 """forensift: which feature maps does a detector of generated images look at?
 
-The verbs of the command line are here as functions (``scan``, ``load_detector``, ``evaluate``,
-``LRP`` …). They are imported when first used, so that ``import forensift`` is quick.
+The verbs of the command line are here as functions::
+
+    detector = ff.load_detector("resnet50")
+    images   = ff.scan("CNN_synth_testset")
+    ranking  = ff.rank(detector, images, label="fake")
+    result   = ff.dropout(detector, images, ranking, k=114)
+    result.said, result.tables["dropout"], result.plot(), result.save("results")
+
+They are imported when first used, so that ``import forensift`` is quick.
 """
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
+from .errors import UserError
 from .torchvision_guard import install
+
+if TYPE_CHECKING:
+    from . import figures
+    from .data import Preset, get_preset, photographs, scan
+    from .data.colour import recolour
+    from .detectors import Detector, load_detector, own_detector
+    from .embedding import Embedding, embed
+    from .evaluation import Evaluation, Robustness, evaluate, metrics, robustness, score
+    from .explain import Faithfulness, explain, faithfulness
+    from .fmap_ranking import load_ranking, rank, save_ranking
+    from .forge import forge
+    from .histograms import MedianTestResult, median_test
+    from .lrp import LRP, Relevance
+    from .patches import Patches, patches
+    from .records import FeatureMap, ImageSet, Ranking, Result
+    from .sensitivity import ColourResult, DropoutResult, Transfer, colour, dropout, transfer
+    from .studies.planted import planted
+    from .sweep import How, Look, sweep
+    from .training import train
 
 install()
 
 _WHERE = {
-    "Detector": ".detectors",
-    "FeatureMap": ".records",
-    "LRP": ".lrp",
-    "Preset": ".data",
-    "Relevance": ".lrp",
-    "ImageSet": ".records",
-    "UserError": ".errors",
-    "colour": ".sensitivity",
-    "dropout": ".sensitivity",
-    "embed": ".embedding",
-    "evaluate": ".evaluation",
-    "explain": ".explain",
-    "faithfulness": ".explain",
-    "get_preset": ".data",
-    "load_detector": ".detectors",
-    "load_ranking": ".fmap_ranking",
-    "median_test": ".histograms",
-    "own_detector": ".detectors",
-    "photographs": ".data",
-    "rank": ".fmap_ranking",
-    "robustness": ".evaluation",
-    "scan": ".data",
-    "score": ".evaluation",
-    "train": ".training",
-    "transfer": ".sensitivity",
+    "ColourResult": "sensitivity",
+    "Detector": "detectors",
+    "DropoutResult": "sensitivity",
+    "Embedding": "embedding",
+    "Evaluation": "evaluation",
+    "Faithfulness": "explain",
+    "FeatureMap": "records",
+    "How": "sweep",
+    "ImageSet": "records",
+    "LRP": "lrp",
+    "Look": "sweep",
+    "MedianTestResult": "histograms",
+    "Patches": "patches",
+    "Preset": "data",
+    "Ranking": "records",
+    "Relevance": "lrp",
+    "Result": "records",
+    "Robustness": "evaluation",
+    "Transfer": "sensitivity",
+    "colour": "sensitivity",
+    "dropout": "sensitivity",
+    "embed": "embedding",
+    "evaluate": "evaluation",
+    "explain": "explain",
+    "faithfulness": "explain",
+    "forge": "forge",
+    "get_preset": "data",
+    "load_detector": "detectors",
+    "load_ranking": "fmap_ranking",
+    "median_test": "histograms",
+    "metrics": "evaluation",
+    "own_detector": "detectors",
+    "patches": "patches",
+    "photographs": "data",
+    "planted": "studies.planted",
+    "rank": "fmap_ranking",
+    "recolour": "data.colour",
+    "robustness": "evaluation",
+    "save_ranking": "fmap_ranking",
+    "scan": "data",
+    "score": "evaluation",
+    "sweep": "sweep",
+    "train": "training",
+    "transfer": "sensitivity",
 }
 
-__all__ = sorted(_WHERE)
+__all__ = sorted([*_WHERE, "UserError", "figures"])
+
+
+class _Package(ModuleType):
+    """A verb may have the name of the room that it lives in: the verb is what users mean."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # The import system sets every submodule as an attribute of its package.
+        if not (name in _WHERE and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version(__name__)
+    if name == "figures":
+        return import_module(".figures", __name__)
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(_WHERE[name], __name__), name)
+    found = getattr(import_module(f".{_WHERE[name]}", __name__), name)
     globals()[name] = found
     return found
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_WHERE})
+    return sorted({*globals(), *__all__})

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
 
 from .errors import UserError
+from .files import sha256
 
 REAL, FAKE = 0, 1
 
@@ -60,13 +64,44 @@ class ImageEntry:
     class_name: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImageSet:
-    """A sorted list of images below one root; what ``scan`` returns and every stage takes."""
+    """A sorted list of images below one root; what ``scan`` returns and every stage takes.
+
+    left_out: what ``scan`` passed over, a line each ('12 .heic files: …').
+    """
 
     root: Path
     entries: tuple[ImageEntry, ...]
     layout: str = ""
+    left_out: tuple[str, ...] = field(default=(), compare=False)
+
+    def __repr__(self) -> str:
+        labels = Counter(entry.label for entry in self.entries)
+        generators = ", ".join(self.generators[:3]) + ", …" * (len(self.generators) > 3)
+        layout = f", layout {self.layout}" * bool(self.layout)
+        left_out = f", left out: {len(self.left_out)} kinds" * bool(self.left_out)
+        return (
+            f"<ImageSet {len(self):,} images ({labels[REAL]:,} real, {labels[FAKE]:,} fake) of "
+            f"{len(self.generators)} generators ({generators}){layout}{left_out}, in {self.root}>"
+        )
+
+    def _repr_html_(self) -> str:
+        counts = Counter((entry.generator, entry.label) for entry in self.entries)
+        rows = [(one, counts[one, REAL], counts[one, FAKE]) for one in self.generators]
+        return pd.DataFrame(rows, columns=["generator", "real", "fake"]).to_html(index=False)
+
+    @overload
+    def __getitem__(self, place: int) -> ImageEntry: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> ImageSet: ...
+
+    def __getitem__(self, place: int | slice) -> ImageEntry | ImageSet:
+        """Return one entry, or the images of a slice in their order as a set of the same root."""
+        if isinstance(place, slice):
+            return replace(self, entries=self.entries[place])
+        return self.entries[place]
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -93,15 +128,79 @@ class ImageSet:
             for entry in self.entries
             if label in (None, entry.label) and generator in (None, entry.generator)
         )
-        return ImageSet(self.root, kept, self.layout)
+        return replace(self, entries=kept)
 
     def hash(self) -> str:
-        """Return a SHA-256 over ids, labels and file sizes, which names the set in manifests."""
+        """Return a SHA-256 over ids, labels, generators and contents: the set's name in manifests.
+
+        A file is read once in a process, and again after it has changed.
+        """
         digest = hashlib.sha256()
         for entry in self.entries:
-            size = entry.path.stat().st_size if entry.path.is_file() else -1
-            digest.update(f"{self.image_id(entry)}\t{entry.label}\t{size}\n".encode())
+            told = f"{self.image_id(entry)}\t{entry.label}\t{entry.generator}"
+            digest.update(f"{told}\t{_content(entry.path)}\n".encode())
         return digest.hexdigest()
+
+
+def _content(path: Path) -> str:
+    try:
+        facts = path.stat()
+        return _digest(path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
+    except OSError as error:  # it is skipped by name when it is read
+        return type(error).__name__
+
+
+@lru_cache(maxsize=2**18)
+def _digest(path: Path, *facts: int) -> str:
+    return sha256(path)
+
+
+class Result:
+    """What a verb found. Every result has the same five things, here and on the command line.
+
+    ``tables``: name → tidy table, as saved in ``NAME.csv``; ``said``: what they show in a sentence
+    that follows from the numbers alone; ``plot(name)``: a figure; ``save(folder)``: all of it, with
+    a manifest; and a short ``repr``, in Jupyter the sentence and the tables for people.
+    """
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The tidy tables by name; AP, accuracies and probabilities are fractions."""
+        return dict(self._view().tables)
+
+    @property
+    def said(self) -> str:
+        """What the tables show, in words."""
+        return str(self._view().said)
+
+    def plot(self, name: str | None = None, **options: Any) -> Any:
+        """Return a Matplotlib figure: the first, or the one of that name.
+
+        options: ``ax``, Matplotlib axes to draw into, where the figure has one panel.
+
+        Raises:
+            UserError: no figure of that name, or one of several panels that takes no axes.
+        """
+        return self._view().plot(name, **options)
+
+    def save(self, folder: Path | str) -> Path:
+        """Write tables, figures and ``manifest.json`` to ``folder``, and return it."""
+        return _views().save(self, Path(folder))  # type: ignore[no-any-return]
+
+    def _view(self) -> Any:
+        return _views().view_of(self)
+
+    def __repr__(self) -> str:
+        view = self._view()
+        return f"<{type(self).__name__}: {view.title}; tables {', '.join(view.tables)}>"
+
+    def _repr_html_(self) -> str:
+        return str(_views().html_of(self._view()))
+
+
+def _views() -> Any:
+    # The one look downwards: how a result is shown is decided in one place, not by each caller.
+    return import_module(".views", __package__)
 
 
 @dataclass(frozen=True)
@@ -118,8 +217,8 @@ def skipped_table(skipped: Iterable[Skipped]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["path", "reason"])
 
 
-@dataclass(frozen=True)
-class Ranking:
+@dataclass(frozen=True, eq=False, repr=False)
+class Ranking(Result):
     """Feature maps in descending order of ω (FF-RS), with what ω alone does not say.
 
     table: one row a feature map, columns layer, channel, width, omega (0 … 1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -10,26 +11,11 @@ import pytest
 import forensift
 
 SOURCE = Path(forensift.__file__).parent
-ORDER = (
-    "data",
-    "forge",
-    "detectors",
-    "lrp",
-    "sweep",
-    "evaluation",
-    "explain",
-    "fmap_ranking",
-    "sensitivity",
-    "histograms",
-    "patches",
-    "embedding",
-    "training",
-    "figures",
-    "views",
-    "studies",
-    "cli",
-)
-BASE = ("eight_bits", "errors", "files", "records", "torchvision_guard")
+CONTRIBUTING = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
+# The table of rooms in CONTRIBUTING.md is the order: single files in its first row, then folders.
+ROOMS = re.findall(r"^\| (`[^|]+`) \|", CONTRIBUTING.read_text(encoding="utf-8"), flags=re.M)
+BASE = tuple(re.findall(r"`(\w+)\.py`", ROOMS[0]))
+ORDER = tuple(name for row in ROOMS[1:] for name in re.findall(r"`(\w+)/`", row))
 ONLY = {"matplotlib": "figures", "seaborn": "figures", "ray": "sweep"}
 FILES = sorted(SOURCE.rglob("*.py"))
 
@@ -67,6 +53,29 @@ def test_a_folder_imports_only_from_those_before_it(path: Path) -> None:
         assert words[1] in ORDER, f"line {line}: {name} is not in the order"
         assert home in ORDER, f"line {line}: {home} imports from {words[1]}"
         assert ORDER.index(words[1]) < ORDER.index(home), f"line {line}: {home} imports {name}"
+
+
+def test_the_table_of_rooms_is_the_tree() -> None:
+    assert set(ORDER) == {
+        path.name for path in SOURCE.iterdir() if (path / "__init__.py").is_file()
+    }
+    assert len(set(ORDER)) == len(ORDER)
+    files = {path.stem for path in SOURCE.glob("*.py")} - {"__init__"}
+    assert set(BASE) == files
+
+
+def test_no_study_imports_another() -> None:
+    studies = [path for path in FILES if path.relative_to(SOURCE).parts[0] == "studies"]
+    assert len(studies) > 10
+    for path in studies:
+        own = path.relative_to(SOURCE).parts[1].removesuffix(".py")
+        if own == "__init__":
+            continue
+        for line, name in imported(path):
+            words = name.split(".")
+            if words[:2] == ["forensift", "studies"] and len(words) > 2:
+                shared = (SOURCE / "studies" / f"{words[2]}.py").is_file()
+                assert words[2] == own or shared, f"{path}, line {line}: imports {name}"
 
 
 def test_imports_inside_the_package_are_relative() -> None:

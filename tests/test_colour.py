@@ -12,7 +12,7 @@ from matplotlib.cbook import boxplot_stats
 from PIL import Image
 
 import forensift.data.batching as batching
-from forensift import UserError, colour, evaluate, score
+from forensift import UserError, colour, metrics, score
 from forensift.data.colour import MODES, PUBLISHED_MODES, recolour
 from forensift.detectors import Detector
 from forensift.records import ImageEntry, ImageSet
@@ -200,7 +200,7 @@ def test_grey_equals_scoring_files_without_colour(tmp_path: Path) -> None:
         ours = result.scores[result.scores["mode"] == mode].reset_index(drop=True)
         assert ours["path"].tolist() == theirs["path"].tolist()
         np.testing.assert_allclose(ours["logit"], theirs["logit"], atol=1e-5)
-        table = evaluate(theirs)
+        table = metrics(theirs)
         rows = result.table[result.table["mode"] == mode].reset_index(drop=True)
         assert rows["generator"].tolist() == table["generator"].tolist()
         for name in ("ap", "ap_low", "ap_high", "accuracy", "real_accuracy", "fake_accuracy"):
@@ -277,8 +277,10 @@ def test_the_intervals_of_a_change_are_paired() -> None:
     assert table["change_ap_low"] < table["change_ap"] < table["change_ap_high"] < 0
     assert width < apart  # differences of independent draws would be wider than either
     assert table["change_mean_logit_real"] == 0
-    clusters = np.array([f"c{i % 12}" for i in range(120)], dtype=object)
-    clustered = colour_table(scores, ("rgb", "grey"), clusters=clusters).set_index("mode")
+    crops = [f"c{'abcdefghijkl'[i % 12]}-{i}.png" for i in range(120)] * 2
+    clustered = colour_table(scores.assign(path=crops), ("rgb", "grey")).set_index("mode")
+    assert clustered["intervals_over"].tolist() == ["photographs"] * 2
+    assert table["intervals_over"] == "images"
     assert clustered.loc["grey", "ap"] == table["ap"]
     assert clustered.loc["grey", "ap_low"] != table["ap_low"]
 

@@ -81,6 +81,20 @@ def test_16_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
     assert pixels(tmp_path / f"deep.{suffix}")[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [("int32", "tif"), ("uint16", "tif"), ("uint16", "png")]
+)
+def test_deep_files_that_hold_8_bits_are_not_scaled_to_black(
+    tmp_path: Path, kind: str, suffix: str
+) -> None:
+    values = np.array([[0, 1, 100, 255]])
+    Image.fromarray(values.astype(kind)).save(tmp_path / f"deep.{suffix}")
+    assert pixels(tmp_path / f"deep.{suffix}")[0, :, 0].tolist() == [0, 1, 100, 255]
+    wide = np.array([[0, 256, 32768, 65535]])
+    Image.fromarray(wide.astype(kind)).save(tmp_path / f"wide.{suffix}")
+    assert pixels(tmp_path / f"wide.{suffix}")[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
 def test_values_without_a_meaning_in_8_bits_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.full((3, 3), 0.5, np.float32)).save(tmp_path / "float.tif")
     assert "floating-point" in reason(tmp_path / "float.tif")
@@ -124,8 +138,8 @@ def test_broken_files_have_a_reason(tmp_path: Path) -> None:
 
 
 def test_formats_that_are_no_photographs_are_refused(tmp_path: Path) -> None:
-    Image.new("RGB", (4, 4)).save(tmp_path / "a.gif")
-    (tmp_path / "a.gif").rename(tmp_path / "a.png")
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.png")
     assert "none of the formats" in reason(tmp_path / "a.png")
 
 

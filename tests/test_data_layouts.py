@@ -5,8 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from forensift.data import manifest_table, require_both_classes, scan
+from forensift.data import (
+    EXTENSIONS,
+    image_size,
+    manifest_table,
+    read_image,
+    require_both_classes,
+    scan,
+)
 from forensift.errors import UserError
 from forensift.files import write_csv
 from forensift.records import ImageSet
@@ -161,9 +169,12 @@ def test_odd_file_names_survive(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,label,generator\na.png,0,g\n", "column 'class' is missing"),
+        (
+            "generator,label\ng,0\n",
+            "'path' is missing .* found are generator, label",
+        ),
         ("path,label,generator,class\n", "no images are listed"),
-        ("path,label,generator,class\na.png,0,g,\nb.png,fake,g,\n", "row 3: label 'fake'"),
+        ("path,label,generator,class\na.png,0,g,\nb.png,maybe,g,\n", "row 3: label 'maybe'"),
         ("path,label,generator,class\na.png,0,,\n", "row 2: path or generator is empty"),
         ("path,label,generator,class\na.png,0,g,\na.png,1,g,\n", "row 3: a.png is listed twice"),
         ("", "cannot be read as CSV"),
@@ -213,4 +224,162 @@ def test_images_are_found_by_extension(tmp_path: Path) -> None:
     for suffix in ("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "ppm"):
         write_image(tmp_path / "0_real" / f"{suffix}.{suffix}")
     make(tmp_path, "0_real/a.gif", "0_real/b.npy")
-    assert len(scan(tmp_path)) == 8
+    assert len(scan(tmp_path)) == 9
+
+
+SUFFIXES = ["jfif", "JPE", "gif", "avif", "jp2", "tga", "pgm", "dib", "qoi", "sgi", "pcx", "ico"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_whatever_pillow_reads_is_an_image(tmp_path: Path, suffix: str) -> None:
+    path = write_image(tmp_path / "0_real" / f"a.{suffix}")
+    images = scan(tmp_path)
+    assert [entry.path for entry in images] == [path]
+    assert images.left_out == ()
+    assert read_image(path).mode == "RGB"
+    assert image_size(path)[1:] == (16, 16)
+
+
+def test_every_suffix_is_one_that_pillow_opens() -> None:
+    Image.init()
+    opened = {suffix for suffix, kind in Image.EXTENSION.items() if kind in Image.OPEN}
+    assert set(EXTENSIONS) - {".mpo"} <= opened
+
+
+def test_what_is_passed_over_is_told(tmp_path: Path) -> None:
+    make(tmp_path, "g/0_real/a.png", "g/1_fake/a.png", "g/1_fake/b.heic", "g/1_fake/c.HEIC")
+    make(tmp_path, "g/1_fake/hash", "g/1_fake/notes.txt", "misc/x.png", "y.png", "z.zip")
+    images = scan(tmp_path)
+    assert len(images) == 2
+    assert images.left_out == (
+        "1 files without a suffix: not a format that Pillow reads here",
+        "2 .heic files: not a format that Pillow reads here",
+        "1 .zip files: not a format that Pillow reads here",
+        "1 images in the folder itself: no folder above them says real or fake",
+        "1 images in misc/: no folder above them says real or fake",
+    )
+    assert "left out: 5 kinds" in repr(images)
+    make(tmp_path / "heic", "0_real/a.heic")
+    with pytest.raises(UserError, match=r"found 1 \.heic files"):
+        scan(tmp_path / "heic")
+    make(tmp_path / "two", "a/0_real/a.png", "b/nature/a.png")
+    assert scan(tmp_path / "two", layout="genimage").left_out == (
+        "1 images of the layout forensynths",
+    )
+    make(tmp_path / "net", "real/x/a.png", "dm_generated/y/a.png", "dm_generated/b.png")
+    assert scan(tmp_path / "net").left_out == (
+        "1 images in dm_generated/: no folder above them says real or fake",
+    )
+
+
+@pytest.mark.parametrize("real", ["real", "0_real", "nature", "Real"])
+def test_generators_beside_one_folder_of_reals(tmp_path: Path, real: str) -> None:
+    make(tmp_path / "set", f"{real}/a.png", f"{real}/b.png", "sdxl/a.png", "mj/deep/a.png")
+    images = scan(tmp_path / "set")
+    assert images.layout == "shared-reals"
+    assert images.left_out == ()
+    assert sorted((row[2], row[1], row[0]) for row in rows(images)) == [
+        ("mj", 0, f"{real}/a.png"),
+        ("mj", 0, f"{real}/b.png"),
+        ("mj", 1, "mj/deep/a.png"),
+        ("sdxl", 0, f"{real}/a.png"),
+        ("sdxl", 0, f"{real}/b.png"),
+        ("sdxl", 1, "sdxl/a.png"),
+    ]
+    require_both_classes(images)
+    write_csv(tmp_path / "m.csv", manifest_table(images, relative_to=tmp_path))
+    assert scan(tmp_path / "m.csv").entries == images.entries
+
+
+def test_generators_beside_reals_further_down(tmp_path: Path) -> None:
+    names = [f"{at}/{one}/0.png" for at in ("bed", "train/cat") for one in ("real", "adm", "ddpm")]
+    make(tmp_path, *names, "gan/0_real/a.png", "gan/1_fake/a.png")
+    found = {(row[1], row[2], row[3]) for row in rows(scan(tmp_path))}
+    assert found == {
+        *((label, one, at) for label in (0, 1) for one in ("adm", "ddpm") for at in ("bed", "cat")),
+        (0, "gan", ""),
+        (1, "gan", ""),
+    }
+
+
+def test_a_folder_beside_reals_and_fakes_is_no_generator(tmp_path: Path) -> None:
+    make(tmp_path, "real/a.png", "fake/a.png", "masks/a.png")
+    images = scan(tmp_path)
+    assert [row[1] for row in rows(images)] == [1, 0]
+    assert images.left_out == ("1 images in masks/: no folder above them says real or fake",)
+
+
+def test_reals_and_fakes_in_different_folders_are_told_what_to_do(tmp_path: Path) -> None:
+    make(tmp_path, "coco/real/a.png", "sd/fake/a.png")
+    with pytest.raises(UserError, match=r"'coco' has no fake images.*\{real,<generator>"):
+        require_both_classes(scan(tmp_path))
+    make(tmp_path / "two", "fake/a.png", "camera/a.png")
+    with pytest.raises(UserError, match=r"no real images.*left out: 1 images in camera/"):
+        require_both_classes(scan(tmp_path / "two"))
+
+
+@pytest.mark.parametrize(
+    ("folders", "named"),
+    [
+        (["a/b/c/mygan"], {("mygan", "")}),
+        (["a/b/one", "a/b/two"], {("one", ""), ("two", "")}),
+        (["a/b", "a/b/c"], {("b", ""), ("b", "c")}),
+        (["x/progan/car", "x/progan/cat"], {("progan", "car"), ("progan", "cat")}),
+        (["progan/car"], {("progan", "car")}),
+        (["ADM/imagenet_ai_0508_adm"], {("ADM", "imagenet_ai_0508_adm")}),
+        (["biggan/n01440764"], {("biggan", "n01440764")}),
+        (["data/images/one", "data/images/two"], {("one", ""), ("two", "")}),
+        (["one/faces", "two/faces"], {("one", "faces"), ("two", "faces")}),
+    ],
+)
+def test_the_generator_is_the_folder_that_names_it(
+    tmp_path: Path, folders: list[str], named: set[tuple[str, str]]
+) -> None:
+    make(tmp_path, *(f"{one}/{kind}/a.png" for one in folders for kind in ("0_real", "1_fake")))
+    assert {row[2:] for row in rows(scan(tmp_path))} == named
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path,label\na.png,real\nb.png,FAKE\n",
+        "filename;label;generator\na.png;0;m\nb.png;1;m\n",
+        "label\tImage_Path\n0_real\ta.png\n1_fake\t./b.png\n",
+        "\ufefffile_name,target,class\r\na.png,0.0,\r\nb.png,1.0,\r\n",
+    ],
+)
+def test_csvs_as_people_have_them(tmp_path: Path, text: str) -> None:
+    (tmp_path / "m.csv").write_text(text)
+    assert rows(scan(tmp_path / "m.csv")) == [("a.png", 0, "m", ""), ("b.png", 1, "m", "")]
+
+
+def test_one_file_under_two_spellings_is_listed_twice(tmp_path: Path) -> None:
+    for first, second in (("x.png,0,g", "./x.png,0,g"), ("x.png,0,g", "d/../x.png,1,h")):
+        (tmp_path / "m.csv").write_text(f"path,label,generator\n{first}\n{second}\n")
+        with pytest.raises(UserError, match=r"row 3: .*x\.png is listed twice"):
+            scan(tmp_path / "m.csv")
+
+
+def test_an_image_set_is_short_and_can_be_cut(image_folder: MakeFolder) -> None:
+    images = scan(image_folder(n=50))
+    assert len(repr(images)) < 250
+    assert "200 images (100 real, 100 fake) of 2 generators (one, two)" in repr(images)
+    assert "<td>50</td>" in images._repr_html_()
+    assert images[3] is images.entries[3]
+    part = images[10:30:2]
+    assert isinstance(part, ImageSet)
+    assert (part.entries, part.root) == (images.entries[10:30:2], images.root)
+
+
+def test_the_hash_tells_files_of_one_size_apart(tmp_path: Path) -> None:
+    for place, label in enumerate(("0_real", "1_fake")):
+        write_image(tmp_path / label / "a.bmp", seed=place)
+    images = scan(tmp_path)
+    before = images.hash()
+    assert scan(tmp_path).hash() == before
+    write_image(tmp_path / "1_fake" / "a.bmp", seed=7)
+    assert images.hash() != before
+    write_image(tmp_path / "1_fake" / "a.bmp", seed=1)
+    assert images.hash() == before
+    (tmp_path / "1_fake" / "a.bmp").unlink()
+    assert images.hash() != before

@@ -446,7 +446,7 @@ def test_losses_and_weights_are_the_published_ones(world: ImageSet, tmp_path: Pa
     assert whole.weights is not None
     assert whole.weights.sum().item() == pytest.approx(2.0)
     assert whole.weights.tolist() == pytest.approx([2 / 3] * 3)  # as many of each class
-    optimiser = whole.optimiser()
+    (optimiser,) = whole.optimisers()
     assert optimiser.defaults["weight_decay"] == 1e-3
     learnt = sum(one.numel() for one in optimiser.param_groups[0]["params"])
     assert learnt == 2_027_331
@@ -456,7 +456,9 @@ def test_losses_and_weights_are_the_published_ones(world: ImageSet, tmp_path: Pa
 
 def test_four_trainings_resume_to_the_same_bits(world: ImageSet, tmp_path: Path) -> None:
     guidance = make_guidance(world)
+    state = torch.get_rng_state()
     whole = train_all(world, guidance, QUICK, tmp_path / "whole", workers=0)
+    assert torch.equal(torch.get_rng_state(), state)
     assert list(whole) == [*FOLDERS.values(), "complete"]
     for _ in range(2):
         parts = train_all(world, guidance, QUICK, tmp_path / "parts", workers=0, stop_after=1)

@@ -322,7 +322,11 @@ def test_the_sentence_says_what_the_numbers_say(result) -> None:
     assert "On unseen generators, dropping the top 2 of 16 feature maps takes AP from 100.0" in said
     assert said.count("evidence for fake was removed") == 1
     assert said.count("next to nothing changed") == 2
+    # 20 draws allow p = 0.048 at best, and three numbers are tested at once.
     assert said.count("p = 0.048") == 6
+    assert "stand out from these" not in said
+    assert said.count("20 draws cannot tell whether they stand out in") == 2
+    assert said.count("that takes 59, corrected for 3 numbers") == 2
     single = result.summary["generator"] == "two"
     said = sentence(replace(result, summary=result.summary[single]))
     assert said.startswith("On two, ")
@@ -339,7 +343,36 @@ def test_the_sentence_turns_with_the_signs(result) -> None:
     said = sentence(replace(result, table=table, summary=summary))
     assert "reals came to look fake: the network was damaged, no evidence removed" in said
     assert "do not stand out" not in said.split("of the same layers")[0]
-    assert "but not in the fall of AP (p = 1)" in said.split("of the same layers")[1]
+    assert "do not stand out in the fall of AP (p = 1)" in said.split("of the same layers")[1]
+
+
+@pytest.mark.parametrize(
+    ("draws", "p", "expected"),
+    [
+        (
+            2,
+            (1 / 3,) * 3,
+            "2 draws cannot tell whether they stand out in the fall of AP",
+        ),
+        (58, (1 / 59,) * 3, "58 draws cannot tell"),
+        (59, (1 / 60,) * 3, "stand out from these in the fall of AP (p = 0.017), the fall of"),
+        (
+            59,
+            (1 / 60, 0.03, 0.5),
+            "in the fall of AP (p = 0.017), but not in the fall of",
+        ),
+        (99, (0.01, 0.02, 0.5), "in the fall of AP (p = 0.01) and the fall of the fakes' logit"),
+        (5, (1.0, 0.5, 0.5), "do not stand out in the fall of AP (p = 1)"),
+    ],
+)
+def test_no_verdict_that_the_draws_cannot_give(
+    result, draws: int, p: tuple[float, ...], expected: str
+) -> None:
+    summary = result.summary.copy()
+    control = summary["mask"] == LAYER_MATCHED
+    summary.loc[control, "draws"] = draws
+    summary.loc[control, ["p_fall_ap", "p_fake_evidence", "p_separation"]] = p
+    assert expected in sentence(replace(result, summary=summary[summary["mask"] != RANDOM]))
 
 
 def test_a_ranking_of_other_order_is_judged_by_its_own_top(world) -> None:

@@ -1,18 +1,31 @@
 from __future__ import annotations
 
+import hashlib
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
+from forensift.errors import UserError
 from forensift.evaluation import (
     bootstrap,
+    change_interval,
+    cluster_mean,
+    clusters_of,
+    draws_needed,
+    holm,
+    macro_interval,
+    macro_mean,
+    metric_interval,
     percentile_interval,
     sigmoid,
     weighted_average_precision,
+    widened,
     wilson,
 )
+from forensift.rng import keyed, keyed_short
 
 
 @pytest.mark.parametrize(
@@ -71,7 +84,7 @@ def test_the_bootstrap_is_keyed_and_stratified(
     first = bootstrap(labels, scores, resamples=50, key="a")
     again = bootstrap(labels, scores, resamples=50, key="a")
     other = bootstrap(labels, scores, resamples=50, key="b")
-    monkeypatch.setattr("forensift.evaluation.intervals._CHUNK", 35 * 7)
+    monkeypatch.setattr("forensift.evaluation.resampling._CHUNK", 35 * 7)
     in_parts = bootstrap(labels, scores, resamples=50, key="a")
     for name, values in first.items():
         assert values.shape == (50,)
@@ -112,3 +125,102 @@ def test_the_ap_interval_covers_the_true_value_about_as_often_as_it_says() -> No
         covered += low <= truth <= high
     # 95 % of 200 with a binomial spread of 1.5 %, and the percentile bootstrap's own shortfall.
     assert 0.89 <= covered / 200 <= 0.99
+
+
+def test_shares_of_all_and_none_have_a_width_with_clusters_too() -> None:
+    """16 photographs that are all right exclude no more than Wilson's 16 of 16 does."""
+    labels = np.repeat([0, 1], 48)
+    clusters = np.tile(np.repeat([f"p{n}" for n in range(16)], 3), 2)
+    drawn = bootstrap(labels, labels * 1.0, resamples=200, clusters=clusters)
+    for name in ("accuracy", "real_accuracy", "fake_accuracy", "ap", "auc"):
+        assert set(drawn[name]) == {1.0}
+        low, high = metric_interval(name, 1.0, drawn[name], labels, clusters)
+        assert (low, high) == (pytest.approx(wilson(16, 16)[0]), 1), name
+    none = bootstrap(labels, 1.0 - labels, resamples=200, clusters=clusters)
+    assert metric_interval("accuracy", 0.0, none["accuracy"], labels, clusters)[1] > 0.19
+    assert metric_interval("auc", 0.0, none["auc"], labels, clusters)[1] > 0.19
+    # One crop wrong is no reason to be surer than with none wrong.
+    scores = np.append(labels[:-1] * 1.0, 0.4)
+    less = bootstrap(labels, scores, resamples=200, clusters=clusters)["fake_accuracy"]
+    low, high = metric_interval("fake_accuracy", 47 / 48, less, labels, clusters)
+    assert low < wilson(16, 16)[0]
+    assert high == 1
+    change = np.zeros(200)
+    assert change_interval("accuracy", 0.0, change, labels, clusters) == pytest.approx(
+        (-wilson(0, 16)[1], wilson(0, 16)[1])
+    )
+
+
+def test_one_fake_says_next_to_nothing() -> None:
+    labels = np.array([0, 0, 0, 1])
+    drawn = bootstrap(labels, labels * 1.0, resamples=100)
+    for name in ("fake_accuracy", "ap"):
+        low, high = metric_interval(name, 1.0, drawn[name], labels)
+        assert (low, high) == (pytest.approx(0.2065, abs=1e-4), 1)
+
+
+def test_intervals_that_stay_inside_are_left_alone() -> None:
+    assert widened(0.6, (0.4, 0.8), 15) == (0.4, 0.8)
+    assert widened(0.1, (-0.2, 0.4), 15, least=-1.0) == (-0.2, 0.4)
+    low, high = widened(0.0, (0.0, 0.0), 20, least=-1.0)
+    assert (low, high) == pytest.approx((-wilson(0, 20)[1], wilson(0, 20)[1]))
+    assert all(math.isnan(end) for end in widened(0.5, (math.nan, math.nan), 3))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8, 0.95, 0.99])
+@pytest.mark.parametrize("alike", [0.0, 1.0])
+def test_the_interval_of_a_share_covers_with_clusters(share: float, alike: float) -> None:
+    """15 photographs of 3 crops, independent or right and wrong together."""
+    rng = np.random.default_rng(round(100 * share) + round(alike))
+    clusters = np.repeat(np.arange(15), 3)
+    covered, repeats = 0, 150
+    for trial in range(repeats):
+        together, alone = rng.random(15)[clusters], rng.random(45)
+        right = (together if alike else alone) < share
+        _, low, high = cluster_mean(right, clusters, resamples=200, seed=trial)
+        covered += low <= share <= high
+    # A percentile bootstrap of 15 clusters is a little narrow; the binomial spread is 1.8 %.
+    assert covered / repeats >= 0.87
+
+
+def test_the_macro_mean_is_given_of_two_or_more() -> None:
+    rows = [{"n_real": 2, "n_fake": 3, "ap": 0.5}, {"n_real": 1, "n_fake": 1, "ap": 1.0}]
+    assert macro_mean(rows[:1], ["ap"]) == {}
+    mean = macro_mean(rows, ["ap"])
+    assert mean == {"generator": "macro mean", "n_real": 3, "n_fake": 4, "ap": 0.75}
+    draws = [np.linspace(0.4, 0.6, 101), np.ones(101)]
+    low, high = macro_interval(draws, [percentile_interval(draws[0]), (0.8, 1.0)])
+    assert low == pytest.approx((0.405 + 0.8) / 2)
+    assert high == pytest.approx((0.595 + 1.0) / 2)
+
+
+def test_photographs_are_drawn_where_names_say_so() -> None:
+    names = ["a-1.png", "a-2.png", "b-1.png", "c-1.png"]
+    crops = pd.DataFrame({"path": names, "class": list("xxyz")})
+    names, over = clusters_of(crops, "photograph")
+    assert names is not None
+    assert (names.tolist(), over) == (["a", "a", "b", "c"], "photographs")
+    assert clusters_of(crops.assign(path=list("abcd")), "photograph") == (None, "images")
+    assert clusters_of(crops, "none") == (None, "images")
+    assert clusters_of(crops, "class")[1] == "classes"
+    with pytest.raises(UserError, match="choose photograph, class, none"):
+        clusters_of(crops, "frame")
+
+
+def test_holm_and_the_draws_it_takes() -> None:
+    found = holm([0.01, 0.04, np.nan, 0.03])
+    np.testing.assert_allclose(found, [0.03, 0.06, np.nan, 0.06])
+    assert holm([0.6, 0.9]).tolist() == [1, 1]
+    assert (draws_needed(), draws_needed(3), draws_needed(9)) == (19, 59, 179)
+    rng = np.random.default_rng(0)
+    false = [(holm(rng.random(5)) <= 0.05).any() for _ in range(2000)]
+    assert np.mean(false) == pytest.approx(0.05, abs=0.015)
+
+
+def test_draws_are_keyed_by_words_alone() -> None:
+    by_hand = hashlib.sha256(b"3\tname").digest()
+    expected = np.random.default_rng(int.from_bytes(by_hand, "big")).random(4)
+    np.testing.assert_array_equal(keyed(3, "name").random(4), expected)
+    short = np.random.default_rng(int.from_bytes(by_hand[:16], "big")).random(4)
+    np.testing.assert_array_equal(keyed_short("3", "name").random(4), short)
+    assert not np.array_equal(keyed(3, "names").random(4), expected)

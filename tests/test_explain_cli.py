@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-import forensift.detectors.classifiers
+import forensift.detectors
 from forensift import explain
 from forensift.cli.app import app
 from forensift.errors import UserError
 from forensift.explain import image_files, output_names
-from forensift.figures import overlay, plot_attributions, plot_overlay
+from forensift.figures import overlay, plot_explanations, plot_overlay
 
 from .conftest import write_image
 from .planted import planted_detector, planted_images
@@ -26,7 +26,7 @@ from .planted import planted_detector, planted_images
 def folder(tmp_path: Path, monkeypatch) -> Path:
     planted_images(tmp_path / "set", n=1)
     monkeypatch.setattr(
-        forensift.detectors.classifiers, "load_any", lambda name, **options: planted_detector()
+        forensift.detectors, "load_detector", lambda name, **options: planted_detector()
     )
     return tmp_path
 
@@ -96,7 +96,7 @@ def test_bad_input_is_exit_code_2_and_one_line(folder: Path) -> None:
     cases = {
         "no such file": ["planted", folder / "none.png"],
         "no images": ["planted", folder / "nothing"],
-        "no attribution method 'x'": ["planted", image, "--method", "x"],
+        "no explanation method 'x'": ["planted", image, "--method", "x"],
         "scaling": ["planted", image, "--scaling", "log"],
         "no layer 'x'": ["planted", image, "--method", "gradcam", "--layer", "x"],
         "target 'cat'": ["planted", image, "--target", "cat"],
@@ -141,7 +141,7 @@ def test_overlay_is_the_published_blend() -> None:
 def test_panels(rng: np.random.Generator) -> None:
     images = [rng.integers(0, 256, (3, 12, 16), dtype=np.uint8) for _ in range(2)]
     heats = {f"ResNet-50\nLRP {n}": [rng.random((12, 16)) for _ in images] for n in range(8)}
-    figure = plot_attributions(images, heats, rows=["a", "b"], scaling="as stated", title="t")
+    figure = plot_explanations(images, heats, rows=["a", "b"], scaling="as stated", title="t")
     assert len(figure.axes) == 2 * 9 + 1
     assert figure.get_figwidth() == pytest.approx(7)
     assert len(plot_overlay(images[0], heats["ResNet-50\nLRP 0"][0], caption="c").axes) == 2

@@ -11,13 +11,15 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from scipy import stats
 from torch import nn
 from typer.testing import CliRunner
 
-import forensift.detectors.classifiers
+import forensift.detectors
 from forensift import faithfulness
 from forensift.cli.app import app
 from forensift.errors import UserError
+from forensift.explain.faithfulness import summarise
 from forensift.explain.perturbation import area, cell_sums, curves, falling, filled, taken
 from forensift.explain.sanity import (
     randomised,
@@ -166,7 +168,7 @@ def test_refusals(tmp_path: Path) -> None:
     images = planted_images(tmp_path, n=1)
     detector = planted_detector()
     for message, options in {
-        "no attribution method 'x'": {"methods": ["x"]},
+        "no explanation method 'x'": {"methods": ["x"]},
         "n = 0": {"n": 0},
         "steps = 1": {"steps": 1},
         "needs a method": {"methods": []},
@@ -184,7 +186,7 @@ def test_refusals(tmp_path: Path) -> None:
 def test_command_line(tmp_path: Path, monkeypatch) -> None:
     planted_images(tmp_path / "set", n=2)
     monkeypatch.setattr(
-        forensift.detectors.classifiers, "load_any", lambda name, **options: planted_detector()
+        forensift.detectors, "load_detector", lambda name, **options: planted_detector()
     )
     out = tmp_path / "out"
     words = ["faithfulness", "planted", "--data", str(tmp_path / "set"), "--out", str(out)]
@@ -198,3 +200,22 @@ def test_command_line(tmp_path: Path, monkeypatch) -> None:
     assert json.loads((out / "manifest.json").read_text())["counts"]["used"] == 2
     result = CliRunner().invoke(app, [*words, "--label", "x"])
     assert result.exit_code == 2
+
+
+def test_the_interval_of_a_gain_stays_in_its_range() -> None:
+    """Student's t of two images reaches to -6 and 6 where a gain lies within -1 and 1."""
+    rows = []
+    for image, high in (("a", 1.0), ("b", 0.2)):
+        for method, value in (("lrp", high), ("random", 0.1)):
+            for kind in ("deletion", "insertion"):
+                for fraction in (0.0, 0.5, 1.0):
+                    row = {"image": image, "method": method, "draw": 0, "kind": kind}
+                    rows.append(row | {"fraction": fraction, "probability": value})
+    found = summarise(pd.DataFrame(rows)).set_index(["method", "kind"])
+    assert (found["gain_low"] >= -1).all()
+    assert (found["gain_high"] <= 1).all()
+    assert found.loc[("lrp", "insertion"), "gain_low"] == -1
+    assert found.loc[("lrp", "insertion"), "p"] == pytest.approx(
+        stats.ttest_1samp([0.9, 0.1], 0).pvalue
+    )
+    assert set(found["intervals_over"]) == {"images (Student)"}

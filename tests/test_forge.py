@@ -12,21 +12,23 @@ from PIL import Image
 from forensift.data import scan
 from forensift.data.photos import photographs
 from forensift.errors import UserError
+from forensift.evaluation import pixel_audit
 from forensift.forge import (
     FAMILIES,
     TRAINED,
-    ForgeTraining,
     audit,
     forge,
     load_family,
     load_generator,
+    psnr_crops,
+    psnr_of,
     save_generator,
-    train_generator,
 )
-from forensift.forge.crops import SCALES, keyed_generator, random_crop, read_photograph
+from forensift.forge.crops import SCALES, random_crop, read_photograph
 from forensift.forge.families.family import Generator
 from forensift.forge.generators import to_signed
-from forensift.forge.train import psnr
+from forensift.training import run
+from forensift.training.generators import GeneratorSettings, GeneratorTask
 
 TEST_PHOTOS = photographs("test")
 
@@ -89,8 +91,8 @@ def test_the_identity_passes_another_crop_of_the_photograph_through_unchanged(tm
 
 def test_a_crop_equals_the_crop_of_the_whole_rescaled_photograph():
     photo = read_photograph(TEST_PHOTOS[0])
-    crop = np.asarray(random_crop(photo, 64, keyed_generator(0, "crop"))).astype(int)
-    rng = keyed_generator(0, "crop")
+    crop = np.asarray(random_crop(photo, 64, keyed_short(0, "crop"))).astype(int)
+    rng = keyed_short(0, "crop")
     factor = rng.uniform(max(SCALES[0], 64 / min(photo.size)), SCALES[1])
     size = tuple(round(length * factor) for length in photo.size)
     left, top = int(rng.integers(0, size[0] - 63)), int(rng.integers(0, size[1] - 63))
@@ -123,8 +125,9 @@ def test_missing_or_wrong_weights_are_refused(tmp_path):
 
 @pytest.mark.parametrize("family", TRAINED)
 def test_shipped_generators_reach_26_db_on_photographs_no_training_saw(family):
+    crops = psnr_crops(TEST_PHOTOS, 96, seed=5)
     for generator in load_family(family):
-        assert psnr(generator, TEST_PHOTOS, 96, seed=5) >= 26
+        assert psnr_of(generator, crops) >= 26
 
 
 @pytest.mark.parametrize("family", TRAINED)
@@ -170,21 +173,21 @@ def test_the_members_of_a_family_take_turns(tmp_path):
 
 @pytest.mark.parametrize("family", TRAINED)
 def test_training_lowers_the_loss_and_is_repeatable(family):
-    settings = ForgeTraining(steps=20, batch_size=4, side=16, warm_up=0.5)
+    settings = GeneratorSettings(steps=20, batch_size=4, size=16, warm_up=0.5)
     photos = photographs("train")[:2]
-    runs = [train_generator(family, photos, TEST_PHOTOS[:1], settings) for _ in range(2)]
-    history = runs[0][1]
+    tasks = [GeneratorTask(family, photos, TEST_PHOTOS[:1], settings) for _ in range(2)]
+    history, _ = (run(task, None, workers=0) for task in tasks)
     loss = "noise" if family == "ddpm-like" else "l1"
     assert history[loss].iloc[-1] < history[loss].iloc[0]
     if loss == "l1":
         assert history["critic"].iloc[-1] > 0
-    for ours, again in zip(*(run[0].state_dict().values() for run in runs), strict=True):
+    for ours, again in zip(*(task.network.state_dict().values() for task in tasks), strict=True):
         assert np.array_equal(ours.numpy(), again.numpy())
 
 
 def test_the_forge_itself_gives_nothing_away(tmp_path):
     forge(TEST_PHOTOS, ["identity"], tmp_path, per_family=120, side=64, seed=11)
-    table = audit(scan(tmp_path)).set_index("property")
+    table = pixel_audit(scan(tmp_path)).set_index("property")
     for name in ("file_size", "brightness", "dct_probe"):
         row = table.loc[name]
         assert row["low"] <= 0.5 <= row["high"], f"{name}: {row.to_dict()}"
@@ -193,5 +196,5 @@ def test_the_forge_itself_gives_nothing_away(tmp_path):
 
 def test_the_audit_sees_what_a_network_leaves(tmp_path):
     forge(TEST_PHOTOS, ["progan-like"], tmp_path, per_family=60, side=64, seed=11)
-    table = audit(scan(tmp_path)).set_index("property")
+    table = pixel_audit(scan(tmp_path)).set_index("property")
     assert table.loc["dct_probe", "low"] > 0.5

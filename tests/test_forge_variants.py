@@ -17,28 +17,26 @@ from forensift.errors import UserError
 from forensift.forge import (
     FAMILIES,
     TRAINED,
-    VARIANTS,
-    ForgeTraining,
     facts_of,
     family_of,
     forge,
     get_family,
-    get_variant,
     load_critic,
     load_family,
     load_generator,
     member_files,
     save_critic,
     save_generator,
-    train_and_save,
-    train_generator,
-    variant_settings,
+    shipped_path,
 )
 from forensift.forge.losses import Critic, critic_loss, generator_loss
+from forensift.training import run
+from forensift.training.generators import GeneratorSettings, GeneratorTask, train_generator
+from forensift.training.variants import VARIANTS, get_variant, variant_settings
 
 PHOTOS = photographs("train")[:2]
 HELD_OUT = photographs("validation")[:1]
-SMALL = ForgeTraining(steps=20, batch_size=2, side=16, warm_up=0.3, seed=3)
+SMALL = GeneratorSettings(steps=20, batch_size=2, size=16, warm_up=0.3, seed=3)
 
 
 def same(ours: torch.nn.Module, others: torch.nn.Module) -> bool:
@@ -46,35 +44,40 @@ def same(ours: torch.nn.Module, others: torch.nn.Module) -> bool:
     return all(torch.equal(one, other) for one, other in pairs)
 
 
+def trained(family: str, settings: GeneratorSettings, out: Path | None = None, **how):
+    """Return the task and its history."""
+    task = GeneratorTask(family, PHOTOS, HELD_OUT, settings)
+    return task, run(task, out, workers=0, **how)
+
+
 @pytest.mark.parametrize("family", ["dcgan-like", "ldm-like", "ddpm-like"])
 def test_a_training_that_was_cut_ends_as_a_whole_one(tmp_path: Path, family: str) -> None:
-    checkpoint = tmp_path / "checkpoint.pth"
-    whole = train_generator(family, PHOTOS, HELD_OUT, SMALL)
-    cut = train_generator(family, PHOTOS, HELD_OUT, SMALL, checkpoint=checkpoint, stop_after=9)
-    assert list(cut.history["step"]) == [2, 4, 6, 8, 10]
-    assert not same(cut.generator, whole.generator)
-    resumed = train_generator(family, PHOTOS, HELD_OUT, SMALL, checkpoint=checkpoint)
-    assert same(resumed.generator, whole.generator)
-    assert resumed.history.drop(columns="seconds").equals(whole.history.drop(columns="seconds"))
-    assert resumed.history["seconds"].is_monotonic_increasing
-    if whole.critic is not None and resumed.critic is not None:
-        assert same(resumed.critic, whole.critic)
+    state = torch.get_rng_state()
+    whole, history = trained(family, SMALL)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(3)  # what the user draws changes nothing either
+    cut, first = trained(family, SMALL, tmp_path, stop_after=5)
+    assert list(first["step"]) == [2, 4, 6, 8, 10]
+    assert not same(cut.network, whole.network)
+    assert not list(tmp_path.glob("*.safetensors"))  # half a training leaves no weights
+    resumed, both = trained(family, SMALL, tmp_path)
+    assert same(resumed.learner, whole.learner)  # the critic too
+    assert both.drop(columns="seconds").equals(history.drop(columns="seconds"))
+    assert both["seconds"].is_monotonic_increasing
     assert (whole.critic is None) == (family == "ddpm-like")
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
-    checkpoint = tmp_path / "checkpoint.pth"
     small = replace(SMALL, steps=2)
-    train_generator("dcgan-like", PHOTOS, HELD_OUT, small, checkpoint=checkpoint, stop_after=1)
-    others = [
-        {"settings": replace(small, loss="hinge")},
-        {"settings": small, "photographs": PHOTOS[:1]},
-        {"settings": small, "start": FAMILIES["dcgan-like"].generator()},
-    ]
-    for other in others:
-        given = {"photographs": PHOTOS, "held_out": HELD_OUT, **other}
-        with pytest.raises(UserError, match="other settings or photographs"):
-            train_generator("dcgan-like", checkpoint=checkpoint, **given)
+    trained("dcgan-like", small, tmp_path, stop_after=1)
+    others = (
+        (PHOTOS, replace(small, loss="hinge")),
+        (PHOTOS[:1], small),
+        (PHOTOS, replace(small, start=str(shipped_path("dcgan-like")))),
+    )
+    for photographs_, settings in others:
+        with pytest.raises(UserError, match="other settings or data"):
+            run(GeneratorTask("dcgan-like", photographs_, HELD_OUT, settings), tmp_path)
 
 
 def test_the_losses_have_their_values() -> None:
@@ -88,13 +91,13 @@ def test_the_losses_have_their_values() -> None:
 def test_each_loss_trains_another_network_and_none_has_no_critic() -> None:
     small = replace(SMALL, steps=4, warm_up=0.5)
     found = {
-        loss: train_generator("pixelshuffle-like", PHOTOS, HELD_OUT, replace(small, loss=loss))
+        loss: trained("pixelshuffle-like", replace(small, loss=loss))
         for loss in ("least-squares", "hinge", "none")
     }
-    assert not same(found["hinge"].generator, found["least-squares"].generator)
-    assert not same(found["none"].generator, found["least-squares"].generator)
-    assert found["none"].critic is None
-    assert not found["none"].history[["adversarial", "critic"]].to_numpy().any()
+    networks = {loss: task.network for loss, (task, _) in found.items()}
+    assert not same(networks["hinge"], networks["least-squares"])
+    assert not same(networks["none"], networks["least-squares"])
+    assert not found["none"][1][["adversarial", "critic"]].to_numpy().any()
     with pytest.raises(UserError, match="least-squares, hinge, none"):
         replace(SMALL, loss="wasserstein")
 
@@ -117,17 +120,19 @@ def test_a_critic_comes_back_in_half_precision_and_is_differentiable(tmp_path: P
 
 
 def test_nothing_is_left_of_a_training_but_what_it_is_for(tmp_path: Path) -> None:
-    small = replace(SMALL, steps=2)
-    given = ("dcgan-like", small, PHOTOS, HELD_OUT, tmp_path)
-    facts = train_and_save("mine", *given, critic=True)
+    small = replace(SMALL, steps=2, save_critic=True)
+    mine = GeneratorTask("dcgan-like", PHOTOS, HELD_OUT, small, "mine")
+    facts = train_generator(mine, tmp_path).facts
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"mine.safetensors", "mine-critic.safetensors", "mine-history.csv"}
     assert facts_of(tmp_path / "mine.safetensors") == facts
     assert facts["loss"] == "least-squares"
     load_critic(tmp_path / "mine-critic.safetensors")
-    without = ("dcgan-like", replace(small, loss="none"), *given[2:])
+    without = GeneratorTask("dcgan-like", PHOTOS, HELD_OUT, replace(small, loss="none"))
     with pytest.raises(UserError, match="without a critic"):
-        train_and_save("mine", *without, critic=True)
+        train_generator(without, tmp_path)
+    with pytest.raises(UserError, match="denoiser"):
+        GeneratorTask("ddpm-like", PHOTOS, HELD_OUT, replace(small, loss="hinge"))
 
 
 def test_variants_differ_from_the_shipped_network_in_what_they_say() -> None:
@@ -193,7 +198,7 @@ def test_the_verb_trains_a_variant(tmp_path: Path) -> None:
     load_generator(path, "stylegan2-like")
     load_critic(path.with_name("stylegan2-like--finetune-critic.safetensors"))
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert np.isclose(manifest["psnr"], float(facts["psnr"]))
+    assert np.isclose(float(manifest["psnr"]), float(facts["psnr"]))
     refused = CliRunner().invoke(app, [*asked, "--variant", "photos", "--member", "2"])
     assert refused.exit_code == 2
     assert "--member" in refused.output
@@ -202,23 +207,20 @@ def test_the_verb_trains_a_variant(tmp_path: Path) -> None:
 def test_the_encoder_alone_can_be_taken_over() -> None:
     start = load_family("dcgan-like")[0]
     assert start is not None
-    small = replace(SMALL, steps=1, learning_rate=0.0)
-    found = train_generator("dcgan-like", PHOTOS, HELD_OUT, small, start=start, encoder_only=True)
-    assert same(found.generator.encoder, start.encoder)
-    assert not same(found.generator.decoder, start.decoder)
-    other = load_family("ddpm-like")[0]
+    small = replace(SMALL, steps=1, learning_rate=0.0, encoder_only=True)
+    found, _ = trained("dcgan-like", replace(small, start=str(shipped_path("dcgan-like"))))
+    assert same(found.network.encoder, start.encoder)
+    assert not same(found.network.decoder, start.decoder)
     with pytest.raises(UserError, match="encoder"):
-        train_generator("ddpm-like", PHOTOS, HELD_OUT, small, start=other, encoder_only=True)
+        trained("ddpm-like", replace(small, start=str(shipped_path("ddpm-like"))))
 
 
 def test_the_texture_loss_can_wait_for_the_warm_up() -> None:
     late = replace(SMALL, steps=4, warm_up=1.0, texture_late=True, loss="none")
     without = replace(late, texture_late=False, texture=0.0)
-    ours, others = (
-        train_generator("pixelshuffle-like", PHOTOS, HELD_OUT, one) for one in (late, without)
-    )
-    assert same(ours.generator, others.generator)
-    assert ours.history["texture"].equals(others.history["texture"])
+    ours, others = (trained("pixelshuffle-like", one) for one in (late, without))
+    assert same(ours[0].network, others[0].network)
+    assert ours[1]["texture"].equals(others[1]["texture"])
 
 
 def test_every_family_has_the_settings_of_a_variant() -> None:

@@ -22,6 +22,7 @@ from forensift.data import (
     jpeg_equaliser,
     scan,
 )
+from forensift.data.degrade import encode_jpeg
 from forensift.data.formats import jpeg_quality, standard_tables
 from forensift.detectors import get_architecture
 from forensift.errors import UserError
@@ -63,7 +64,13 @@ def rewritten(images: ImageSet, equaliser: JpegEqualiser, root: Path) -> ImageSe
             path.write_bytes(entry.path.read_bytes())
         else:
             with Image.open(entry.path) as opened:
-                path.with_suffix(".jpg").write_bytes(kind.encode(opened.convert("RGB")))
+                path.with_suffix(".jpg").write_bytes(
+                    encode_jpeg(
+                        opened.convert("RGB"),
+                        qtables=[list(one) for one in kind.tables],
+                        subsampling=kind.subsampling,
+                    )
+                )
     return scan(root)
 
 

@@ -19,12 +19,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 from forensift import explain, get_preset
-from forensift.detectors import Detector, WeightsOrigin, convolution_maps, npr, read_checkpoint
+from forensift.detectors import (
+    Detector,
+    WeightsOrigin,
+    convolution_maps,
+    load_detector,
+    npr,
+    read_checkpoint,
+)
 from forensift.detectors.classifiers import (
     CLASSIFIERS,
-    Classifier,
     _downloaded,
-    load_any,
     load_classifier,
 )
 from forensift.errors import UserError
@@ -34,7 +39,7 @@ from forensift.explain import (
     Gradient,
     GuidedBackprop,
     GuidedGradCAM,
-    attributor,
+    explainer,
     default_layer,
     named_target,
     pixel_map,
@@ -201,7 +206,7 @@ def test_a_batch_equals_its_images_and_the_network_is_left_alone(
     model, batch = make(), pixels(3, 32)
     model.train()
     before = fingerprint(model)
-    attribute = attributor(model, method)
+    attribute = explainer(model, method)
     together = attribute(batch, None)
     assert fingerprint(model) == before
     assert together.relevance.shape == ((3, 32, 32) if method == "gradcam" else (3, 3, 32, 32))
@@ -221,7 +226,7 @@ def test_a_batch_equals_its_images_and_the_network_is_left_alone(
 @pytest.mark.parametrize("method", list(METHODS))
 def test_targets(method: str) -> None:
     model, batch = network(outputs=4), pixels()
-    attribute = attributor(model, method)
+    attribute = explainer(model, method)
     best = model(batch).argmax(1)
     assert torch.equal(attribute(batch, None).relevance, attribute(batch, best).relevance)
     other = attribute(batch, 3 if int(best[0]) != 3 else 2)
@@ -238,13 +243,13 @@ def test_sides_of_one_logit() -> None:
     model[-1].bias.data -= logits.median().detach()  # some fake, some real
     decided = torch.where(model(batch)[:, 0] < 0, -1.0, 1.0)[:, None, None, None]
     for method in ("gradient", "lrp"):
-        attribute = attributor(model, method)
+        attribute = explainer(model, method)
         fake, real = attribute(batch, "fake").relevance, attribute(batch, "real").relevance
         assert torch.equal(fake, -real)
         torch.testing.assert_close(attribute(batch, "decision").relevance, fake * decided)
-    lrp = attributor(model, "lrp")
+    lrp = explainer(model, "lrp")
     assert torch.equal(lrp(batch, "decision").relevance, lrp(batch, None).relevance)
-    guided = attributor(model, "guided-backprop")
+    guided = explainer(model, "guided-backprop")
     assert torch.equal(guided(batch, None).relevance, guided(batch, "fake").relevance)
     assert not torch.equal(guided(batch, "real").relevance, -guided(batch, "fake").relevance)
 
@@ -293,7 +298,7 @@ def test_explain_from_pixels(rng: np.random.Generator) -> None:
         torch.testing.assert_close(
             torch.tensor([one.logit for one in found]), detector.logits(torch.from_numpy(given))
         )
-    with pytest.raises(UserError, match="no attribution method 'x'"):
+    with pytest.raises(UserError, match="no explanation method 'x'"):
         explain(detector, given, "x")
     with pytest.raises(UserError, match="pixels must be uint8"):
         explain(detector, given.astype(np.float32))
@@ -324,7 +329,7 @@ def test_heat() -> None:
 
 
 @pytest.fixture(scope="module")
-def lite0() -> Classifier:
+def lite0() -> Detector:
     return load_classifier("efficientnet-lite0-imagenet")
 
 
@@ -332,14 +337,14 @@ def photograph(name: str) -> Image.Image:
     return Image.open(home() / "photos" / f"{name}.jpg").convert("RGB")
 
 
-def test_lite0_is_the_package_s_network(lite0: Classifier) -> None:
+def test_lite0_is_the_package_s_network(lite0: Detector) -> None:
     theirs = Lite.from_name("efficientnet-lite0").eval()
     path = CLASSIFIERS["efficientnet-lite0-imagenet"][1]()
     theirs.load_state_dict(read_checkpoint(path)[0])
     batch = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
         torch.testing.assert_close(lite0.network(batch), theirs(batch))
-    assert lite0.class_names[285] == "Egyptian cat"
+    assert lite0.classes[285] == "Egyptian cat"
     assert lite0.preset.name == "imagenet"
 
 
@@ -351,9 +356,9 @@ def share_inside(found: np.ndarray, box: tuple[int, int, int, int]) -> tuple[flo
     return float(positive[top:bottom, left:right].sum() / positive.sum()), area
 
 
-def test_chelsea_is_a_cat_and_the_relevance_lies_on_her(lite0: Classifier) -> None:
+def test_chelsea_is_a_cat_and_the_relevance_lies_on_her(lite0: Detector) -> None:
     seen = np.array(lite0.preset.geometry(photograph("chelsea"))).transpose(2, 0, 1)[None]
-    assert int(lite0.logits(torch.from_numpy(seen)).argmax()) in CATS
+    assert int(lite0.outputs(torch.from_numpy(seen)).argmax()) in CATS
     # the whole photograph; its centre crop shows nothing but cat
     whole = photograph("chelsea").resize((224, 149), Image.Resampling.BILINEAR)
     given = np.array(whole).transpose(2, 0, 1)[None]
@@ -368,7 +373,7 @@ def test_chelsea_is_a_cat_and_the_relevance_lies_on_her(lite0: Classifier) -> No
 
 
 @pytest.mark.parametrize("place", range(4))
-def test_the_cat_is_found_among_four_photographs(lite0: Classifier, place: int) -> None:
+def test_the_cat_is_found_among_four_photographs(lite0: Detector, place: int) -> None:
     names = ["coffee", "rocket", "flower"]
     names.insert(place, "chelsea")
     tiles = [lite0.preset.geometry(photograph(name)).resize((112, 112)) for name in names]
@@ -384,15 +389,15 @@ def test_the_cat_is_found_among_four_photographs(lite0: Classifier, place: int) 
     assert share_inside(plain.map, (left, top, left + 112, top + 112))[0] < 0.4
 
 
-def test_classifier_names_and_targets(lite0: Classifier) -> None:
+def test_classifier_names_and_targets(lite0: Detector) -> None:
     assert named_target(lite0, "egyptian CAT") == named_target(lite0, "285") == 285
     with pytest.raises(UserError, match="close are tiger cat"):
         named_target(lite0, "cat")
     assert named_target(planted_detector(), "real") == "real"
-    with pytest.raises(UserError, match="no detector or classifier"):
-        load_any("resnet51")
-    with pytest.raises(UserError, match="no classifier"):
-        load_classifier("resnet50")
+    with pytest.raises(UserError, match=r"no detector is called .*classifiers resnet50-imagenet"):
+        load_detector("resnet51")
+    with pytest.raises(UserError, match="decides nothing"):
+        lite0.decide(torch.zeros(1, 1000))
 
 
 def test_classifier_weights_from_files(tmp_path: Path) -> None:
@@ -400,14 +405,14 @@ def test_classifier_weights_from_files(tmp_path: Path) -> None:
     theirs = EfficientNet.from_name("efficientnet-b0").eval()
     path = tmp_path / "efficientnet-b0.pth"
     torch.save(theirs.state_dict(), path)
-    loaded = load_any("efficientnet-b0-imagenet", weights=path)
-    assert isinstance(loaded, Classifier)
+    loaded = load_detector("efficientnet-b0-imagenet", weights=path)
+    assert loaded.real is None
     batch = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
-    assert loaded.logits(batch).shape == (1, 1000)
+    assert loaded.outputs(batch).shape == (1, 1000)
     (found,) = explain(loaded, batch, "guided-gradcam", target=7)
-    assert found.target_name == loaded.class_names[7]
+    assert found.target_name == loaded.classes[7]
     with pytest.raises(UserError, match="another network"):
-        load_any("resnet50-imagenet", weights=path)
+        load_detector("resnet50-imagenet", weights=path)
 
 
 def test_a_download_that_fails_says_what_to_do(tmp_path: Path, monkeypatch) -> None:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from forensift.cli.app import app
 from forensift.data import scan
+from forensift.evaluation import cluster_mean
 from forensift.forge import Trace
 from forensift.studies.planted import (
     default_traces,
@@ -25,7 +26,6 @@ from forensift.studies.planted import (
 )
 from forensift.studies.planted.localisation import (
     attribution_maps,
-    cluster_interval,
     in_box,
     localisation_table,
 )
@@ -46,7 +46,7 @@ def study(tmp_path_factory):
     out = tmp_path_factory.mktemp("planted")
     try:
         return planted_study(
-            out, traces, pairs=200, held_out=45, side=48, steps=120, draws=4, say=lambda text: None
+            out, traces, pairs=200, held_out=45, side=48, steps=120, draws=19, say=lambda text: None
         )
     finally:
         torch.set_num_threads(threads)
@@ -115,6 +115,12 @@ def test_a_wrong_truth_is_not_found(study) -> None:
     assert sum("relevance" in question for question in failed) == 2
     assert sum("accuracy on fakes" in question for question in failed) == 1
     assert sum(question.startswith("p:") for question in failed) == 2
+    own["dropout"][["draws", "p_fake_evidence"]] = 5, 1 / 6  # none of five draws, which is no proof
+    few = [
+        row for row in verdicts("x", Trace("luma", box=0.5), own) if row.question.startswith("p:")
+    ]
+    assert not any(row.found for row in few)
+    assert {row.rule for row in few} == {"at most 0.05 (5 draws cannot: 19)"}
 
 
 def test_the_study_is_on_disk_with_its_page(study, tmp_path: Path) -> None:
@@ -152,7 +158,7 @@ def test_in_box_follows_the_formula(rng) -> None:
     np.testing.assert_array_equal(table["other_hit"], swapped["hit"])
     nothing = in_box(-np.ones((2, 4, 4)), np.array([[0, 0, 2, 2]] * 2))
     assert nothing["share"].isna().all()
-    both = localisation_table({"lrp": table}, list("aabbc"))
+    both = localisation_table({"lrp": table}, np.array(list("aabbc")))
     assert both["share"].item() == pytest.approx(table["share"].mean())
 
 
@@ -161,7 +167,9 @@ def test_the_interval_covers_the_mean_over_photographs(rng) -> None:
     for _ in range(200):
         photographs = rng.normal(0.5, 0.2, 15)
         values = np.repeat(photographs, 8) + rng.normal(0, 0.05, 120)
-        _, low, high = cluster_interval(values, np.repeat(np.arange(15), 8).astype(str).tolist())
+        _, low, high = cluster_mean(
+            values, np.repeat(np.arange(15), 8), least=-1.0, most=2.0, resamples=1000
+        )
         covered += low <= 0.5 <= high
     assert 0.86 <= covered / 200 <= 0.99  # 15 clusters: a percentile bootstrap is a little narrow
 

@@ -26,6 +26,7 @@ from forensift.histograms import (
     maxima,
     percentages,
 )
+from forensift.histograms.clustered import flipped_p
 from forensift.histograms.colour_tests import mood, q_values, wilcoxon
 from forensift.histograms.density import density
 from forensift.records import FAKE, FeatureMap, ImageEntry, ImageSet, Ranking
@@ -448,3 +449,78 @@ def test_pages_hold_every_map_and_the_legend_stands_apart(tmp_path: Path) -> Non
     assert [len(page.legends) for page in pages] == [1] * 5
     assert not next(plot_densities(curves, many, legend=False)).legends
     assert [t.get_text() for t in plot_density_legend().legends[0].get_texts()] == ["RGB", "grey"]
+
+
+# ---- crops of one photograph ----
+
+
+def test_turning_clusters_of_one_is_the_usual_test(rng: np.random.Generator) -> None:
+    for n in (5, 20, 49):
+        differences = rng.normal(0.3, 1, n)
+        alone = np.arange(n)
+        expected = stats.wilcoxon(differences, method="exact").pvalue
+        assert wilcoxon(differences, alone)[0] == pytest.approx(expected, abs=1e-9)
+        up = int((differences > 0).sum())
+        assert flipped_p(np.sign(differences), alone) == pytest.approx(
+            stats.binomtest(up, n).pvalue, abs=1e-9
+        )
+
+
+def test_turning_clusters_by_brute_force(rng: np.random.Generator) -> None:
+    clusters = np.repeat(np.arange(6), [1, 2, 3, 1, 4, 2])
+    signed = stats.rankdata(rng.normal(size=13)) * rng.choice([-1, 1], 13)
+    sums = np.bincount(clusters, weights=signed)
+    turns = 1 - 2 * ((np.arange(64)[:, None] >> np.arange(6)) & 1)
+    expected = (np.abs(turns @ sums) >= abs(sums.sum()) - 1e-9).mean()
+    assert flipped_p(signed, clusters) == pytest.approx(expected)
+    assert flipped_p(signed, np.zeros(13)) == 1  # one photograph proves nothing
+    many = np.arange(200)
+    found = flipped_p(np.ones(200) * np.where(many < 120, 1, -1), many)
+    assert found == pytest.approx(2 * stats.norm.sf(40 / np.sqrt(200)))
+
+
+def test_crops_of_one_photograph_are_no_independent_pairs() -> None:
+    """15 photographs of 4 crops, no effect but each photograph's own: taken for 60, too many p."""
+    rng = np.random.default_rng(21)
+    photographs = np.repeat([f"p{n}" for n in range(15)], 4)
+    sets = 400
+    shared = rng.normal(size=(15, sets)).repeat(4, axis=0)
+    grey = rng.normal(size=(60, sets))
+    colour = grey + shared + 0.3 * rng.normal(size=(60, sets))
+    known = colour_tests(maps(sets), colour, grey, clusters=photographs)
+    blind = colour_tests(maps(sets), colour, grey)
+    for name in ("paired_p_value", "sign_p_value"):
+        assert (blind[name] <= 0.05).mean() > 0.2
+        assert (known[name] <= 0.05).mean() <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / sets)
+    assert set(known["clusters"]) == {15}
+    assert set(blind["clusters"]) == {60}
+    assert known["p_value"].equals(blind["p_value"])  # published, as it is
+    # Mood's: what a photograph shares stands in both of its samples or, here, in one.
+    apart = rng.normal(size=(15, sets)).repeat(4, axis=0) + 0.3 * rng.normal(size=(60, sets))
+    own = rng.normal(size=(15, sets)).repeat(4, axis=0) + 0.3 * rng.normal(size=(60, sets))
+    mood_of = colour_tests(maps(sets), apart, own, clusters=photographs)
+    assert (mood_of["p_value"] <= 0.05).mean() > 0.15
+    assert (mood_of["clustered_p_value"] <= 0.05).mean() < 0.08
+    # An effect that all photographs share is found all the same.
+    shifted = colour_tests(maps(20), grey[:, :20] + 1.5, grey[:, :20], clusters=photographs)
+    assert shifted["colour_conditional_paired_q"].all()
+    assert shifted["colour_conditional_mood_q"].mean() > 0.9
+
+
+def test_the_tests_take_photographs_by_default(tmp_path: Path) -> None:
+    detector, images = two_trace_detector(), two_trace_images(tmp_path, n=8)
+    crops = []
+    for one in images:
+        number = int(one.path.stem)
+        path = one.path.rename(one.path.with_name(f"{'abcd'[number // 2]}-{number}.png"))
+        crops.append(ImageEntry(path, one.label, one.generator))
+    named = ImageSet(images.root, tuple(sorted(crops, key=lambda entry: entry.path)))
+    ranking = ranking_of(detector.feature_maps)
+    found = median_test(detector, named, ranking, 2)
+    assert set(found.table["pairs"]) == {8}
+    assert set(found.table["clusters"]) == {4}
+    assert found.table["paired_p_value"].min() >= 2 / 2**4  # what four photographs can tell
+    alone = median_test(detector, named, ranking, 2, cluster="none")
+    assert set(alone.table["clusters"]) == {8}
+    assert alone.table["p_value"].equals(found.table["p_value"])
+    assert set(found.percentages["intervals_over"]) == {"maps"}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +19,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from forensift.cli.app import app
-from forensift.data import get_preset, scan
+from forensift.data import batches, get_preset, scan
 from forensift.detectors import (
     ARCHITECTURES,
     gradient_images,
@@ -69,7 +72,11 @@ def forget(monkeypatch: pytest.MonkeyPatch, limit: int = 2**20) -> None:
 
 @pytest.fixture
 def pixels(rng: np.random.Generator) -> torch.Tensor:
-    return torch.from_numpy(rng.integers(0, 256, (3, 3, 16, 20), dtype=np.uint8))
+    """Three images as files have them."""
+    found = rng.integers(0, 256, (3, 3, 16, 20), dtype=np.uint8)
+    for image in found:
+        gradient_images.remember_file(image)
+    return torch.from_numpy(found)
 
 
 @pytest.fixture
@@ -362,6 +369,75 @@ def test_threads_share_a_folder(
     assert len([one for one in folder.rglob("*") if one.is_file()]) == 3
 
 
+def test_only_what_files_hold_is_kept_on_disk(
+    image_folder: Callable[..., Path], forge_file: Path
+) -> None:
+    preset = gradient_preset(load_critic(forge_file))
+    images = scan(image_folder(("one",), 2, (20, 16)))
+    (batch,) = batches(images, preset, 4, skipped=[])
+    preset.normalise(batch.pixels)
+    folder = cache_folder() or Path()
+    assert len(list(folder.rglob("*.png"))) == 4
+    preset.normalise(255 - batch.pixels)  # edited in a batch, and before the geometry
+    for edited in batches(images, preset, 4, skipped=[], transform=lambda one, _: one.rotate(180)):
+        preset.normalise(edited.pixels)
+    assert preset.images.computed == 12
+    assert len(list(folder.rglob("*.png"))) == 4
+
+
+def test_the_folder_is_bounded_and_keeps_what_was_used_last(
+    pixels: torch.Tensor, forge_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = GradientImages(load_critic(forge_file), cache_folder())
+    images(pixels)
+    kept = [images._path(images.key(one.numpy())) for one in pixels]
+    for place, path in enumerate(kept):
+        os.utime(path, (1000 + place, 1000 + place))
+    forget(monkeypatch)
+    images(pixels[:1])  # used again
+    size = sum(path.stat().st_size for path in kept)
+    monkeypatch.setattr(gradient_images, "DISK_BYTES", size - 1)
+    gradient_images._bound(images.folder, size)
+    assert all(path.is_file() for path in kept)
+    more = pixels.flip(3)
+    for one in more:
+        gradient_images.remember_file(one.numpy())
+    monkeypatch.setattr(gradient_images, "CHECK", 1)
+    GradientImages(load_critic(forge_file), cache_folder())(more[:1])
+    assert kept[0].is_file()
+    held = sum(path.stat().st_size for path in (images.folder or Path()).rglob("*.png"))
+    assert held <= size - 1
+    assert not kept[1].is_file()
+
+
+def test_the_key_says_where_it_was_computed(pixels: torch.Tensor, forge_file: Path) -> None:
+    images = GradientImages(load_critic(forge_file), cache_folder())
+    own = pixels[0].numpy()
+    assert images.key(own, "cpu") == images.key(own) != images.key(own, "mps")
+
+
+def test_the_preset_is_written_alike_in_every_process(forge_file: Path) -> None:
+    line = (
+        "import sys; from forensift.detectors.gradient_images import gradient_preset as p; "
+        f"sys.path.append({str(Path(__file__).parent)!r}); "
+        f"print(repr(p({str(forge_file)!r})), repr(p('colorsys:rgb_to_hsv')))"
+    )
+    run = [sys.executable, "-c", line]
+    one, two = (subprocess.run(run, capture_output=True, text=True, check=True) for _ in range(2))
+    assert one.stdout == two.stdout
+    assert " at 0x" not in one.stdout
+    assert "progan-like" in one.stdout
+
+
+def test_a_critic_of_one_s_own_stays_as_it_is() -> None:
+    network = torch.nn.Conv2d(3, 1, 3).train()
+    critic = given_critic(network, "mine")
+    assert network.training
+    assert network.weight.requires_grad
+    assert isinstance(critic.score, torch.nn.Module)
+    assert not critic.score.training
+
+
 def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert cache_folder() == tmp_path / "cache" / "gradients"
     monkeypatch.setenv("FORENSIFT_CACHE", "off")
@@ -482,11 +558,11 @@ def test_relevance_goes_through_the_short_classifier(
 
 
 def test_the_recipe_is_the_published_one() -> None:
-    recipe = get_recipe("lgrad")
-    assert (recipe.load_size, recipe.crop_size, recipe.squash) == (256, 224, True)
+    recipe = get_recipe("lgrad", "lgrad")
+    assert (recipe.load_size, recipe.side, recipe.squash) == (256, 224, True)
     assert (recipe.batch_size, recipe.learning_rate, recipe.epochs) == (16, 5e-4, 100)
     assert (recipe.blur, recipe.jpeg, recipe.grey, recipe.plateau) == (0, 0, 0, False)
-    assert recipe.decay == (10, 0.8)
+    assert (recipe.decay_epochs, recipe.decay) == (10, 0.8)
 
 
 def test_training_on_gradient_folders_of_chosen_classes(tmp_path: Path) -> None:
@@ -497,7 +573,7 @@ def test_training_on_gradient_folders_of_chosen_classes(tmp_path: Path) -> None:
                     path = tmp_path / split / name / kind / f"{number}.png"
                     write_image(path, (40, 40), seed=number)
     out = tmp_path / "out"
-    command = ["train", "lgrad", "--recipe", "lgrad", "--set", "stages=1", "--classes", "horse"]
+    command = ["train", "lgrad", "--recipe", "lgrad", "--stages", "1", "--classes", "horse"]
     command += ["--load-size", "0", "--crop-size", "32", "--batch-size", "4", "--max-steps", "2"]
     command += ["--data", str(tmp_path), "--device", "cpu", "--workers", "0", "--out", str(out)]
     result = CliRunner().invoke(app, command)

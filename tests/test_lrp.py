@@ -392,6 +392,6 @@ def test_agrees_with_zennit_on_a_relu_network() -> None:
     batch = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     start = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     found = LRP(model)(batch, start=start).pixels
-    with attribution.Gradient(model=model, composite=composites.EpsilonPlus()) as attributor:
-        _, expected = attributor(batch.requires_grad_(), start)
+    with attribution.Gradient(model=model, composite=composites.EpsilonPlus()) as explainer:
+        _, expected = explainer(batch.requires_grad_(), start)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)

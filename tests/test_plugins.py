@@ -195,10 +195,11 @@ def test_weights_are_loaded_strictly(folder: Path) -> None:
         ("userdetector:", "write package.module:function"),
         ("userdetector:broken", r"failed with ZeroDivisionError.*userdetector\.py, line \d+"),
         ("userdetector:number", "returned int instead of a torch.nn.Module or a Detector"),
-        ("userdetector:probable", "ends in Sigmoid; a detector gives logits"),
+        ("userdetector:probable", "ends in a sigmoid; a detector gives logits"),
         ("userdetector:nameless", "gives 3 outputs, but 0 classes are named"),
         ("userdetector:narrow", r"on one image \(1, 3, 224, 224\), failed with RuntimeError"),
-        ("timm:resnet18", "timm has no detectors' weights; give --weights FILE"),
+        ("timm:resnet18", "timm has no detectors' weights; give weights, timm:resnet18=FILE"),
+        ("timm:nonsense", "timm has no model 'nonsense'"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(folder: Path, name: str, message: str) -> None:
@@ -296,3 +297,187 @@ def test_without_timm_the_mend_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     torch.save({"fc.weight": torch.zeros(1, 2)}, path)
     with pytest.raises(UserError, match="timm is not installed; `pip install timm` mends that"):
         ff.load_detector("timm:resnet18", weights=path)
+
+
+# ---- what a network gives is looked at ---------------------------------------------------------
+
+
+class Ends(nn.Module):
+    """A small network, and what is done to its outputs in the end."""
+
+    def __init__(self, end: Callable[[torch.Tensor], object], outputs: int = 1) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Sigmoid()  # registered first, whether it is used or not
+        self.conv, self.bn = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+        self.fc = nn.Linear(8, outputs)
+        self.end = end
+
+    def forward(self, x: torch.Tensor) -> object:
+        return self.end(self.fc(torch.relu(self.bn(self.conv(x))).mean((2, 3))))
+
+
+class NoGrad(Ends):
+    @torch.no_grad()
+    def forward(self, x: torch.Tensor) -> object:
+        return super().forward(x)
+
+
+def two(logit: torch.Tensor) -> torch.Tensor:
+    p = torch.sigmoid(logit)
+    return torch.cat([1 - p, p], dim=1)
+
+
+PROBABLE: dict[str, tuple[Callable[[torch.Tensor], object], int]] = {
+    "sigmoid": (torch.sigmoid, 1),
+    "in place": (lambda x: x.sigmoid_(), 1),
+    "expit": (torch.special.expit, 1),
+    "module": (nn.Sigmoid(), 1),
+    "hard": (nn.functional.hardsigmoid, 1),
+    "one minus": (lambda x: 1 - torch.sigmoid(x), 1),
+    "clamped": (lambda x: torch.sigmoid(x).clamp(1e-6, 1 - 1e-6).squeeze(1), 1),
+    "logarithm": (nn.functional.logsigmoid, 1),
+    "softmax": (lambda x: x.softmax(1), 2),
+    "second of softmax": (lambda x: x.softmax(1)[:, 1:], 2),
+    "sum of softmax": (lambda x: x.softmax(1)[:, :2].sum(1), 3),
+    "log-softmax": (lambda x: x.log_softmax(1), 2),
+    "logarithm of softmax": (lambda x: x.softmax(1).log(), 2),
+    "both": (two, 1),
+    "by hand": (lambda x: 1 / (1 + torch.exp(-x)), 1),
+    "by hand, two": (lambda x: x.exp() / x.exp().sum(1, keepdim=True), 2),
+    "tanh": (lambda x: (x.tanh() + 1) / 2, 1),
+    "mean of two": (lambda x: (torch.sigmoid(x) + torch.sigmoid(2 * x)) / 2, 1),
+    "product": (lambda x: torch.sigmoid(x) * torch.sigmoid(2 * x), 1),
+    "two sigmoids": (torch.sigmoid, 2),
+}
+
+
+@pytest.mark.parametrize("kind", [Ends, NoGrad])
+@pytest.mark.parametrize("name", PROBABLE)
+def test_probabilities_are_not_taken_for_logits(name: str, kind: type[Ends]) -> None:
+    end, outputs = PROBABLE[name]
+    network = kind(end, outputs)
+    classes = ("real", "fake") if outputs == 2 and name != "second of softmax" else ()
+    classes = ("real", "fake") if name == "both" else classes
+    with pytest.raises(UserError, match=r"ends in .*; a detector gives logits") as caught:
+        own_detector(network, preset="npr-native", classes=classes)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [Ends, NoGrad])
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda x: 0.5 + 0.01 * x,  # logits that happen to lie between 0 and 1
+        lambda x: 10 * torch.sigmoid(x) - 5,
+        lambda x: torch.logit(torch.sigmoid(x)),
+        lambda x: torch.sigmoid(x) * x,
+        lambda x: nn.functional.silu(x),
+        lambda x: x.squeeze(1),
+        lambda x: torch.relu(x),
+        lambda x: x[..., None, None],
+        lambda x: torch.sigmoid(x).log() - (1 - torch.sigmoid(x)).log(),
+    ],
+)
+def test_logits_are_not_taken_for_probabilities(
+    end: Callable[[torch.Tensor], object], kind: type[Ends]
+) -> None:
+    network = kind(end)
+    with torch.no_grad():
+        network.fc.bias.fill_(0.4)
+    detector = own_detector(network, preset="npr-native")
+    assert detector.outputs(torch.zeros(2, 3, 16, 16, dtype=torch.uint8)).shape == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [
+        (
+            lambda x: {"features": x, "logits": x},
+            r"a dict with the keys features, logits; .*'logits'",
+        ),
+        (lambda x: (x, x), r"a tuple of \(1, 1\), \(1, 1\); let its forward return one"),
+        (lambda x: None, "returns NoneType instead of logits"),
+        (lambda x: x.squeeze(), r"returns \(\) for 1 image instead of \(1, classes\)"),
+        (lambda x: x.sum(0), r"\(1,\) for 2 images instead of \(2, classes\)"),
+        (lambda x: nn.functional.dropout(x + 1), "another output each time.*F.dropout"),
+        (lambda x: x - x.mean(0) + x.std(0, correction=0), "depends on the others in the batch"),
+    ],
+)
+def test_outputs_that_are_no_logits_are_named(
+    end: Callable[[torch.Tensor], object], message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        own_detector(Ends(end), preset="npr-native")
+    assert "\n" not in str(caught.value)
+
+
+def test_statistics_of_the_batch_are_refused_by_the_layer_s_name() -> None:
+    network = Ends(lambda x: x)
+    network.bn = nn.BatchNorm2d(8, track_running_stats=False)
+    with pytest.raises(UserError, match="bn takes its statistics from the batch"):
+        own_detector(network, preset="npr-native")
+
+
+def plain() -> Ends:
+    return Ends(nn.Identity())
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        nn.DataParallel,
+        torch.optim.swa_utils.AveragedModel,
+        torch.compile,
+        lambda network: nn.DataParallel(torch.compile(network)),
+    ],
+)
+def test_wrappers_are_taken_off(wrap: Callable[[nn.Module], nn.Module], tmp_path: Path) -> None:
+    wrapped = wrap(plain())
+    detector = own_detector(wrapped, preset="npr-native")
+    assert list(detector.layers) == ["conv"]
+    inside = nn.Sequential(wrapped, nn.Identity())
+    assert list(own_detector(inside, preset="npr-native").layers) == ["0.conv"]
+    assert type(inside[0]) is type(wrapped)
+
+
+def test_the_user_s_network_stays_as_it_is(folder: Path) -> None:
+    network = plain().train()
+    network.bn.eval()
+    nn.utils.spectral_norm(network.conv)
+    network(torch.randn(2, 3, 8, 8)).sum().backward()  # type: ignore[attr-defined]
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    detector = own_detector(network, preset="npr-native")
+    assert torch.equal(torch.rand(3), expected)
+    assert (network.training, network.bn.training) == (True, False)
+    assert not detector.network.training
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert network.fc.weight.grad is not None
+    loaded = load_plugin("userdetector:made")
+    made = sys.modules["userdetector"].made
+    assert made.training
+    assert not loaded.network.training
+    torch.manual_seed(5)
+    moved = load_plugin("userdetector:made", device="cpu").to("meta")
+    assert (moved.device.type, next(made.parameters()).device.type) == ("meta", "cpu")
+    load_plugin("userdetector:one")  # its function sets the seed
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_ready_detector_is_looked_at_too(folder: Path) -> None:
+    text = (
+        "\n\ndef hidden():\n    d = ready()\n    from dataclasses import replace\n"
+        "    return replace(d, network=nn.Sequential(d.network, nn.Sigmoid()))\n"
+    )
+    Path("userdetector.py").write_text(MODULE + text)
+    with pytest.raises(UserError, match="ends in a sigmoid"):
+        load_plugin("userdetector.py:hidden")
+
+
+def test_weights_stand_behind_the_name_of_one_s_own(folder: Path) -> None:
+    torch.save({"model": load_plugin("userdetector:one").network.state_dict()}, "mine.pth")
+    assert ff.load_detector("userdetector.py:one=mine.pth").weights.path == "mine.pth"
+    assert ff.load_detector("userdetector:one=mine.pth").weights.wrapper == "model"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,13 @@ from forensift.detectors import get_architecture, load_detector
 from forensift.errors import UserError
 from forensift.forge import forge
 from forensift.records import ImageEntry
+from forensift.studies.published import (
+    INSIDE,
+    NO_DATA,
+    OTHER_WEIGHTS,
+    OUTSIDE,
+    published_table,
+)
 from forensift.studies.suites import (
     NPR_SUITES,
     WANG,
@@ -33,15 +41,15 @@ from forensift.studies.suites import (
     wang_weights,
     weights_by_suite,
 )
-from forensift.studies.suites.measure import INSIDE, NO_DATA, OTHER_WEIGHTS, OUTSIDE, verdict
-from forensift.studies.suites.npr_tables import published_cells, published_table
+from forensift.studies.suites.measure import verdict
+from forensift.studies.suites.npr_tables import published_cells
 from forensift.studies.tff import parts
-from forensift.training import RECIPES, Settings, get_recipe
-from forensift.training.augment import blur, jpeg, validation_blur_and_jpeg
+from forensift.training import RECIPES, get_recipe
+from forensift.training.augment import blur, blur_and_jpeg, jpeg
 from forensift.training.batches import TrainingBatches, augmented, loaded, validation_crop
 from forensift.training.initialise import initialise
+from forensift.training.one_logit import decayed
 from forensift.training.plateau import Plateau
-from forensift.training.train import decayed
 
 from .conftest import write_image
 
@@ -73,23 +81,25 @@ def test_validation_keeps_the_probabilities_with_sigma_and_quality_in_the_middle
     image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     both = jpeg(blur(image, 1.5, published=True), 65, "pil")
     rng = np.random.default_rng(1)
-    assert np.array_equal(validation_blur_and_jpeg(image, 1, 1, rng, published_blur=True), both)
-    same = [
-        np.array_equal(validation_blur_and_jpeg(image, 0.5, 0.5, rng), image) for _ in range(400)
-    ]
+
+    def validated(image: np.ndarray, probability: float, **how: bool) -> np.ndarray:
+        return blur_and_jpeg(image, (probability, probability), rng, validation=True, **how)
+
+    assert np.array_equal(validated(image, 1.0, published_blur=True), both)
+    same = [np.array_equal(validated(image, 0.5), image) for _ in range(400)]
     assert abs(np.mean(same) - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 400)
 
 
 @pytest.mark.parametrize("size", [(300, 401), (299, 64), (33, 97), (256, 300)])
 def test_load_size_and_centre_crop_are_torchvisions(size, tmp_path) -> None:
     entry = ImageEntry(write_image(tmp_path / "a.png", size), 0, "g")
-    sampling = Settings(recipe=get_recipe("blur-jpg-0.5")).sampling()
+    sampling = RECIPES["blur-jpg-0.5"]
     with Image.open(entry.path) as image:
         resized = transforms.Resize(256)(image.convert("RGB"))
     assert np.array_equal(loaded(entry, sampling), np.asarray(resized))
     cropped = np.asarray(transforms.CenterCrop(224)(resized))
     assert np.array_equal(validation_crop(entry, sampling, clean=True), cropped)
-    squash = Settings(recipe=get_recipe("npr")).sampling()
+    squash = RECIPES["npr"]
     with Image.open(entry.path) as image:
         assert np.array_equal(
             loaded(entry, squash), np.asarray(transforms.Resize((256, 256))(image))
@@ -115,10 +125,10 @@ def test_class_bal_draws_both_labels_alike_and_an_epoch_stays_as_long(tmp_path) 
         for number in range(n):
             write_image(tmp_path / "g" / KINDS[label] / f"{number}.png", (12, 12), number)
     images = scan(tmp_path)
-    plain = {"recipe": get_recipe("npr"), "batch_size": 4, "load_size": 0, "crop_size": 12}
+    plain = {"batch_size": 4, "load_size": 0, "crop_size": 12}
     shares = {}
     for balanced in (False, True):
-        data = TrainingBatches(images, Settings(**plain, balanced=balanced).sampling())
+        data = TrainingBatches(images, get_recipe("npr", "npr", **plain, balanced=balanced))
         assert data.steps_an_epoch == 10
         steps = range(10) if not balanced else range(60)
         shares[balanced] = torch.cat([data[step][1] for step in steps]).mean().item()
@@ -139,17 +149,16 @@ def test_a_new_head_on_imagenet_weights_has_the_published_spread(tmp_path) -> No
 
 
 def test_nprs_rate_falls_by_a_tenth_after_epochs_10_20_30_40() -> None:
-    recipe = get_recipe("npr")
-    rates = [decayed(recipe.learning_rate, recipe.decay, epoch) for epoch in range(50)]
+    rates = [decayed(RECIPES["npr"], epoch) for epoch in range(50)]
     expected = [2e-4] * 11 + [1.8e-4] * 10 + [1.62e-4] * 10 + [1.458e-4] * 10 + [1.3122e-4] * 9
     assert rates == pytest.approx(expected, rel=1e-12)
 
 
 def test_nprs_genimage_recipe_tiles_from_the_top_left(tmp_path) -> None:
     recipe = RECIPES["npr-genimage"]
-    assert (recipe.seed, recipe.epochs, recipe.batch_size, recipe.crop_size) == (70, 1, 32, 224)
+    assert (recipe.seed, recipe.epochs, recipe.batch_size, recipe.side) == (70, 1, 32, 224)
     assert (recipe.learning_rate, recipe.tile, recipe.load_size, recipe.blur) == (2e-4, True, 0, 0)
-    sampling = Settings(recipe=recipe, crop_size=32).sampling()
+    sampling = replace(recipe, crop_size=32)
     entry = ImageEntry(write_image(tmp_path / "a.png", (20, 13)), 0, "g")
     with Image.open(entry.path) as image:
         whole = np.tile(np.asarray(image), (3, 2, 1))  # 39 × 40: ⌈32 / 13⌉ and ⌈32 / 20⌉
@@ -242,18 +251,18 @@ def test_a_set_without_one_class_is_left_out_and_said(tmp_path: Path) -> None:
 
 
 def test_published_tables_agree_with_their_printed_averages() -> None:
-    table = published_table("aigcdetectbenchmark")
+    table = published_table("npr_aigcdetectbenchmark.csv")
     assert table.shape == (16, 12)
     assert tuple(table["generator"]) == SUITES["aigcdetectbenchmark"].names
     printed = [70.78, 64.03, 68.38, 68.67, 83.84, 75.34, 68.68, 71.53, 78.43, 89.31, 91.74]
     assert table.mean(numeric_only=True).tolist() == pytest.approx(printed, abs=0.0051)
     cells = published_cells("aigcdetectbenchmark")
     assert (cells["StarGAN"][0], cells["GauGAN"][0]) == (99.6, 85.4)  # a copy has them shifted
-    genimage = published_table("genimage")
+    genimage = published_table("npr_genimage.csv")
     assert tuple(genimage["generator"]) == SUITES["genimage"].names
     means = genimage[["accuracy", "ap"]].mean().tolist()
     assert means == pytest.approx([90.1, 96.9], abs=0.06)
-    methods = published_table("forensynths")
+    methods = published_table("npr_forensynths.csv")
     assert len(methods) == 12 * 8
     assert tuple(methods["generator"][:8]) == SUITES["forensynths"].names
     npr = methods[methods["method"] == "NPR"][["accuracy", "ap"]].mean().tolist()

@@ -21,21 +21,23 @@ from typer.testing import CliRunner
 from forensift.cli.app import app
 from forensift.data import get_preset, scan
 from forensift.data.colour import recolour
+from forensift.data.conditions import parse_condition
+from forensift.data.photos import photograph_names
 from forensift.detectors import Detector, get_architecture
 from forensift.errors import UserError
 from forensift.evaluation import (
     CONDITIONS,
     MACRO,
     ROBUSTNESS,
-    evaluate,
+    bootstrap,
+    metrics,
     parse_conditions,
     perturbed,
     robustness,
     robustness_table,
     score,
+    weighted_roc_auc,
 )
-from forensift.evaluation.conditions import parse_condition
-from forensift.evaluation.paired import paired_draws, photograph_names, weighted_roc_auc
 from forensift.figures import plot_robustness
 from forensift.records import ImageSet
 from forensift.studies.demo.robustness import robustness_markdown
@@ -104,8 +106,7 @@ def test_clean_rows_are_those_of_evaluate(planted: ImageSet) -> None:
     scores = score(detector, planted, batch_size=16)
     clean = found.scores[found.scores["condition"] == "clean"].reset_index(drop=True)
     pd.testing.assert_frame_equal(clean[scores.columns], scores, check_dtype=False)
-    names = photograph_names(scores["path"])
-    expected = evaluate(scores, resamples=200, clusters=names)
+    expected = metrics(scores, resamples=200)
     table = found.table[found.table["condition"] == "clean"].reset_index(drop=True)
     shared = [column for column in expected if column in table]
     pd.testing.assert_frame_equal(table[shared], expected[shared])
@@ -232,7 +233,7 @@ def test_paired_intervals_of_a_fall_are_narrower_than_unpaired_ones() -> None:
     clean = rng.normal(labels * 1.5, 1)
     worse = clean - 0.1 * labels + 0.1 * rng.normal(size=120)
     clusters = np.tile([f"p{n // 3}" for n in range(60)], 2)
-    drawn = paired_draws(labels, np.stack([clean, worse]), clusters, resamples=400)
+    drawn = bootstrap(labels, np.stack([clean, worse]), clusters=clusters, resamples=400)
     paired = np.std(drawn["ap"][0] - drawn["ap"][1])
     assert paired < 0.3 * np.std(drawn["ap"][0] - np.roll(drawn["ap"][1], 1))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from forensift.cli.app import app
+from forensift.cli.train import SPELLED
 from forensift.data import scan
 from forensift.detectors import header, load_detector
+from forensift.training import TRAININGS
 
 FAMILIES = ("progan-like", "ddpm-like")
 
@@ -47,7 +50,7 @@ def files(out: Path, detector: str) -> tuple[dict[str, str], dict[str, object]]:
 
 
 def test_lgrad_of_two_stages_on_two_classes(world: Path, tmp_path: Path) -> None:
-    options = ["--recipe", "lgrad", "--validation", str(world), "--set", "stages=2", "--pairs"]
+    options = ["--recipe", "lgrad", "--validation", str(world), "--stages", "2", "--pairs"]
     options += ["--load-size", "0", "--crop-size", "32", "--batch-size", "4", "--max-steps", "2"]
     options += ["--epoch-steps", "1", "--bits", "8", "--preset", "lgrad-gradients"]
     result = train("lgrad", world, tmp_path, *options, "--classes", "horse")
@@ -65,9 +68,8 @@ def test_lgrad_of_two_stages_on_two_classes(world: Path, tmp_path: Path) -> None
 def test_dna_det_and_its_plain_baseline(world: Path, tmp_path: Path) -> None:
     options = ["--recipe", "dna-det-celeba", "--validation", str(world), "--max-steps", "2"]
     options += ["--epoch-steps", "1", "--batch-size", "2", "--preset", "dna-det-64"]
-    for setting in ("width=4", "crops=2"):
-        options += ["--set", setting]
-    for folder, more in (("dna", []), ("plain", ["--plain"])):
+    options += ["--width", "4", "--crops", "2"]
+    for folder, more in (("dna", []), ("plain", ["--no-contrastive"])):
         result = train("dna-det", world, tmp_path / folder, *options, *more)
         assert result.exit_code == 0, result.output
         facts, manifest = files(tmp_path / folder, "dna-det")
@@ -77,17 +79,19 @@ def test_dna_det_and_its_plain_baseline(world: Path, tmp_path: Path) -> None:
         assert {"accuracy", "macro_f1"} <= set(columns)
     detector = load_detector("dna-det", weights=tmp_path / "dna" / "dna-det.safetensors")
     assert (len(detector.classes), detector.real) == (3, 0)
-    wrong = train("dna-det", world, tmp_path / "no", *options, "--set", "widht=4")
-    assert wrong.exit_code == 2
-    assert "width=" in wrong.output
+    own = ["--classes", "real,ddpm-like"]
+    assert not train("dna-det", world, tmp_path / "two", *options, *own).exit_code
+    assert json.loads(header(tmp_path / "two" / "dna-det.safetensors")["classes"]) == [
+        "real",
+        "ddpm-like",
+    ]
 
 
 def test_deepfeaturex_in_four_trainings(world: Path, tmp_path: Path) -> None:
     options = ["--recipe", "deepfeaturex", "--preset", "deepfeaturex-native", "--max-steps", "1"]
     options += ["--crop-size", "32", "--batch-size", "4", "--epoch-steps", "1", "--bits", "5"]
-    settings = ("backbone=shufflenet_v2_x0_5", "share=1", "head_steps=1", "by=image")
-    for setting in settings:
-        options += ["--set", setting]
+    options += ["--backbone", "shufflenet_v2_x0_5", "--share", "1", "--head-steps", "1"]
+    options += ["--by", "image"]
     many = tmp_path / "many"  # enough images that no stage of the guidance is empty
     for entry in scan(world):
         for copy in range(6):
@@ -111,3 +115,54 @@ def test_a_recipe_of_another_detector_is_refused(world: Path, tmp_path: Path) ->
     result = train("dna-det", world, tmp_path, "--recipe", "npr", "--validation", str(world))
     assert result.exit_code == 2
     assert "dna-det-celeba" in result.output
+
+
+@pytest.mark.parametrize(
+    ("detector", "options", "said"),
+    [
+        ("dna-det", ["--precision", "bf16"], "No such option: --precision"),
+        ("dna-det", ["--freeze", "nonsense"], "No such option: --freeze"),
+        ("dna-det", ["--generator", "ddpm-like"], "No such option: --generator"),
+        ("npr", ["--stages", "2"], "No such option: --stages"),
+        ("npr", ["--guidance", "x.csv"], "No such option: --guidance"),
+        ("deepfeaturex", ["--validation", "."], "No such option: --validation"),
+        ("deepfeaturex", ["--load-size", "8"], "No such option: --load-size"),
+        ("npr", ["--recipe", "npr", "--precision", "half"], "choose float32, bf16"),
+        ("npr", ["--recipe", "npr", "--class-bal", "--pairs"], "balanced already"),
+        ("npr", [], "--recipe is missing: choose blur-jpg-0.5"),
+        ("resnet", [], "No such command 'resnet'"),
+    ],
+)
+def test_an_option_that_does_not_apply_is_refused(
+    world: Path, tmp_path: Path, detector: str, options: list[str], said: str
+) -> None:
+    result = train(detector, world, tmp_path, *options)
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.replace("│", " ").split())
+    assert not (tmp_path / "checkpoint.pth").exists()
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "said"),
+    [
+        ("ddpm-like", ["--loss", "hinge"], "No such option: --loss"),
+        ("ldm-like", ["--encoder-only"], "No such option: --encoder-only"),
+        ("dcgan-like", ["--regime", "quick"], "--regime is of a --variant"),
+        ("dcgan-like", ["--encoder-only"], "give a start"),
+        ("identity", [], "No such command"),
+    ],
+)
+def test_a_family_has_the_options_of_its_own_training(
+    tmp_path: Path, family: str, options: list[str], said: str
+) -> None:
+    result = CliRunner().invoke(app, ["forge-train", family, "--out", str(tmp_path), *options])
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_the_options_of_a_detector_are_its_settings(name: str) -> None:
+    told = CliRunner().invoke(app, ["train", name, "--help"], env={"COLUMNS": "200"}).output
+    for one in dataclasses.fields(TRAININGS[name].settings):
+        flag = SPELLED.get(one.name, f"--{one.name.replace('_', '-')}")
+        assert f" {flag} " in told, flag

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from forensift.data.degrade import jpeg_opencv
 from forensift.records import ImageEntry, ImageSet
 from forensift.training.dna_det_data import TransformedBatches, held_out_transformed, transformed
 from forensift.training.transformations import (
     SIDE,
     TRANSFORMATIONS,
     blur_sigma,
-    exchanged_jpeg,
 )
 
 # fmt: off
@@ -100,7 +100,7 @@ def test_both_passes_of_four_double_jpegs_are_equal():
 def test_jpeg_takes_red_for_blue():
     red = np.zeros((16, 16, 3), dtype=np.uint8)
     red[..., 0] = np.tile(np.repeat([0, 200], 2), 4)  # detail in red alone
-    swapped = exchanged_jpeg(red, 60)
+    swapped = jpeg_opencv(red, 60, exchanged=True)
     proper = cv2.imdecode(cv2.imencode(".jpg", red[..., ::-1], [1, 60])[1], cv2.IMREAD_COLOR)
     assert not np.array_equal(swapped, proper[..., ::-1])
     as_blue = cv2.imdecode(cv2.imencode(".jpg", red, [1, 60])[1], cv2.IMREAD_COLOR)

@@ -2,63 +2,41 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
-from collections.abc import Callable
-from typing import Annotated, Any
+from importlib import import_module
+from typing import Annotated
 
 import typer
 
-from ..errors import UserError
-from . import (
-    attribute,
-    colour,
-    deepfeaturex,
-    demo,
-    doctor,
-    dropout,
-    embed,
-    evaluate,
-    explain,
-    faithfulness,
-    forge,
-    forge_train,
-    gradients,
-    median_test,
-    patches,
-    planted,
-    rank,
-    reproduce,
-    robustness,
-    scan,
-    score,
-    train,
-    transfer,
-)
-
-# Each module is quick to import: what needs torch is imported inside its function.
-VERBS: dict[str, Callable[..., None]] = {
-    "scan": scan.scan,
-    "forge": forge.forge,
-    "forge-train": forge_train.forge_train,
-    "gradients": gradients.gradients,
-    "train": train.train,
-    "evaluate": evaluate.evaluate,
-    "score": score.score,
-    "explain": explain.explain,
-    "robustness": robustness.robustness,
-    "faithfulness": faithfulness.faithfulness,
-    "rank": rank.rank,
-    "dropout": dropout.dropout,
-    "colour": colour.colour,
-    "median-test": median_test.median_test,
-    "reproduce": reproduce.reproduce,
-    "patches": patches.patches,
-    "embed": embed.embed,
-    "transfer": transfer.transfer,
-    "planted": planted.planted,
-    "demo": demo.demo,
-    "doctor": doctor.doctor,
+# Panel of the help → verb, or command.verb, with the module and the function that it is.
+# Each module is quick to import: what needs torch is imported inside its functions.
+VERBS: dict[str, dict[str, str]] = {
+    "Start here": {"doctor": "doctor", "demo": "demo"},
+    "Images": {"scan": "scan", "forge": "forge", "gradients": "gradients"},
+    "How well does it do?": {
+        "score": "score",
+        "evaluate": "evaluate",
+        "robustness": "robustness",
+        "attribute": "attribute:app",
+        "deepfeaturex": "deepfeaturex:app",
+    },
+    "What does it look at?": {
+        "explain": "explain",
+        "faithfulness": "faithfulness",
+        "rank": "rank",
+        "dropout": "dropout",
+        "transfer": "transfer",
+        "colour": "colour",
+        "median-test": "median_test",
+        "patches": "patches",
+        "embed": "embed",
+    },
+    "Trainings and studies": {
+        "train": "train:app",
+        "forge-train": "train:forge_app",
+        "planted": "planted",
+        "reproduce": "reproduce:app",
+    },
 }
 
 app = typer.Typer(
@@ -92,36 +70,14 @@ def forensift(
     """
 
 
-def guarded(verb: Callable[..., None]) -> Callable[..., None]:
-    """Return the verb with a UserError as one line on stderr and exit code 2."""
-
-    @functools.wraps(verb)
-    def run(*args: Any, **options: Any) -> None:
-        try:
-            verb(*args, **options)
-        except UserError as error:
-            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-            raise typer.Exit(2) from None
-        except KeyboardInterrupt:
-            typer.echo("interrupted", err=True)
-            raise typer.Exit(130) from None
-
-    return run
-
-
-for _name, _verb in VERBS.items():
-    app.command(_name)(guarded(_verb))
-
-_attribute = typer.Typer(help=attribute.HELP, no_args_is_help=True, rich_markup_mode="markdown")
-for _name, _verb in attribute.VERBS.items():
-    _attribute.command(_name)(guarded(_verb))
-app.add_typer(_attribute, name="attribute")
-_deepfeaturex = typer.Typer(
-    help=deepfeaturex.HELP, no_args_is_help=True, rich_markup_mode="markdown"
-)
-for _name, _verb in deepfeaturex.VERBS.items():
-    _deepfeaturex.command(_name)(guarded(_verb))
-app.add_typer(_deepfeaturex, name="deepfeaturex")
+for _panel, _verbs in VERBS.items():
+    for _verb, _where in _verbs.items():
+        _module, _, _name = _where.partition(":")
+        _found = getattr(import_module(f".{_module}", __package__), _name or _module)
+        if isinstance(_found, typer.Typer):
+            app.add_typer(_found, name=_verb, rich_help_panel=_panel)
+        else:
+            app.command(_verb, rich_help_panel=_panel)(_found)
 
 
 def main() -> None:

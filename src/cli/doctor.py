@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from ..errors import UserError
-from . import options
+from .verb import one_line_errors
 
 OK, NOTE, BAD = "ok", "note", "does not fit"
 
@@ -29,22 +29,20 @@ def doctor() -> None:
 
     Exit code 2 if something that is needed is missing or does not fit.
     """
-    from rich.markup import escape
-    from rich.table import Table
+    import pandas as pd
 
-    findings = [*packages(), torchvision(), *devices(), *files()]
-    table = Table("what", "found", "state", "how to mend it")
-    colours = {OK: "green", NOTE: "yellow", BAD: "bold red"}
-    for one in findings:
-        state = f"[{colours[one.state]}]{one.state}[/]"
-        table.add_row(escape(one.what), escape(one.found), state, escape(one.mend))
-    options.console().print(table)
-    bad = [one for one in findings if one.state == BAD]
-    if bad:
-        raise UserError(
-            f"{len(bad)} of {len(findings)} do not fit: {', '.join(b.what for b in bad)}"
-        )
-    print("forensift can run.")
+    from ..views import Shown
+    from .tables import console, show_table
+
+    with one_line_errors([]):
+        findings = [*packages(), torchvision(), *devices(), *files()]
+        table = pd.DataFrame([vars(one) for one in findings])
+        table.columns = ["what", "found", "state", "how to mend it"]
+        show_table(Shown("", table), console(), title="What forensift stands on")
+        bad = [one.what for one in findings if one.state == BAD]
+        if bad:
+            raise UserError(f"{len(bad)} of {len(findings)} do not fit: {', '.join(bad)}")
+        print("forensift can run.")
 
 
 def packages() -> list[Finding]:
@@ -61,7 +59,8 @@ def packages() -> list[Finding]:
             version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
             if extra:
-                mend = f"only for cross-checks: pip install 'forensift[{extra[1]}]'"
+                why = "for networks of timm (timm:NAME)" if extra[1] == "timm" else "in tests"
+                mend = f"only {why}: pip install '{requirement.name}{requirement.specifier}'"
                 found.append(Finding(requirement.name, "not installed", NOTE, mend))
             else:
                 mend = f"pip install '{requirement.name}{requirement.specifier}'"
@@ -137,6 +136,6 @@ def files() -> list[Finding]:
             megabytes = f"{path.relative_to(folder)}, {path.stat().st_size / 1e6:.1f} MB"
             found.append(Finding(f"detector {name}", megabytes, OK))
         else:
-            mend = f"give --weights FILE, or forensift train {name}"
+            mend = f"{name}=FILE with weights of yours, or forensift train {name}"
             found.append(Finding(f"detector {name}", "no weights shipped", NOTE, mend))
     return found

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import UserError
 from . import options
+from .run import Out
+from .verb import verb
+
+if TYPE_CHECKING:
+    from ..forge import Forged
 
 EMBEDDED = ("train", "train-interiors", "train-others", "validation", "test", "all")
 
 
+@dataclass(kw_only=True)
+class ForgeRun(Out):
+    """A run that makes images."""
+
+    seed: options.Seed = 0
+
+
+@verb
 def forge(
+    run: ForgeRun,
     photos: Annotated[
         str,
         typer.Option(
@@ -58,9 +73,7 @@ def forge(
     audit: Annotated[
         bool, typer.Option("--audit", help="Also measure what else gives the fakes away.")
     ] = False,
-    seed: options.Seed = 0,
-    out: options.Out = Path("output/forge"),
-) -> None:
+) -> Forged:
     """Make fakes of photographs with small trained generators, as `FAMILY/{0_real,1_fake}/*.png`.
 
     Example: `forensift forge --photos test --families progan-like,dcgan-like --per-family 150`
@@ -69,52 +82,24 @@ def forge(
     the PNG encoder; only the network differs. Equal seeds give equal files. The family `identity`
     has no network: its pairs show what the forge itself leaves (`--audit`: nothing).
     """
-    from .. import forge as forging
     from ..data import scan
-    from ..files import sha256, write_csv, write_manifest
+    from ..evaluation import pixel_audit
+    from ..forge import TRAINED
+    from ..forge import forge as forge_pairs
 
-    chosen = list(forging.TRAINED) if families == "all" else families.split(",")
-    for name in chosen:
-        forging.get_family(name)
-    output = options.output_folder(out)
-    with options.steps(f"forging {len(chosen)} families") as progress:
-        forged = forging.forge(
-            photograph_paths(photos),
-            chosen,
-            output,
-            per_family=per_family,
-            side=size,
-            seed=seed,
-            vary=vary,
-            weights=weights,
-            members=members,
-            progress=progress,
-        )
-    images = scan(output)
-    used = {
-        path.name: sha256(path)
-        for name in chosen
-        if forging.get_family(name).trained
-        for path in forging.member_files(name, weights, members)
-    }
-    facts = {
-        "photos": photos,
-        "families": forged.families,
-        "pairs": forged.pairs,
-        "size": size,
-        "seed": seed,
-        "vary": vary,
-        "members": members,
-        "weights_sha256": used,
-        "image_set_sha256": images.hash(),
-    }
-    write_manifest(output, facts)
-    print(f"{forged.pairs} pairs a family in {output}: {', '.join(forged.families)}")
-    if audit:
-        table = forging.audit(images)
-        write_csv(output / "audit.csv", table)
-        print("how well a trivial property separates real from fake (AUC; 0.5 is chance):")
-        print(table.to_string(index=False, float_format="%.3f"))
+    forged = forge_pairs(
+        photograph_paths(photos),
+        list(TRAINED) if families == "all" else families.split(","),
+        run.folder,
+        per_family=per_family,
+        side=size,
+        seed=run.seed,
+        vary=vary,
+        weights=weights,
+        members=members,
+        progress=lambda done, total, family: run.tell("forging", done, total, family),
+    )
+    return replace(forged, audit=pixel_audit(scan(run.folder))) if audit else forged
 
 
 def photograph_paths(photos: str) -> list[Path]:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import options
+from .run import Sweeping
+from .verb import verb
+
+if TYPE_CHECKING:
+    from ..training.gradients import Gradients
 
 
+@verb
 def gradients(
+    run: Sweeping,
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Image set, as for `forensift scan`.")
     ],
@@ -33,10 +39,7 @@ def gradients(
             "for StyleGAN's), else native.",
         ),
     ] = None,
-    device: options.Device = "auto",
-    max_skipped: options.MaxSkipped = 0.01,
-    out: options.Out = Path("output/gradients"),
-) -> None:
+) -> Gradients:
     """Write gradient images as 8-bit PNG: what a critic's score says about each pixel.
 
     Example: `forensift gradients CNN_synth_testset --critic
@@ -50,32 +53,9 @@ def gradients(
 
     Writes the images, `skipped.csv` and `manifest.json`.
     """
-    from ..data import check_skipped, scan
-    from ..detectors.gradient_folders import write_gradients
-    from ..detectors.gradient_images import PROCEDURE, gradient_preset
-    from ..files import write_manifest
+    from ..data import scan
+    from ..detectors.gradient_images import gradient_preset
+    from ..training.gradients import write_gradients
 
-    images = scan(folder)
     preset = gradient_preset(critic, side=size, cache=False)
-    on = options.choose_device(device)
-    output = options.output_folder(out)
-    with (
-        options.skipped_images(output) as skipped,
-        options.progress("gradient images", len(images)) as advance,
-    ):
-        done = write_gradients(images, preset, output, device=on, skipped=skipped, progress=advance)
-    check_skipped(skipped, len(images), max_skipped)
-    facts = {
-        **preset.facts,
-        "preset": preset.name,
-        "procedure": PROCEDURE,
-        "data": str(images.root),
-        "image_set_sha256": images.hash(),
-        "images": len(images) - len(skipped),
-        "skipped": len(skipped),
-    }
-    write_manifest(output, facts)
-    print(
-        f"{done.written} gradient images of {preset.images.critic.name} written, {done.kept} were "
-        f"there, {len(skipped)} skipped; {output}"
-    )
+    return write_gradients(scan(folder), preset, run.folder, device=run.chosen_device, **run.how)

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import options
+from .run import Run
+from .verb import verb
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from rich.table import Table
+    from ..histograms import MedianTestResult
 
 
+@verb
 def median_test(
-    detector: options.Detector,
-    data: options.Data,
-    ranking: Annotated[
-        Path,
-        typer.Option("--ranking", metavar="CSV", help="The -fake.csv of `forensift rank`."),
-    ],
-    k: Annotated[
-        int,
-        typer.Option("--k", min=1, help="Feature maps to test; published 114 (resnet50), 27 (b0)."),
-    ],
-    weights: options.Weights = None,
-    preset: options.PresetName = None,
-    generator: Annotated[
-        str | None,
-        typer.Option("--generator", metavar="NAME", help="The only one to test. Default: each."),
-    ] = None,
+    run: Run,
+    ranking: options.RankingCsv,
+    k: options.K,
+    generator: options.Generator = None,
     num_instances: Annotated[
         int | None,
         typer.Option(
@@ -61,12 +50,7 @@ def median_test(
             help="Least |effect| of the strictest criterion, in interquartile ranges of RGB.",
         ),
     ] = 0.1,
-    device: options.Device = "auto",
-    batch_size: options.BatchSize = 32,
-    seed: options.Seed = 0,
-    max_skipped: options.MaxSkipped = 0.01,
-    out: options.Out = Path("output/median-test"),
-) -> None:
+) -> MedianTestResult:
     """Compare the spatial maxima of the top k feature maps on fakes in RGB and in grey.
 
     Example: `forensift median-test resnet50 --data CNN_synth_testset --generator stylegan2
@@ -77,89 +61,22 @@ def median_test(
     Maps that never change are labelled dead. Every image goes through the network twice in all.
 
     Writes `median_test.csv`, `percentages.csv`, `maxima.parquet` (the samples),
-    `densities.parquet`, `skipped.csv`, `manifest.json`, and the figures `histograms_GENERATOR_PAGE`
-    with their `legend` apart.
+    `densities.parquet`, `skipped.csv`, `manifest.json`, and the figures `histograms_GENERATOR`
+    of the first 24 maps with their `legend` apart.
     """
-    from .. import figures, histograms
-    from ..data import scan
-    from ..data.colour import parse_mode
-    from ..detectors import load_detector
-    from ..files import sha256, write_csv, write_manifest, write_with
+    from .. import histograms
     from ..fmap_ranking import load_ranking
-    from ..records import FAKE
 
-    parse_mode(mode)
-    ranked = load_ranking(ranking, label=FAKE)
-    images = scan(data)
-    loaded = load_detector(
-        detector, weights=weights, preset=preset, device=options.choose_device(device)
+    return histograms.median_test(
+        run.loaded,
+        run.images,
+        load_ranking(ranking),
+        k,
+        generator=generator,
+        num_instances=num_instances,
+        mode=mode,
+        ties=ties,
+        level=level,
+        min_effect=min_effect,
+        **run.how,
     )
-    output = options.output_folder(out)
-    total = len(images.only(label=FAKE, generator=generator))
-    with (
-        options.skipped_images(output) as skipped,
-        options.progress("looking at feature maps", total) as advance,
-    ):
-        result = histograms.median_test(
-            loaded,
-            images,
-            ranked,
-            k,
-            generator=generator,
-            num_instances=num_instances,
-            mode=mode,
-            ties=ties,
-            level=level,
-            min_effect=min_effect,
-            batch_size=batch_size,
-            seed=seed,
-            max_skipped=max_skipped,
-            skipped=skipped,
-            progress=advance,
-        )
-    write_csv(output / "median_test.csv", result.table)
-    write_csv(output / "percentages.csv", result.percentages)
-    samples, curves = result.maxima.table(), result.densities()
-    write_with(output / "maxima.parquet", lambda path: samples.to_parquet(path, index=False))
-    write_with(output / "densities.parquet", lambda path: curves.to_parquet(path, index=False))
-    for name in result.maxima.images.generators:
-        own = curves[curves["generator"] == name]
-        tests = result.table[result.table["generator"] == name]
-        pages = figures.plot_densities(own, tests, title=f"{loaded.name}, fakes of {name}")
-        for number, page in enumerate(pages, start=1):
-            safe = name.replace("/", "-")
-            figures.save(page, output, f"histograms_{safe}_{number:02d}")
-    figures.save(figures.plot_density_legend(result.maxima.modes), output, "legend")
-    used = len(result.maxima.images)
-    facts = {
-        **options.studied(loaded, images),
-        "used": used,
-        "skipped": len(skipped),
-        "ranking": {"file": str(ranking), "sha256": sha256(ranking), "start": ranked.start},
-        "batch_size": batch_size,
-        **result.facts,
-    }
-    write_manifest(output, facts)
-    title = f"{loaded.name}: colour-conditional among the top {k} feature maps"
-    options.console().print(printed(result.percentages, title))
-    print(f"percent [95 % intervals]; {mode} against rgb on {used} fakes, {len(skipped)} skipped")
-    print(f"tables in {output}")
-
-
-def printed(percentages: pd.DataFrame, title: str) -> Table:
-    """Return ``percentages.csv`` for people: generators down, criteria across."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    drawn = Table(title=escape(title), title_justify="left")
-    drawn.add_column("generator", no_wrap=True)
-    for head in dict.fromkeys(percentages["criterion"]):
-        drawn.add_column(str(head), justify="right")
-    drawn.add_column("dead maps", justify="right")
-    for generator, rows in percentages.groupby("generator", sort=False):
-        cells = [
-            f"{100 * row['share']:.1f} \\[{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
-            for row in rows.to_dict("records")
-        ]
-        drawn.add_row(escape(str(generator)), *cells, str(rows["dead"].iloc[0]))
-    return drawn

@@ -1,31 +1,23 @@
-"""What the verbs share: options, the choice of a device, the output folder, a progress bar."""
+"""The options that verbs share, and the choice of a device."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ..errors import UserError
+from . import completion
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from .. import detectors
-    from ..detectors.classifiers import Classifier
-    from ..records import ImageSet, Skipped
-
-Detector = Annotated[
+DetectorName = Annotated[
     str,
     typer.Argument(
         metavar="DETECTOR",
-        help="resnet50, efficientnet-b0, npr … (`forensift doctor` lists them), or one's own: "
-        "file.py:function, package.module:function or timm:NAME.",
+        help="resnet50, efficientnet-b0, npr … (`forensift doctor` lists them), NAME:VARIANT, "
+        "NAME=FILE with weights of one's own, or a network of one's own: file.py:function, "
+        "package.module:function or timm:NAME.",
+        autocompletion=completion.detectors,
     ),
 ]
 Data = Annotated[
@@ -53,6 +45,7 @@ PresetName = Annotated[
         help="Preprocessing: wang-nocrop, wang-crop224, npr-native, npr-forensynths, "
         "npr-SUITE (docs/commands.md), tff-ffrs, tff-ffrs-SIZE, imagenet. Default: the "
         "detector's own.",
+        autocompletion=completion.presets,
     ),
 ]
 Device = Annotated[
@@ -68,7 +61,79 @@ BatchSize = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Of everything that is random.")]
 Out = Annotated[
-    Path, typer.Option("--out", metavar="DIR", help="Folder for the results; made if missing.")
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Folder for the results; made if missing. Default: output/ and the verb's name.",
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print tables and facts as JSON, for scripts, and nothing else."),
+]
+Cluster = Annotated[
+    str,
+    typer.Option(
+        metavar="photograph|class|none",
+        help="What the intervals draw: photographs (images whose file names differ in a final "
+        "-NUMBER only are crops of one, as `forensift forge` writes), classes, or images.",
+    ),
+]
+EqualiseJpeg = Annotated[
+    str,
+    typer.Option(
+        "--equalise-jpeg",
+        metavar="none|fakes[:Q]|both[:Q]",
+        help="Take JPEG away as a difference, in memory: `fakes` compresses the fakes as the "
+        "reals of their generator are, or all at quality Q; `both` compresses every image at "
+        "quality Q (96). See `forensift scan --audit`.",
+    ),
+]
+RankingCsv = Annotated[
+    Path, typer.Option("--ranking", metavar="CSV", help="The -fake.csv of `forensift rank`.")
+]
+MaybeRankingCsv = Annotated[
+    Path | None,
+    typer.Option(
+        "--ranking",
+        metavar="CSV",
+        help="The -fake.csv of `forensift rank`: also look at its top k maps. Needs --k.",
+    ),
+]
+K = Annotated[
+    int,
+    typer.Option(
+        "--k", min=1, help="Feature maps from the top; published 114 (resnet50), 27 (b0)."
+    ),
+]
+TrainingFamily = Annotated[
+    str | None,
+    typer.Option(
+        "--training-family",
+        metavar="NAME",
+        help="The generator that the detector was trained on, which is set apart from the unseen.",
+    ),
+]
+Detectors = Annotated[
+    str,
+    typer.Option(
+        "--detectors",
+        metavar="A,B",
+        help="Which detectors.",
+        autocompletion=completion.detectors,
+    ),
+]
+Generator = Annotated[
+    str | None,
+    typer.Option("--generator", metavar="NAME", help="The only one to look at. Default: all."),
+]
+LooseImages = Annotated[
+    list[Path],
+    typer.Argument(metavar="IMAGE...", help="Files, or folders with images at any depth."),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on where an interrupted run with this --out was.")
 ]
 Regime = Annotated[
     str,
@@ -83,7 +148,7 @@ MaxSkipped = Annotated[
         "--max-skipped",
         min=0.0,
         max=1.0,
-        help="Largest share of unreadable images to go on with, 0 to 1. All are in skipped.csv.",
+        help="Largest share of images to go on without, 0 to 1. All are in skipped.csv.",
     ),
 ]
 
@@ -107,96 +172,3 @@ def choose_device(asked: str) -> str:
         why = f"no GPU that fits CUDA {build}" if build else "this torch is built without CUDA"
         raise UserError(f"--device cuda: {why}; use --device cpu or see `forensift doctor`")
     return "cpu"
-
-
-def output_folder(out: Path) -> Path:
-    """Make the folder for the results before anything is computed, and return it.
-
-    Raises:
-        UserError: it cannot be made or written to.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot be made: {error.strerror}") from None
-    if not os.access(out, os.W_OK):
-        raise UserError(f"--out {out}: no permission to write there")
-    return out
-
-
-@contextmanager
-def skipped_images(output: Path) -> Iterator[list[Skipped]]:
-    """Yield a list for images that cannot be read; it is ``skipped.csv``, also after an error."""
-    from ..files import write_csv
-    from ..records import skipped_table
-
-    skipped: list[Skipped] = []
-    try:
-        yield skipped
-    finally:
-        write_csv(output / "skipped.csv", skipped_table(skipped))
-
-
-def studied(detector: detectors.Detector | Classifier, images: ImageSet) -> dict[str, object]:
-    """Return what every manifest says of the detector and the image set."""
-    return {
-        "detector": detector.name,
-        "weights": {"file": detector.weights.path, "sha256": detector.weights.sha256},
-        "preset": detector.preset.name,
-        **getattr(detector.preset, "facts", {}),
-        "data": str(images.root),
-        "image_set_sha256": images.hash(),
-    }
-
-
-def console() -> Console:
-    """Return where tables are printed: as wide as the terminal, 140 columns in a file or pipe."""
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 140)
-
-
-@contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yield a function that moves a bar on by so many of ``total``; quiet unless on a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda steps: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda steps: bar.advance(task, steps)
-
-
-@contextmanager
-def steps(what: str) -> Iterator[Callable[[int, int, str], None] | None]:
-    """Yield a function that is told (done, in all, text); quiet unless on a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[text]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None, text="")
-        yield lambda done, total, text: bar.update(task, completed=done, total=total, text=text)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import UserError
-from . import options
+from .run import Sweeping
+from .verb import verb
+
+if TYPE_CHECKING:
+    from ..studies.planted import Planted
 
 
+@verb
 def planted(
+    run: Sweeping,
     traces: Annotated[
         str,
         typer.Option(
@@ -39,9 +45,7 @@ def planted(
         Path | None,
         typer.Option("--page", metavar="FILE", help="Also write the study as Markdown."),
     ] = None,
-    seed: options.Seed = 0,
-    out: options.Out = Path("output/planted"),
-) -> None:
+) -> Planted:
     """Plant known traces, train small detectors on them, and check that they are found again.
 
     Example: `forensift planted --out runs/planted --page docs/ground-truth.md`
@@ -52,7 +56,9 @@ def planted(
     `localisation.csv`, `colour.csv`, `dropout.csv`, `along_k.csv`, `history.csv`, `examples.npz`,
     the images with `truth.csv`, `manifest.json` and the figures `examples`, `found`, `along_k`.
     """
-    from ..studies.planted import default_traces, draw_planted, planted_study, write_planted_page
+    from ..studies.planted import default_traces, write_page
+    from ..studies.planted import planted as study
+    from .tables import console
 
     chosen = default_traces(period, strength)
     if traces != "all":
@@ -60,36 +66,18 @@ def planted(
         if unknown:
             raise UserError(f"--traces {unknown[0]}: choose all or some of {', '.join(chosen)}")
         chosen = {name: chosen[name] for name in traces.split(",")}
-    output = options.output_folder(out)
-    console = options.console()
-
-    def say(text: str) -> None:
-        console.print(f"[dim]· {text}[/dim]", highlight=False)
-
-    study = planted_study(
-        output,
+    on = console(stderr=True)
+    found = study(
+        run.folder,
         chosen,
         pairs=pairs,
         held_out=held_out,
         side=size,
         steps=steps,
         draws=draws,
-        seed=seed,
-        say=say,
+        say=lambda text: on.print(f"· {text}", style="dim", markup=False),
+        **run.how,
     )
-    draw_planted(study)
     if page is not None:
-        write_planted_page(study, page)
-    for row in study.verdicts.to_dict("records"):
-        interval = f" [{row['low']:.2f}, {row['high']:.2f}]" if row["low"] == row["low"] else ""
-        console.print(
-            f"{'found' if row['found'] else 'NOT FOUND'}: {row['trace']}: {row['question']}: "
-            f"{row['measured']:.2f}{interval} ({row['rule']})",
-            markup=False,
-            highlight=False,
-        )
-    facts = study.facts
-    print(
-        f"{facts['found']} of {facts['asked']} rules met, {facts['seconds']:.0f} s; "
-        f"tables in {output}" + (f", page {page}" if page else "")
-    )
+        write_page(found, page)
+    return found

@@ -1,59 +1,58 @@
-"""``forensift reproduce``: published figures against ours, cell by cell."""
+"""``forensift reproduce``: published figures against ours, a command a study."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import UserError
-from . import options
-from .reproduce_tff import COLOURS, reproduce_tff
+from .run import Sweeping
+from .verb import verb
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from rich.table import Table
-
     from ..studies.suites import Published
+    from ..studies.tff import Reproduction
 
-STUDIES = ("tff", "wang", "npr")
+app = typer.Typer(
+    help="Run a published protocol and print published figures against ours, cell by cell.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+
+ForenSynths = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="ForenSynths as published: GENERATOR/[CLASS/]{0_real,1_fake}.",
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        min=1,
+        help="Use the first so many reals and fakes of each generator and class only.",
+    ),
+]
 
 
-def reproduce(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="tff, wang or npr.")],
-    data: Annotated[
-        Path,
-        typer.Option(
-            "--data",
-            metavar="DIR",
-            help="ForenSynths as published: <generator>/[<class>/]{0_real,1_fake}; npr: a folder "
-            "with such test suites in it.",
-        ),
-    ],
+@verb
+def reproduce_tff(
+    run: Sweeping,
+    data: ForenSynths,
     weights: Annotated[
-        list[str] | None,
+        list[str],
         typer.Option(
             "--weights",
-            metavar="DIR|FILE|NAME=FILE",
-            help="The published weights: files (repeat the option), tff: or a folder; wang and "
-            "npr: by default those that forensift ships. tff: a file is colour-robust if its path "
-            "has the word CR, colour or grey; ARCH:CR=FILE says so. wang: 0.5=FILE and 0.1=FILE "
-            "where the name does not tell. npr: SUITE=FILE for one suite.",
+            metavar="DIR|FILE|ARCH:CR=FILE",
+            help="The published weights: files (repeat the option) or a folder. A file is "
+            "colour-robust if its path has the word CR, colour or grey, or if ARCH:CR=FILE says "
+            "so.",
         ),
-    ] = None,
-    suite: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--suite", metavar="NAME=DIR", help="npr: where a suite is, if its name does not tell."
-        ),
-    ] = None,
-    crop: Annotated[
-        bool | None,
-        typer.Option(
-            "--crop/--no-crop", help="wang: only with centre crop 224, or without. Default: both."
-        ),
-    ] = None,
+    ],
     rank_data: Annotated[
         Path | None,
         typer.Option("--rank-data", metavar="DIR", help="progan_val, to compute the ranking anew."),
@@ -83,91 +82,127 @@ def reproduce(
     draws: Annotated[
         int, typer.Option("--draws", min=1, help="Of each random control; published 5.")
     ] = 20,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit",
-            min=1,
-            help="Use the first so many reals and fakes of each generator and class only.",
-        ),
-    ] = None,
+    limit: Limit = None,
     rank_per_class: Annotated[
         int, typer.Option("--rank-per-class", min=1, help="How many of each class are ranked on.")
     ] = 50,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Use the finished parts that are in --out.")
-    ] = False,
-    device: options.Device = "auto",
-    batch_size: options.BatchSize = 32,
-    seed: options.Seed = 0,
-    max_skipped: options.MaxSkipped = 0.01,
-    out: options.Out = Path("output/reproduce"),
-) -> None:
-    """Run the published protocol of a study and print published figures against ours.
+) -> Reproduction:
+    """The study of transferable forensic features (ECCV 2022), on ForenSynths.
 
     Example: `forensift reproduce tff --data CNN_synth_testset --rank-data progan_val
-    --weights weights`, `forensift reproduce npr --data datasets --weights NPR.pth`
+    --weights weights`
 
-    wang: the thirteen test sets, classes pooled, with and without centre crop. npr: every test
-    suite found below DIR by its own resize rule, and the AIGCDetectBenchmark table of 16
-    generators and 11 methods with our column. Both write `STUDY.csv` (percent), `STUDY.md`,
-    `scores.parquet`, `manifest.json`, `skipped.csv` and `parts`; wang also the published results
-    file of each weights in `published-layout`, npr the published tables with our figures.
-
-    tff: feature-map dropout at k = 114 / 27 at native size with thresholds calibrated as
-    published, AP on RGB and grey of baseline and colour-robust detectors, and the percentage of
+    Feature-map dropout at k = 114 / 27 at native size with thresholds calibrated as published, AP
+    on RGB and grey of baseline and colour-robust detectors, and the percentage of
     colour-conditional maps. Generators that are not in the data are reported.
 
-    It writes `reproduction.csv` (percent, with 95 % intervals and a verdict a cell),
-    `reproduction.md`, `manifest.json`, `skipped.csv`, `scores.parquet`, for each detector
-    `dropout.csv`, `dropout_summary.csv`, `dropped.csv`, `median_test.csv`, the
-    ranking if it is our own, the figures `reproduction-<table>` and `dropout`, and the `parts`.
+    Writes `reproduction.csv` (percent, with 95 % intervals and a verdict a cell),
+    `reproduction.md`, `scores.parquet`, for each detector `dropout.csv`, `dropout_summary.csv`,
+    `dropped.csv`, `median_test.csv`, the ranking if it is our own, and the figures.
     """
-    if study not in STUDIES:
-        raise UserError(f"no study {study!r}; there are {', '.join(STUDIES)}")
-    from .. import studies
+    from ..data import scan
+    from ..studies.tff import TABLES, Protocol, find_weights
+    from ..studies.tff import reproduce_tff as reproduce
 
-    given = weights or []
-    protocol = studies.Protocol(
-        ranking or ("own" if rank_data is not None else "published"),
-        draws,
-        limit,
-        rank_per_class,
-        batch_size,
-        seed,
-        max_skipped,
+    chosen = ranking or ("own" if rank_data is not None else "published")
+    return reproduce(
+        scan(data),
+        find_weights(weights),
+        archs=_words(arch),
+        tables=_words(tables) or list(TABLES),
+        generators=_words(generators),
+        rank_images=scan(rank_data) if rank_data is not None else None,
+        protocol=Protocol(chosen, draws, limit, rank_per_class),
+        device=run.chosen_device,
+        **run.how,
     )
-    if study == "tff":
-        reproduce_tff(
-            data, given, rank_data, protocol, _words(arch), _words(generators), _words(tables),
-            resume=resume, device=device, out=out,
-        )  # fmt: skip
-        return
-    from ..studies import suites as protocols
 
-    chosen = options.choose_device(device)
-    how: dict[str, Any] = {"protocol": protocol, "device": chosen, "resume": resume}
-    output = options.output_folder(out)
-    with options.skipped_images(output) as skipped, options.steps("reproducing") as told:
-        how |= {"told": told, "skipped": skipped}
-        if study == "wang":
-            inputs: tuple[str, ...] = (protocols.CROP, protocols.NO_CROP)
-            if crop is not None:
-                inputs = inputs[:1] if crop else inputs[1:]
-            found = protocols.wang_weights(given)
-            result = protocols.reproduce_wang(data, found, output, inputs=inputs, **how)
-        else:
-            places = _folders(suite or [])
-            by_suite = protocols.weights_by_suite(given)
-            result = protocols.reproduce_npr(data, by_suite, output, suites=places, **how)
-        skipped[:] = result.skipped  # each once, though two inputs may have met it
-    _save(result, output)
-    console = options.console()
-    for title, rows in result.shown:
-        console.print(_rich(rows, title))
-    for note in result.notes:
-        console.print(f"- {note}", markup=False, highlight=False)
-    print(f"{result.facts['used']} images used, {len(result.skipped)} skipped; tables in {output}")
+
+@verb
+def reproduce_wang(
+    run: Sweeping,
+    data: ForenSynths,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weights",
+            metavar="FILE|0.5=FILE",
+            help="Weights (repeat the option); 0.5=FILE and 0.1=FILE where the name does not tell "
+            "the Blur+JPEG variant. Default: those that forensift ships.",
+        ),
+    ] = None,
+    crop: Annotated[
+        bool | None,
+        typer.Option(
+            "--crop/--no-crop", help="Only with centre crop 224, or without. Default: both."
+        ),
+    ] = None,
+    limit: Limit = None,
+) -> Published:
+    """CNN-generated images (Wang et al. 2020): thirteen test sets, with and without crop.
+
+    Example: `forensift reproduce wang --data CNN_synth_testset --weights blur_jpg_prob0.5.pth`
+
+    Writes `wang.csv` (percent), `wang.md`, `scores.parquet`, and the published results file of
+    each weights in `published-layout`.
+    """
+    from ..studies import suites
+
+    inputs = {None: (suites.CROP, suites.NO_CROP), True: (suites.CROP,), False: (suites.NO_CROP,)}
+    return suites.reproduce_wang(
+        data,
+        suites.wang_weights(weights or []),
+        inputs=inputs[crop],
+        limit=limit,
+        device=run.chosen_device,
+        **run.how,
+    )
+
+
+@verb
+def reproduce_npr(
+    run: Sweeping,
+    data: Annotated[
+        Path, typer.Option("--data", metavar="DIR", help="A folder with test suites in it.")
+    ],
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weights",
+            metavar="FILE|SUITE=FILE",
+            help="Weights; SUITE=FILE for one suite. Default: those that forensift ships.",
+        ),
+    ] = None,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--suite", metavar="NAME=DIR", help="Where a suite is, if its name does not tell."
+        ),
+    ] = None,
+    limit: Limit = None,
+) -> Published:
+    """NPR (Tan et al. 2024): every test suite found below DIR, by its own resize rule.
+
+    Example: `forensift reproduce npr --data datasets --weights NPR.pth`
+
+    Writes `npr.csv` (percent), `npr.md`, `scores.parquet`, and the published tables with our
+    figures, among them AIGCDetectBenchmark's 16 generators and 11 methods.
+    """
+    from ..studies import suites
+
+    return suites.reproduce_npr(
+        data,
+        suites.weights_by_suite(weights or []),
+        suites=_folders(suite or []),
+        limit=limit,
+        device=run.chosen_device,
+        **run.how,
+    )
+
+
+app.command("tff")(reproduce_tff)
+app.command("wang")(reproduce_wang)
+app.command("npr")(reproduce_npr)
 
 
 def _folders(given: list[str]) -> dict[str, Path]:
@@ -179,33 +214,6 @@ def _folders(given: list[str]) -> dict[str, Path]:
             raise UserError(f"--suite {text}: say NAME=DIR")
         found[name.lower()] = Path(folder)
     return found
-
-
-def _save(result: Published, output: Path) -> None:
-    """Write what ``reproduce wang`` and ``reproduce npr`` found."""
-    from ..files import write_bytes, write_csv, write_manifest, write_with
-
-    write_csv(output / f"{result.name}.csv", result.table)
-    for name, table in result.tables.items():
-        write_csv(output / name, table)
-    for name, text in result.texts.items():
-        write_bytes(output / name, text.encode())
-    write_bytes(output / f"{result.name}.md", result.markdown().encode())
-    scores = result.scores
-    write_with(output / "scores.parquet", lambda path: scores.to_parquet(path, index=False))
-    write_manifest(output, result.facts)
-
-
-def _rich(rows: pd.DataFrame, title: str) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
-
-    drawn = Table(title=escape(title), title_justify="left")
-    for at, head in enumerate(rows.columns):
-        drawn.add_column(escape(str(head)), justify="right" if at else "left", no_wrap=True)
-    for row in rows.astype(str).to_dict("records"):
-        drawn.add_row(*map(escape, row.values()), style=COLOURS.get(str(row.get("verdict"))))
-    return drawn
 
 
 def _words(text: str) -> list[str]:

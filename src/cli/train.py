@@ -1,282 +1,324 @@
-"""``forensift train``: train a detector by a published recipe."""
+"""``forensift train`` and ``forge-train``: a command a training, options are its settings."""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_origin, get_type_hints
 
 import typer
+from typer.core import TyperGroup
 
 from ..errors import UserError
 from . import options
-from .trainings import train_classes, train_one_logit
+from .forge import photograph_paths
+from .run import Out
+from .verb import verb
 
 if TYPE_CHECKING:
     from ..records import ImageSet
 
+HELP = "Train a detector; each has options of its own: `forensift train resnet50 --help`."
+FORGE_HELP = "Train a family of generators: `forensift forge-train dcgan-like --help`."
+SPELLED = {"learning_rate": "--lr", "start": "--init", "balanced": "--class-bal"}
 
-def train(
-    detector: options.Detector,
+DETECTOR_DOC = """Train {name}; run the same command again to go on after an interruption.
+
+Example: `forensift train {name} --data DIR --recipe {recipe}`
+
+Recipes: {recipes}. A recipe's sizes are the published ones; on smaller images give `--load-size 0
+--crop-size N`, where there are such options. Early stopping is the recipe's. Writes
+`{name}.safetensors` (best epoch), `history.csv`, `checkpoint.pth` (to go on from) and
+`manifest.json`; DeepFeatureX, which is four trainings, into a folder for each.
+"""
+FORGE_DOC = """Train a small {name} generator to re-synthesise photographs.
+
+Example: `forensift forge-train {name} --out weights/forge`
+
+A family may have several networks (`--member 2 --seed 1`), and some families build them
+differently; the forge lets them take turns. A variant is another matter: the family's first
+network, trained with another seed or loss, fine-tuned from the shipped weights, or trained on
+other photographs; `forensift forge --weights DIR --families {name}--VARIANT` uses it. It decides
+all that is not given.
+
+Writes `STEM.safetensors`, where STEM is {name}, {name}-MEMBER or {name}--VARIANT,
+`STEM-history.csv` with the PSNR on held-out photographs, and `manifest.json`. A run that was
+interrupted goes on from its last tenth and ends the same.
+"""
+
+
+@dataclass(kw_only=True)
+class TrainRun(Out):
+    """A training."""
+
+    device: options.Device = "auto"
+
+    def how(self, name: str) -> dict[str, Any]:
+        """Return what the library's training is given."""
+        return {
+            "device": options.choose_device(self.device),
+            "progress": lambda done, total, text: self.tell(f"training {name}", done, total, text),
+        }
+
+
+@dataclass(kw_only=True)
+class DetectorRun(TrainRun):
+    """A detector's training on an image set."""
+
     data: Annotated[
         Path,
         typer.Option(
             "--data", metavar="DIR", help="Image set, or a folder with `train` and `val` in it."
         ),
-    ],
-    recipe: Annotated[
-        str,
-        typer.Option(
-            "--recipe",
-            metavar="NAME",
-            help="One logit: blur-jpg-0.5, blur-jpg-0.1, colour-robust, npr, npr-genimage, lgrad. "
-            "Classes: dna-det-celeba, dna-det-lsun, dna-det-in-the-wild, dna-det-pretrain, "
-            "deepfeaturex.",
-        ),
-    ],
-    validation: Annotated[
-        Path | None,
-        typer.Option("--validation", metavar="DIR", help="Image set; default: `DATA/val`."),
-    ] = None,
-    generator: Annotated[
-        str | None,
-        typer.Option("--generator", metavar="NAME", help="Use this generator's images alone."),
-    ] = None,
-    classes: Annotated[
-        str,
-        typer.Option(
-            "--classes", metavar="A,B", help="Use these classes' images alone (car,cat,chair,horse)"
-        ),
-    ] = "",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Change a setting of the recipe (again for each); a wrong name lists them all. "
-            "DNA-Det: width, crops, classes, contrastive …; DeepFeatureX: backbone, share …; "
-            "LGrad: stages.",
-        ),
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            "--preset",
-            metavar="NAME",
-            help="Preprocessing that goes with the weights: it is kept in their header.",
-        ),
-    ] = None,
-    guidance: Annotated[
-        Path | None,
-        typer.Option(
-            "--guidance", metavar="FILE", help="DeepFeatureX: which image trains what; else made."
-        ),
-    ] = None,
-    plain: Annotated[
-        bool,
-        typer.Option("--plain", help="DNA-Det, DeepFeatureX: train the plain baseline (too)."),
-    ] = False,
-    start: Annotated[
-        str,
-        typer.Option(
-            "--init",
-            metavar="default|high-pass|FILE",
-            help="Where to start: PyTorch's initialisation; one that ignores smooth content and "
-            "starts shallow, for training without ImageNet weights; or a checkpoint, such as "
-            "ImageNet weights (the published choice for blur-jpg).",
-        ),
-    ] = "default",
-    max_steps: Annotated[
-        int, typer.Option("--max-steps", min=0, help="End after so many steps; 0: the recipe's.")
-    ] = 0,
-    epoch_steps: Annotated[
-        int, typer.Option("--epoch-steps", min=0, help="Steps between validations; 0: all data.")
-    ] = 0,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", min=0, help="Images a step; 0: the recipe's.")
-    ] = 0,
-    learning_rate: Annotated[
-        float, typer.Option("--lr", min=0.0, help="Learning rate; 0: the recipe's.")
-    ] = 0.0,
-    load_size: Annotated[
-        int | None,
-        typer.Option("--load-size", min=0, help="Shorter side before the crop; 0: native size."),
-    ] = None,
-    crop_size: Annotated[
-        int, typer.Option("--crop-size", min=0, help="Side of the crop; 0: 7/8 of the load size.")
-    ] = 0,
-    pairs: Annotated[
-        bool,
-        typer.Option(
-            "--pairs/--no-pairs",
-            help="Put real and fake of the same file name into the same batch, cropped and "
-            "compressed alike, so that only the generator differs.",
-        ),
-    ] = False,
-    precision: Annotated[
-        str, typer.Option("--precision", metavar="float32|bf16", help="bf16 is faster.")
-    ] = "float32",
-    published_blur: Annotated[
-        bool,
-        typer.Option("--published-blur", help="Truncate to 8 bits after each pass of the blur."),
-    ] = False,
-    class_bal: Annotated[
-        bool,
-        typer.Option(
-            "--class-bal",
-            help="Draw reals and fakes equally often, with replacement; an epoch stays as long.",
-        ),
-    ] = False,
-    settle: Annotated[
-        int,
-        typer.Option(
-            "--settle",
-            min=0,
-            metavar="N",
-            help="At the end, measure BatchNorm's statistics anew over N batches and write the "
-            "last step instead of the best epoch.",
-        ),
-    ] = 0,
-    settle_crop: Annotated[
-        int,
-        typer.Option(
-            "--settle-crop", min=0, help="Side of the crops for --settle; 0: as in training."
-        ),
-    ] = 0,
+    ]
+    recipe: Annotated[str | None, typer.Option("--recipe", metavar="NAME")] = None
+    workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 1
     bits: Annotated[
-        int,
-        typer.Option("--bits", help="Of the weights written: 32, 16, or 8 and fewer (rounded)."),
-    ] = 32,
-    freeze: Annotated[
-        str,
-        typer.Option(
-            "--freeze",
-            metavar="A,B",
-            help="Modules (name prefixes) whose convolutions keep the weights they start with.",
-        ),
-    ] = "",
+        int, typer.Option(help="Of the weights written: 32, 16, or 8 and fewer (rounded).")
+    ] = 32
     difference: Annotated[
         Path | None,
         typer.Option(
-            "--difference",
             metavar="FILE",
             help="Write only the tensors that differ from these weights, which must then lie "
             "beside the new ones, or be shipped.",
         ),
-    ] = None,
-    workers: Annotated[
-        int, typer.Option("--workers", min=0, help="Processes that load images.")
-    ] = 1,
-    device: options.Device = "auto",
-    seed: Annotated[
-        int | None, typer.Option("--seed", help="Of everything random. Default: the recipe's.")
-    ] = None,
-    out: options.Out = Path("output/train"),
-) -> None:
-    """Train a detector; run the same command again to go on after an interruption.
+    ] = None
 
-    Examples:
+    def sets(self) -> tuple[ImageSet, ImageSet | None]:
+        """Return the images, which DeepFeatureX itself splits."""
+        from ..data import scan
 
-    `forensift train resnet50 --data progan_train --validation progan_val --recipe blur-jpg-0.5
-    --init resnet50-19c8e357.pth`
-
-    `forensift train dna-det --data celeba --recipe dna-det-celeba --set width=32`
-
-    `forensift train deepfeaturex --data datasets --recipe deepfeaturex --set backbone=resnet18`
-
-    A recipe's sizes are the published ones (256 → 224); on smaller images give `--load-size 0
-    --crop-size N`. Early stopping is the recipe's. Writes `DETECTOR.safetensors` (best epoch),
-    `history.csv`, `checkpoint.pth` (to go on from) and `manifest.json`; DeepFeatureX, which is four
-    trainings, into a folder for each.
-    """
-    from ..detectors import get_architecture, read_checkpoint
-    from ..training.classes import RECIPES as OF_CLASSES
-    from ..training.train import PRECISIONS
-
-    get_architecture(detector)
-    if class_bal and pairs:
-        raise UserError("--class-bal: pairs are balanced already; leave out --pairs or it")
-    if precision not in PRECISIONS:
-        raise UserError(f"--precision {precision}: choose {' or '.join(PRECISIONS)}")
-    if bits not in (*range(2, 9), 16, 32):
-        raise UserError(f"--bits {bits}: choose 32, 16, or 8 and fewer")
-    if difference is not None:
-        read_checkpoint(difference)  # before anything is computed
-    common = {
-        "start": start,
-        "max_steps": max_steps,
-        "epoch_steps": epoch_steps,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-    }
-    whole = detector == "deepfeaturex"
-    sets = _image_sets(data, validation, generator, classes, whole)
-    device = options.choose_device(device)
-    if recipe in OF_CLASSES or whole or detector == "dna-det":
-        given = {
-            **{key: value for key, value in common.items() if value},
-            "seed": seed,
-            "preset": preset,
-            "crop_size": crop_size or None,
-        }
-        train_classes(
-            detector, recipe, sets, given, settings or [], options.output_folder(out),
-            guidance=guidance, plain=plain, bits=bits, workers=workers, device=device,
-        )  # fmt: skip
-        return
-    given = {
-        **common,
-        "load_size": load_size,
-        "crop_size": crop_size,
-        "pairs": pairs,
-        "precision": precision,
-        "published_blur": published_blur,
-        "balanced": class_bal,
-        "workers": workers,
-        "freeze": tuple(prefix for prefix in freeze.split(",") if prefix),
-        "options": tuple(_build_option(pair) for pair in settings or []),
-    }
-    train_one_logit(
-        detector, recipe, sets, given, options.output_folder(out), seed=seed, preset=preset,
-        settle=settle, settle_crop=settle_crop, bits=bits, difference=difference, device=device,
-    )  # fmt: skip
+        return scan(self.data), None
 
 
-def _image_sets(
-    data: Path, validation: Path | None, generator: str | None, classes: str, whole: bool
-) -> list[ImageSet]:
-    """Return the training and the validation set, or the ``whole`` data alone."""
-    from ..data import require_both_classes, scan
-    from ..records import ImageSet
+@dataclass(kw_only=True)
+class ValidatedRun(DetectorRun):
+    """A training that is validated on other images."""
 
-    folders = [data]
-    if not whole:
+    validation: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Image set; default: `DATA/val`.")
+    ] = None
+
+    def sets(self) -> tuple[ImageSet, ImageSet | None]:
+        """Return training and validation images."""
+        training, validation = self.data, self.validation
         if validation is None:
-            if not (data / "val").is_dir() or not (data / "train").is_dir():
-                raise UserError(f"{data} holds no train and val folder; give --validation DIR")
-            data, validation = data / "train", data / "val"
-        folders = [data, validation]
-    sets = []
-    for folder in folders:
+            if not all((training / name).is_dir() for name in ("train", "val")):
+                raise UserError(f"{training} holds no train and val folder; give --validation DIR")
+            training, validation = training / "train", training / "val"
+        return self.chosen(training), self.chosen(validation)
+
+    def chosen(self, folder: Path) -> ImageSet:
+        """Return the images of a folder that are asked for."""
+        from ..data import require_both_classes, scan
+
         images = scan(folder)
-        if generator is not None:
-            if generator not in images.generators:
-                raise UserError(f"{folder}: no generator {generator!r}; {images.generators}")
-            images = images.only(generator=generator)
-        if classes:
-            names = classes.split(",")
+        require_both_classes(images)
+        return images
+
+
+@dataclass(kw_only=True)
+class OneLogitRun(ValidatedRun):
+    """A training that tells real from fake."""
+
+    generator: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Use this generator's images alone.")
+    ] = None
+    classes: Annotated[
+        str, typer.Option(metavar="A,B", help="Use these folders alone (car,cat,chair,horse).")
+    ] = ""
+
+    def chosen(self, folder: Path) -> ImageSet:
+        """Return the images of a folder that are asked for."""
+        from ..records import ImageSet
+
+        images = super().chosen(folder)
+        if self.generator is not None:
+            if self.generator not in images.generators:
+                raise UserError(f"{folder}: no generator {self.generator!r}; {images.generators}")
+            images = images.only(generator=self.generator)
+        if self.classes:
+            names = self.classes.split(",")
             known = sorted({entry.class_name for entry in images})
             if missing := [name for name in names if name not in known]:
                 raise UserError(f"{folder}: no class {', '.join(missing)}; there are {known}")
-            chosen = tuple(entry for entry in images if entry.class_name in names)
-            images = ImageSet(images.root, chosen, images.layout)
-        if not whole:  # DeepFeatureX's published folders hold reals or fakes, not both
-            require_both_classes(images)
-        sets.append(images)
-    return sets
+            kept = tuple(entry for entry in images if entry.class_name in names)
+            images = ImageSet(images.root, kept, images.layout)
+        return images
 
 
-def _build_option(pair: str) -> tuple[str, int | str]:
-    name, sign, value = pair.partition("=")
-    if not sign:
-        raise UserError(f"--set {pair}: give KEY=VALUE")
-    return name, int(value) if value.isdecimal() else value
+@dataclass(kw_only=True)
+class GeneratorRun(TrainRun):
+    """A generator's training on photographs."""
+
+    variant: Annotated[
+        str | None,
+        typer.Option(
+            metavar="seed-N|loss-hinge|loss-l1|finetune|photos",
+            help="Train the family again in another way; decides all that is not given.",
+        ),
+    ] = None
+    regime: Annotated[
+        str | None,
+        typer.Option(
+            metavar="quick|matched",
+            help="Training of the variant: half a minute, or (default) a minute to the shipped "
+            "quality.",
+        ),
+    ] = None
+    photos: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR|train|train-interiors|train-others|validation|all",
+            help="Photographs to train on; by default train.",
+        ),
+    ] = None
+    held_out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR|validation|test",
+            help="Photographs for the PSNR; by default validation, or test for a network that is "
+            "trained on validation.",
+        ),
+    ] = None
+
+
+def detector_command(name: str) -> Callable[..., None]:
+    """Return the command that trains a detector."""
+    from ..training import get_recipe, get_training, train
+
+    training = get_training(name)
+    several = {"dna-det": ValidatedRun, "deepfeaturex": DetectorRun}
+
+    def run_it(run: Any, given: dict[str, Any]) -> Any:
+        recipes = list(training.recipes)
+        if run.recipe is None and len(recipes) > 1:
+            raise UserError(f"--recipe is missing: choose {', '.join(recipes)}")
+        settings = get_recipe(name, run.recipe or recipes[0], **given)
+        images, validation = run.sets()
+        return train(
+            name,
+            images,
+            validation,
+            settings,
+            run.folder,
+            bits=run.bits,
+            difference=run.difference,
+            workers=run.workers,
+            **run.how(name),
+        )
+
+    recipes = list(training.recipes)
+    doc = DETECTOR_DOC.format(name=name, recipe=recipes[0], recipes=", ".join(recipes))
+    own, kind = dataclasses.fields(training.settings), several.get(name, OneLogitRun)
+    return _command("train", kind, own, list(training.recipes.values()), run_it, doc)
+
+
+def generator_command(family: str) -> Callable[..., None]:
+    """Return the command that trains a family's generator."""
+    from ..training.generators import GeneratorSettings, GeneratorTask, settings_of, train_generator
+    from ..training.settings import changed
+    from ..training.variants import REGIME, get_variant, variant_name, variant_settings
+
+    def run_it(run: Any, given: dict[str, Any]) -> Any:
+        settings, photos = GeneratorSettings(), run.photos
+        if run.variant is not None:
+            if given["member"] not in (None, 1):
+                raise UserError("--variant is of a family's first network: leave --member out")
+            variant = get_variant(run.variant)
+            settings = variant_settings(family, variant, run.regime or REGIME)
+            photos = photos or variant.photos
+            if given["start"] and given.get("encoder_only") is None:
+                settings = changed(settings, {"encoder_only": False})
+        elif run.regime is not None:
+            raise UserError("--regime is of a --variant: give one, or leave --regime out")
+        settings, photos = changed(settings, given), photos or "train"
+        held_out = run.held_out or ("test" if photos == "validation" else "validation")
+        stem = family if settings.member == 1 else f"{family}-{settings.member}"
+        stem = stem if run.variant is None else variant_name(family, run.variant)
+        training, validation = photograph_paths(photos), photograph_paths(held_out)
+        task = GeneratorTask(family, training, validation, settings, stem)
+        return train_generator(task, run.folder, **run.how(stem))
+
+    known = settings_of(family)
+    own = [one for one in dataclasses.fields(GeneratorSettings) if one.name in known]
+    doc = FORGE_DOC.format(name=family)
+    return _command("forge_train", GeneratorRun, own, [GeneratorSettings()], run_it, doc)
+
+
+def _command(
+    name: str,
+    kind: type[TrainRun],
+    own: Iterable[dataclasses.Field[Any]],
+    recipes: Sequence[Any],
+    run_it: Callable[[Any, dict[str, Any]], Any],
+    doc: str,
+) -> Callable[..., None]:
+    """Return a verb whose own options are fields of the recipes' settings, None where not given."""
+    types = get_type_hints(type(recipes[0]))
+    hints = {one.name: _option(one, types[one.name], recipes) for one in own}
+
+    def function(run: Any, **given: Any) -> Any:
+        for key, value in given.items():
+            if get_origin(types[key]) is tuple and value is not None:
+                given[key] = tuple(one for one in value.split(",") if one)
+        return run_it(run, given)
+
+    first = inspect.Parameter("run", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=kind)
+    rest = [
+        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
+        for key, hint in hints.items()
+    ]
+    function.__signature__ = inspect.Signature([first, *rest])  # type: ignore[attr-defined]
+    function.__annotations__ = {"run": kind, **hints}
+    function.__name__, function.__doc__ = name, doc
+    return verb(function)
+
+
+def _option(one: dataclasses.Field[Any], kind: Any, recipes: Sequence[Any]) -> Any:
+    flag = SPELLED.get(one.name, "--" + one.name.replace("_", "-"))
+    listed = get_origin(kind) is tuple
+    values = {getattr(recipe, one.name) for recipe in recipes}
+    shown = ",".join(next(iter(values))) if listed else str(next(iter(values)))
+    default = f"Default: {shown}." if len(values) == 1 else "Default: the recipe's."
+    among = "|".join(map(str, one.metadata["among"]))
+    told = typer.Option(
+        f"{flag}/--no-{flag[2:]}" if kind is bool else flag,
+        help=f"{one.metadata['said']} {default if shown and kind is not bool else ''}".rstrip(),
+        min=one.metadata["least"],
+        metavar=among or ("A,B" if listed else None),
+    )
+    return Annotated[(str if listed else kind) | None, told]
+
+
+def _group(known: str, command: Callable[[str], Callable[..., None]], told: str) -> typer.Typer:
+    """Return a group whose commands are made when one is asked for: their options need torch.
+
+    known: where the names of the commands are, ``module:name``.
+    """
+
+    def names() -> list[str]:
+        module, _, name = known.partition(":")
+        return list(getattr(import_module(f"..{module}", __package__), name))
+
+    class Group(TyperGroup):
+        def list_commands(self, ctx: Any) -> list[str]:
+            return names()
+
+        def get_command(self, ctx: Any, cmd_name: str) -> Any:
+            if cmd_name not in names():
+                return None
+            alone = typer.Typer(rich_markup_mode="markdown", add_completion=False)
+            alone.command(cmd_name)(command(cmd_name))
+            return typer.main.get_command(alone)
+
+    return typer.Typer(cls=Group, help=told, no_args_is_help=True, rich_markup_mode="markdown")
+
+
+app = _group("training:TRAININGS", detector_command, HELP)
+forge_app = _group("forge:TRAINED", generator_command, FORGE_HELP)

@@ -4,7 +4,6 @@ from .batching import Batch, Transform, batches, check_skipped, content
 from .decode import EXTENSIONS, FORMATS, UnreadableImage, image_size, read_image
 from .equalise import JpegEqualiser, jpeg_equaliser
 from .formats import FormatFacts, format_facts, format_table
-from .kept import KeptPixels, keep_pixels
 from .layouts import manifest_table, require_both_classes, scan
 from .photos import photographs, split_photographs
 from .presets import PRESETS, Preset, RandomResizedCrop, get_preset
@@ -16,7 +15,6 @@ __all__ = [
     "Batch",
     "FormatFacts",
     "JpegEqualiser",
-    "KeptPixels",
     "Preset",
     "RandomResizedCrop",
     "Transform",
@@ -29,7 +27,6 @@ __all__ = [
     "get_preset",
     "image_size",
     "jpeg_equaliser",
-    "keep_pixels",
     "manifest_table",
     "photographs",
     "read_image",

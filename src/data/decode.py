@@ -5,9 +5,11 @@ What is done with pixels that are not 8-bit RGB:
 - CMYK, YCbCr, Lab, HSV, palette, greyscale and 1-bit images are converted by Pillow;
 - transparency is laid over white, so that hidden colours under it play no part;
 - 16-bit values are scaled to 8 bits (grey: v · 255 / 65535 rounded; colour: Pillow's own
-  high byte), never clipped;
+  high byte), never clipped; grey of 16 or 32 bits in which nothing is above 255 is taken for 8-bit
+  values in a deeper file, and left as it is;
 - of an animation the first frame is read;
-- the EXIF orientation is left as stored, as the published evaluations do.
+- the EXIF orientation is left as stored, as the published evaluations do: a turned photograph is
+  judged, and shown, as its file holds it.
 """
 
 from __future__ import annotations
@@ -17,11 +19,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM")
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
+# Formats that a file's content is recognised by, whatever its name.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM", "GIF", "AVIF", "JPEG2000")
+# Suffixes of these, and of formats that are tried where the suffix says so: they have no mark of
+# their own, or are no photographs' format.
+EXTENSIONS = (
+    ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".jfif", ".jpe", ".gif",
+    ".avif", ".avifs", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".pgm", ".pbm", ".pnm",
+    ".pfm", ".apng", ".mpo", ".dib", ".tga", ".icb", ".vda", ".vst", ".pcx", ".dcx", ".sgi",
+    ".rgb", ".rgba", ".bw", ".ras", ".psd", ".qoi", ".dds", ".ico", ".icns", ".cur", ".xbm",
+    ".xpm", ".pcd", ".im", ".msp", ".fli", ".flc", ".blp", ".ftc", ".ftu", ".pxr", ".gbr",
+)  # fmt: skip
 
 TOO_MANY_PIXELS = "more pixels than Pillow's limit against decompression bombs"
 
+_OF_FILE = "forensift_of_file"
 _TRANSPARENT_MODES = ("LA", "PA", "RGBA", "La", "RGBa")
 
 
@@ -49,10 +61,12 @@ def read_image(path: Path) -> Image.Image:
             if not opened.read(1):
                 raise UnreadableImage("empty file")
             opened.seek(0)
-            with Image.open(opened, formats=FORMATS) as image:
+            with Image.open(opened, formats=image_formats(path)) as image:
                 refuse_bomb(image)
                 image.load()
-                return _rgb(image)
+                found = _rgb(image)
+                setattr(found, _OF_FILE, True)  # Pillow hands it on to nothing made of the image
+                return found
     except UnreadableImage:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -71,6 +85,11 @@ def read_image(path: Path) -> Image.Image:
         raise UnreadableImage(f"corrupt: {reason[:120]}") from None
 
 
+def is_of_file(image: Image.Image) -> bool:
+    """Whether an image is as :func:`read_image` gave it, nothing done to it."""
+    return bool(getattr(image, _OF_FILE, False))
+
+
 def image_size(path: Path) -> tuple[str, int, int]:
     """Return format, width and height from the header alone.
 
@@ -80,13 +99,23 @@ def image_size(path: Path) -> tuple[str, int, int]:
     if Path(path).is_dir():
         raise UnreadableImage("a directory, not a file")
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(path, formats=image_formats(path)) as image:
             refuse_bomb(image)
             return str(image.format), image.width, image.height
     except UnreadableImage:
         raise
     except Exception as error:
         raise UnreadableImage(type(error).__name__) from None
+
+
+def image_formats(path: Path) -> tuple[str, ...]:
+    """Return Pillow's formats that a file may be in: the usual ones, and what its suffix says."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in EXTENSIONS[8:]:
+        return FORMATS
+    Image.init()
+    own = Image.EXTENSION.get(suffix, FORMATS[0])
+    return FORMATS if own in FORMATS else (*FORMATS, own)
 
 
 def refuse_bomb(image: Image.Image) -> None:
@@ -116,5 +145,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _grey_from_16_bits(values: np.ndarray) -> Image.Image:
+    if values.max() <= 255:
+        return Image.fromarray(values.astype(np.uint8)).convert("RGB")
     scaled = np.rint(values.astype(np.float64) * (255 / 65535)).astype(np.uint8)
     return Image.fromarray(scaled).convert("RGB")

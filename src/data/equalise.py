@@ -8,7 +8,6 @@ quality (reals are then compressed twice), or nothing.
 
 from __future__ import annotations
 
-import io
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -19,9 +18,10 @@ from PIL import Image
 
 from ..errors import UserError
 from ..records import FAKE, REAL, ImageSet
+from ..rng import keyed
 from .decode import UnreadableImage
+from .degrade import jpeg
 from .formats import Tables, format_facts, standard_tables
-from .presets import generator
 
 MODES = ("none", "fakes", "both")
 FORMS = "none, fakes, fakes:QUALITY, both or both:QUALITY"
@@ -36,12 +36,10 @@ class Kind:
     tables: Tables
     subsampling: str
 
-    def encode(self, image: Image.Image) -> bytes:
-        """Return the RGB image as a JPEG file of this kind."""
-        buffer = io.BytesIO()
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Return the RGB image compressed so."""
         tables = [list(table) for table in self.tables]
-        image.save(buffer, "JPEG", qtables=tables, subsampling=self.subsampling)
-        return buffer.getvalue()
+        return jpeg(image, qtables=tables, subsampling=self.subsampling)
 
 
 @dataclass(frozen=True)
@@ -57,10 +55,7 @@ class JpegEqualiser:
 
     def __call__(self, image: Image.Image, key: str) -> Image.Image:
         kind = self.kinds.get(key)
-        if kind is None:
-            return image
-        with Image.open(io.BytesIO(kind.encode(image)), formats=["JPEG"]) as opened:
-            return opened.convert("RGB")
+        return image if kind is None else kind(image)
 
 
 def jpeg_equaliser(images: ImageSet, asked: str, *, seed: int = 0) -> JpegEqualiser | None:
@@ -124,7 +119,7 @@ def _as_reals(images: ImageSet, seed: int) -> tuple[dict[str, Kind], int]:
             "cannot be compressed as the reals are; give a quality, e.g. --equalise-jpeg both:90"
         )
     room = _shares(reals, len(fakes))
-    drawn = sorted(fakes, key=lambda key: generator(seed, key).random())
+    drawn = sorted(fakes, key=lambda key: keyed(seed, key).random())
     open_ones = []
     for key in drawn:
         if room[fakes[key]] > 0:

@@ -20,7 +20,7 @@ import pandas as pd
 from PIL import Image
 
 from ..records import ImageSet, Skipped
-from .decode import FORMATS, UnreadableImage, refuse_bomb
+from .decode import UnreadableImage, image_formats, refuse_bomb
 
 Tables = tuple[tuple[int, ...], ...]  # quantisation tables, 64 steps each, row by row
 
@@ -100,7 +100,7 @@ def format_facts(path: Path) -> FormatFacts:
     if path.is_dir():
         raise UnreadableImage("a directory, not a file")
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(path, formats=image_formats(path)) as image:
             refuse_bomb(image)
             tables = quantisation(image)
             quality, exact = jpeg_quality(tables) if tables else (None, False)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +24,7 @@ PAIRS = {
 LABELS = {name: label for pair in PAIRS for name, label in zip(pair, (REAL, FAKE), strict=True)}
 GRADIENTS = "_grad"  # ends the name of a folder of LGrad's gradient images: 0_real_grad
 SPLITS = frozenset({"train", "val", "valid", "validation", "test"})
+CONTAINERS = frozenset({"data", "dataset", "datasets", "images", "imgs"})  # say nothing either
 # The class folders of ForenSynths, by which a single generator with classes is told apart from a
 # folder of generators without: the two trees have the same shape.
 # fmt: off
@@ -34,14 +38,35 @@ CLASSES = frozenset(
 )
 # fmt: on
 
+_QUALIFIER = re.compile(r"imagenet_.*|n\d{8}")  # GenImage's second folders, ImageNet's classes
 COLUMNS = ("path", "label", "generator", "class")
+# Other names that CSVs give these columns.
+COLUMN_NAMES = {
+    "path": ("path", "filename", "file_name", "file", "filepath", "file_path", "image_path",
+             "image", "img_path"),
+    "label": ("label", "target", "is_fake", "fake"),
+    "generator": ("generator", "model", "architecture", "source"),
+    "class": ("class", "class_name", "category"),
+}  # fmt: skip
 THREE_CLASSES = {"dm_generated": FAKE, "gan_generated": FAKE, "real": REAL}  # DeepFeatureX
-LAYOUTS = (*PAIRS.values(), "deepfeaturex", "csv")
+SHARED = "shared-reals"
+LAYOUTS = (*PAIRS.values(), SHARED, "deepfeaturex", "csv")
 EXPECTED = (
     "expected <generator>/[<class>/]{0_real,1_fake}/*, a folder of such, "
     "<generator>/[train|val/]{nature,ai}/*, <generator>/{real,fake}/*, "
-    "{dm_generated,gan_generated,real}/<architecture>/*, "
+    "{real,<generator>,<generator> …}/*, {dm_generated,gan_generated,real}/<architecture>/*, "
     "or a CSV with the columns path,label,generator,class"
+)
+# Files that lie beside images and are none; any other suffix is told of.
+NOTES = frozenset(
+    {
+        ".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".xml", ".yaml", ".yml", ".html", ".log",
+        ".ini", ".db", ".py", ".ipynb", ".toml", ".cfg", ".sha256", ".md5", ".pdf", ".rst", ".sh",
+    }
+)  # fmt: skip
+MEND = (
+    "reals that several generators share belong in a folder 'real' beside the generators' own, "
+    "{real,<generator>,<generator> …}, or in a CSV with the columns path,label,generator"
 )
 
 
@@ -50,13 +75,16 @@ def scan(folder_or_csv: Path | str, *, layout: str = "auto") -> ImageSet:
 
     Folders named 0_real, 1_fake, nature, ai, real or fake hold the images of one label, at any
     depth below them, also with ``_grad`` at their end (gradient images of LGrad). The first folder
-    between the root and that one names the generator, the others the class; a level whose folders
-    are all called train, val or test is passed over. The root itself names the generator where no
-    folder is left, or where all that are left are object classes of ForenSynths
-    (``scan("stylegan2")``). A CSV settles what names cannot. Of folders dm_generated,
-    gan_generated and real (DeepFeatureX) each is a class, and those in it are its generators.
+    between the root and that one names the generator, the others the class; levels that all images
+    share, or whose folders are all called train, val, test, data or images, are passed over. The
+    root itself names the generator where no folder is left, or where all that are left are object
+    classes of ForenSynths (``scan("stylegan2")``). Where a folder of reals has none of fakes beside
+    it, the other folders there are generators, each paired with these reals (``{real,sdxl,adm}``).
+    Of folders dm_generated, gan_generated and real (DeepFeatureX) each is a class, and those in it
+    are its generators. A CSV settles what names cannot; its columns may have other usual names,
+    its labels be words, the generator default to the CSV's name and the class to none.
     Hidden files and folders are ignored. A folder called like an image is listed as one, so that
-    it is skipped by name later.
+    it is skipped by name later. What else is passed over stands in the set's ``left_out``.
 
     layout: 'auto', or one of LAYOUTS to take only that one.
 
@@ -69,44 +97,129 @@ def scan(folder_or_csv: Path | str, *, layout: str = "auto") -> ImageSet:
     if not source.exists():
         raise UserError(f"{source}: no such folder or file")
     if source.is_file():
-        if layout not in ("auto", "csv") or source.suffix.lower() != ".csv":
-            raise UserError(f"{source} is a file; give a folder of images or a CSV manifest")
+        if layout not in ("auto", "csv") or source.suffix.lower() not in (".csv", ".tsv"):
+            raise UserError(
+                f"{source} is a file; give a folder of images or a CSV manifest (an archive or a "
+                "table of images must be unpacked first)"
+            )
         return _from_csv(source)
     root = Path(os.path.normpath(source.absolute()))
+    others: Counter[str] = Counter()
+    images = list(_images(root, Path(), others))
+    left_out = _other_files(others)
     fakes = [name for name, label in THREE_CLASSES.items() if label == FAKE]
     if layout in ("auto", "deepfeaturex") and any((root / name).is_dir() for name in fakes):
-        return _three_classes(root)
+        return _three_classes(root, images, left_out)
+    return _by_folders(root, images, layout, left_out)
+
+
+def _by_folders(root: Path, images: list[Path], layout: str, left_out: list[str]) -> ImageSet:
+    """Return the images whose folders say what they are, the others as lines of ``left_out``."""
     found: list[tuple[Path, int, tuple[str, ...]]] = []  # path, label, folders above the label's
-    layouts, stray = set(), 0
-    for relative in _images(root, Path()):
+    unsaid, unasked = [], Counter[str]()
+    layouts = set()
+    for relative in images:
         at = label_folder(relative)
         if at is None:
-            stray += 1
+            unsaid.append(relative)
             continue
         name = _plain(relative.parts[at])
-        pair = next(pair for pair in PAIRS if name in pair)
-        if layout in ("auto", PAIRS[pair]):
-            layouts.add(PAIRS[pair])
-            found.append((root / relative, LABELS[name], relative.parts[:at]))
-    if not found:
-        _refuse(root, stray, layout)
+        kind = next(kind for pair, kind in PAIRS.items() if name in pair)
+        if layout in ("auto", SHARED, kind):
+            layouts.add(kind)
+            found.append((relative, LABELS[name], relative.parts[:at]))
+        else:
+            unasked[kind] += 1
+    shared, unsaid = _shared(found, unsaid) if layout in ("auto", SHARED) else ([], unsaid)
+    if layout == SHARED:
+        found = []
+    elif shared:
+        pools = {above for _, _, above, _ in shared}
+        found = [one for one in found if one[2] not in pools]
+    if not found and not shared:
+        _refuse(root, len(unsaid), layout, left_out)
     named = _generators_and_classes(root.name, [folders for _, _, folders in found])
-    entries = tuple(
-        ImageEntry(path, label, *name) for (path, label, _), name in zip(found, named, strict=True)
-    )
-    return ImageSet(root, entries, "+".join(sorted(layouts)))
+    entries = [
+        ImageEntry(root / path, label, *name)
+        for (path, label, _), name in zip(found, named, strict=True)
+    ]
+    several = len({above for _, _, above, _ in shared}) > 1
+    entries += [
+        ImageEntry(root / path, label, generator, _joined(above) * several)
+        for path, label, above, generator in shared
+    ]
+    if shared:
+        entries.sort(key=lambda entry: (entry.path.parts, entry.generator))
+        layouts = {SHARED} | (layouts if found else set())
+    left_out += [f"{n} images of the layout {kind}" for kind, n in sorted(unasked.items())]
+    left_out += _unlabelled(unsaid)
+    return ImageSet(root, tuple(entries), "+".join(sorted(layouts)), tuple(left_out))
 
 
-def _three_classes(root: Path) -> ImageSet:
+def _joined(folders: tuple[str, ...]) -> str:
+    return "/".join(one for one in folders if one.lower() not in SPLITS | CONTAINERS)
+
+
+Shared = tuple[Path, int, tuple[str, ...], str]  # path, label, folders above, generator
+
+
+def _shared(
+    found: list[tuple[Path, int, tuple[str, ...]]], unsaid: list[Path]
+) -> tuple[list[Shared], list[Path]]:
+    """Return images of generators' folders beside folders of reals alone, and these reals.
+
+    A real is there once for each generator. Images in no such place are returned as they came.
+    """
+    reals: dict[tuple[str, ...], list[Path]] = {}
+    for path, label, above in found:
+        if label == REAL:
+            reals.setdefault(above, []).append(path)
+    pools = set(reals) - {above for _, label, above in found if label == FAKE}
+    fakes: dict[tuple[tuple[str, ...], str], list[Path]] = {}
+    rest = []
+    for path in unsaid:
+        folders = path.parts[:-1]
+        at = next((n for n in range(len(folders) - 1, -1, -1) if folders[:n] in pools), None)
+        if at is None or folders[at].lower() in SPLITS:
+            rest.append(path)
+        else:
+            fakes.setdefault((folders[:at], folders[at]), []).append(path)
+    paired: list[Shared] = []
+    for (above, generator), paths in fakes.items():
+        paired += [(path, FAKE, above, generator) for path in paths]
+        paired += [(path, REAL, above, generator) for path in reals[above]]
+    return paired, rest
+
+
+def _unlabelled(paths: Iterable[Path]) -> list[str]:
+    counts = Counter(path.parent.as_posix() for path in paths)
+    return [
+        f"{n} images in {'the folder itself' if folder == '.' else f'{folder}/'}: no folder above "
+        "them says real or fake"
+        for folder, n in sorted(counts.items())
+    ]
+
+
+def _other_files(suffixes: Counter[str]) -> list[str]:
+    return [
+        f"{n} {suffix or 'files without a suffix'}{' files' * bool(suffix)}: not a format that "
+        "Pillow reads here"
+        for suffix, n in sorted(suffixes.items())
+    ]
+
+
+def _three_classes(root: Path, images: list[Path], left_out: list[str]) -> ImageSet:
     """Return DeepFeatureX's ``{dm_generated,gan_generated,real}/<architecture>/*``."""
+    fits = [path for path in images if path.parts[0] in THREE_CLASSES and len(path.parts) > 2]
     entries = [
         ImageEntry(root / path, THREE_CLASSES[path.parts[0]], path.parts[1], path.parts[0])
-        for path in _images(root, Path())
-        if path.parts[0] in THREE_CLASSES and len(path.parts) > 2
+        for path in fits
     ]
     if not entries:
         raise UserError(f"{root}: no images in {'/, '.join(THREE_CLASSES)}/<architecture>/")
-    return ImageSet(root, tuple(entries), "deepfeaturex")
+    stray = sorted(set(images) - set(fits))
+    lines = (*left_out, *_unlabelled(stray))
+    return ImageSet(root, tuple(entries), "deepfeaturex", lines)
 
 
 def require_both_classes(images: ImageSet) -> None:
@@ -126,7 +239,8 @@ def require_both_classes(images: ImageSet) -> None:
             present = "fake" if n_real == 0 else "real"
             raise UserError(
                 f"{images.root}: generator {generator!r} has no {lacking} images "
-                f"(and {other} {present})"
+                f"(and {other} {present}); {MEND}"
+                + (f"; left out: {'; '.join(images.left_out)}" if images.left_out else "")
             )
 
 
@@ -144,8 +258,13 @@ def manifest_table(images: ImageSet, relative_to: Path | None = None) -> pd.Data
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _images(root: Path, below: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
-    """Yield the paths of images below the root, depth first, sorted by name in each folder."""
+def _images(
+    root: Path, below: Path, others: Counter[str], above: tuple[str, ...] = ()
+) -> Iterator[Path]:
+    """Yield the paths of images below the root, depth first, sorted by name in each folder.
+
+    others: other files are counted there by suffix, but for ``NOTES``.
+    """
     here = os.path.realpath(root / below)
     if here in above:  # a link to a folder above itself
         return
@@ -162,7 +281,9 @@ def _images(root: Path, below: Path, above: tuple[str, ...] = ()) -> Iterator[Pa
         if one.name.lower().endswith(EXTENSIONS):
             yield below / one.name
         elif one.is_dir():
-            yield from _images(root, below / one.name, (*above, here))
+            yield from _images(root, below / one.name, others, (*above, here))
+        elif (suffix := Path(one.name).suffix.lower()) not in NOTES and (suffix or below.parts):
+            others[suffix] += 1
 
 
 def _is_text(name: str) -> bool:
@@ -183,6 +304,12 @@ def label_folder(relative: Path) -> int | None:
     return None
 
 
+def folder_label(relative: Path) -> int | None:
+    """Return the label that the folders above an image say; None where they say none."""
+    at = label_folder(relative)
+    return None if at is None else LABELS[_plain(relative.parts[at])]
+
+
 def _plain(folder: str) -> str:
     return folder.lower().removesuffix(GRADIENTS)
 
@@ -191,9 +318,9 @@ def _generators_and_classes(
     root_name: str, folders: list[tuple[str, ...]]
 ) -> list[tuple[str, str]]:
     """Return generator and class of each image from the folders between the root and the label."""
-    folders = _without_splits(folders)
+    folders = _without_shared(_without_splits(folders))
     firsts = {names[0].lower() for names in folders if names}
-    if firsts <= CLASSES and max(map(len, folders)) <= 1:
+    if firsts <= CLASSES and all(len(names) <= 1 for names in folders):
         return [(root_name, "/".join(names)) for names in folders]
     below: dict[str, list[tuple[str, ...]]] = {}
     for names in folders:
@@ -204,13 +331,35 @@ def _generators_and_classes(
 
 
 def _without_splits(folders: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Drop the first folder of each where all of them are called train, val or test."""
-    if all(names and names[0].lower() in SPLITS for names in folders):
-        return [names[1:] for names in folders]
+    """Drop the first folder of each where all of them are called train, val, test or the like."""
+    if folders and all(names and names[0].lower() in SPLITS | CONTAINERS for names in folders):
+        return _without_splits([names[1:] for names in folders])
     return folders
 
 
-def _refuse(root: Path, stray: int, layout: str) -> None:
+def _without_shared(folders: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Drop leading folders that all images share and that name no generator.
+
+    The folder nearest the label names the generator where there is one chain of folders alone, or
+    where two or more levels are shared; object classes below it never do.
+    """
+    levels = zip(*folders, strict=False)
+    shared = len(list(takewhile(lambda level: len(set(level)) == 1, levels)))
+    alone = len(set(folders)) == 1
+    drop = 0
+    if alone or shared > 1:  # what is left must name a generator
+        drop = shared - any(len(names) == shared for names in folders)
+    while drop > 0 and any(_is_class(names[drop]) for names in folders if len(names) > drop):
+        drop -= 1
+    return [names[max(drop, 0) :] for names in folders]
+
+
+def _is_class(folder: str) -> bool:
+    name = folder.lower()
+    return name in CLASSES | SPLITS or bool(_QUALIFIER.fullmatch(name))
+
+
+def _refuse(root: Path, stray: int, layout: str, left_out: list[str]) -> None:
     if stray:
         what = f"{stray} images, but none in a folder that says real or fake"
         if _plain(root.name) in LABELS:
@@ -219,42 +368,74 @@ def _refuse(root: Path, stray: int, layout: str) -> None:
     if not any(root.iterdir()):
         raise UserError(f"{root} is empty; {EXPECTED}")
     asked = "" if layout == "auto" else f" in the layout {layout}"
-    raise UserError(f"{root}: no images ({' '.join(EXTENSIONS)}){asked}; {EXPECTED}")
+    seen = f" (found {'; '.join(left_out)})" if left_out else ""
+    raise UserError(f"{root}: no images (.png, .jpg, .webp …){asked}{seen}; {EXPECTED}")
 
 
 def _from_csv(source: Path) -> ImageSet:
-    try:
-        table = pd.read_csv(source, dtype=str, keep_default_na=False)
-    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
-        raise UserError(f"{source}: cannot be read as CSV: {str(error).strip()}") from None
-    lacking = [column for column in COLUMNS if column not in table.columns]
-    if lacking:
-        raise UserError(
-            f"{source}: column {lacking[0]!r} is missing; a manifest has {','.join(COLUMNS)}"
-        )
+    table = _columns(source)
     if table.empty:
         raise UserError(f"{source}: no images are listed")
-    wrong = table[~table["label"].isin(["0", "1"])]
-    if len(wrong):
+    words = {"0": REAL, "1": FAKE, "0.0": REAL, "1.0": FAKE, **LABELS}
+    labels = table["label"].str.strip().str.lower().map(words)
+    if labels.isna().any():
+        row = int(labels.isna().to_numpy().argmax())
         raise UserError(
-            f"{source}, row {wrong.index[0] + 2}: label {wrong.iloc[0]['label']!r}; "
-            "it must be 0 (real) or 1 (fake)"
+            f"{source}, row {row + 2}: label {table['label'].iloc[row]!r}; "
+            "it must be 0 or real, 1 or fake"
         )
-    unnamed = table[(table["path"] == "") | (table["generator"] == "")]
-    if len(unnamed):
-        raise UserError(f"{source}, row {unnamed.index[0] + 2}: path or generator is empty")
-    repeated = table[table["path"].duplicated()]
-    if len(repeated):
-        raise UserError(
-            f"{source}, row {repeated.index[0] + 2}: {repeated.iloc[0]['path']} is listed twice"
-        )
+    unnamed = (table["path"] == "") | (table["generator"] == "")
+    if unnamed.any():
+        row = int(unnamed.to_numpy().argmax())
+        raise UserError(f"{source}, row {row + 2}: path or generator is empty")
     folder = source.absolute().parent
     entries = [
         ImageEntry(Path(os.path.normpath(folder / path)), int(label), generator, class_name)
-        for path, label, generator, class_name in table[list(COLUMNS)].itertuples(index=False)
+        for path, label, generator, class_name in zip(
+            table["path"], labels, table["generator"], table["class"], strict=True
+        )
     ]
+    _refuse_repeats(source, entries, list(table["path"]))
     # By path parts, the order in which a folder is walked.
-    entries.sort(key=lambda entry: entry.path.parts)
+    entries.sort(key=lambda entry: (entry.path.parts, entry.generator))
     # What the images share, not where the CSV lies: an image's id must not hold a machine's path.
     root = Path(os.path.commonpath([entry.path.parent for entry in entries]))
     return ImageSet(root, tuple(entries), "csv")
+
+
+def _columns(source: Path) -> pd.DataFrame:
+    """Return a CSV's columns by the names of COLUMNS; generator and class may be missing."""
+    try:
+        with source.open(encoding="utf-8-sig", newline="") as opened:
+            first = opened.readline()
+        separator = max(",;\t", key=first.count)
+        table = pd.read_csv(source, dtype=str, keep_default_na=False, sep=separator)
+    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
+        raise UserError(f"{source}: cannot be read as CSV: {str(error).strip()}") from None
+    given = {str(name).strip().lower(): name for name in table.columns}
+    found = {}
+    for column, names in COLUMN_NAMES.items():
+        own = next((given[name] for name in names if name in given), None)
+        if own is not None:
+            found[column] = table[own]
+        elif column in ("path", "label"):
+            others = ", ".join(map(repr, names[1:4]))
+            raise UserError(
+                f"{source}: column {column!r} is missing (also {others} …); the columns found are "
+                f"{', '.join(map(str, table.columns))}; a manifest has {','.join(COLUMNS)}"
+            )
+    empty = pd.Series("", index=table.index)
+    found.setdefault("generator", empty.replace("", source.stem))
+    found.setdefault("class", empty)
+    return pd.DataFrame(found)
+
+
+def _refuse_repeats(source: Path, entries: list[ImageEntry], paths: list[str]) -> None:
+    """Refuse a file listed twice, however it is spelt; a real may stand once for each generator."""
+    seen: dict[Path, list[ImageEntry]] = {}
+    for row, entry in enumerate(entries):
+        before = seen.setdefault(entry.path, [])
+        for other in before:
+            if entry.generator == other.generator or FAKE in (entry.label, other.label):
+                raise UserError(f"{source}, row {row + 2}: {paths[row]} is listed twice")
+        before.append(entry)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePath
 from typing import Literal, get_args
 
+import numpy as np
 import pandas as pd
 
 from ..errors import UserError
@@ -92,6 +94,17 @@ def _keyed(name: str) -> str:
     return hashlib.sha256(f"forensift photographs {name}".encode()).hexdigest()
 
 
+def photograph_names(paths: Iterable[str | PurePath]) -> np.ndarray:
+    """Return the photograph of each image: its file name without a final -NUMBER, that of a crop.
+
+    Where that leaves one or two names for everything the number is no crop's, and each file name
+    stands for a photograph of its own. Equal names in different folders are one photograph.
+    """
+    stems = [PurePath(path).stem for path in paths]
+    names = [photograph_name(stem) for stem in stems]
+    return np.array(names if len(set(names)) > 2 else stems, dtype=str)
+
+
 def photograph_name(stem: str) -> str:
-    """Return what an image shows: its file's stem without a final -NUMBER, that of a crop."""
+    """Return what one image shows, by its file's stem; of a set ask :func:`photograph_names`."""
     return re.sub(r"-\d+$", "", stem)

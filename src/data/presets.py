@@ -6,7 +6,6 @@ gives float32. Between the two a batch is uint8, so that it is cheap to hold and
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ import torch
 from PIL import Image
 
 from ..errors import UserError
+from ..rng import keyed
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -77,7 +77,7 @@ class Preset:
         if self.tile and self.crop is not None and min(image.size) < self.crop:
             image = tiled(image, self.crop)
         if self.random_resized_crop is not None:
-            image = _random_resized_crop(image, self.random_resized_crop, generator(seed, key))
+            image = _random_resized_crop(image, self.random_resized_crop, keyed(seed, key))
         if self.crop is not None:
             image = centre_crop(image, self.crop)
         return image
@@ -164,12 +164,6 @@ def get_preset(name: str) -> Preset:
         return replace(published, name=name, random_resized_crop=crop)
     sizes = ", ".join(f"{kind}-SIZE (SIZE ≥ {least} pixels)" for kind, least in _SMALLEST.items())
     raise UserError(f"no preset {name!r}; there are {', '.join(PRESETS)} and {sizes}")
-
-
-def generator(seed: int, key: str) -> np.random.Generator:
-    """Return the random generator of one image: a function of the seed and the image's key."""
-    digest = hashlib.sha256(f"{seed}\t{key}".encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest, "big"))
 
 
 def centre_crop(image: Image.Image, size: int) -> Image.Image:

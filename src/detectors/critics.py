@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +18,13 @@ from ..errors import UserError
 from ..files import home, sha256
 from ..forge.generators import load_critic as forge_critic
 from . import stylegan_discriminator
-from .checkpoints import header, load_strictly, read_checkpoint
+from .building import copied, digest
+from .checkpoints import load_strictly, read_checkpoint
 
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Critic:
     """A critic and where it came from.
 
@@ -35,6 +38,19 @@ class Critic:
     score: Callable[[torch.Tensor], torch.Tensor]
     sha256: str = ""
     side: int | None = None
+
+    def __repr__(self) -> str:
+        return f"Critic({self.name!r}, {self.sha256[:16] or self._source()!r}, side={self.side})"
+
+    def _source(self) -> str:
+        """Return a digest of a critic without a file, the same in every process."""
+        if isinstance(self.score, nn.Module):
+            return digest(self.score)[:16]
+        try:
+            text = inspect.getsource(self.score)
+        except (OSError, TypeError):
+            text = getattr(self.score, "__qualname__", type(self.score).__qualname__)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def facts(self) -> dict[str, str]:
@@ -67,7 +83,7 @@ def load_critic(source: Path | str | None = None) -> Critic:
     path = Path(source) if source is not None else shipped_critic()
     if not path.is_file() and _CALLABLE.fullmatch(str(source)):
         return given_critic(_imported(str(source)), str(source))
-    state, _ = read_checkpoint(path)
+    state, _, facts = read_checkpoint(path)
     shapes = {key: tuple(value.shape) for key, value in state.items()}
     side = None
     network: nn.Module
@@ -76,17 +92,17 @@ def load_critic(source: Path | str | None = None) -> Critic:
         load_strictly(network, state, path)
     else:
         network = forge_critic(path)
-    name = header(path).get("family", path.stem)
+    name = facts.get("family", path.stem)
     return Critic(name, network.eval().requires_grad_(False), sha256(path), side)
 
 
 def given_critic(score: Callable[[torch.Tensor], torch.Tensor], name: str) -> Critic:
     """Return any differentiable callable as a critic; ``name`` is what outputs call it.
 
-    A network is put into evaluation mode and its weights are frozen.
+    Of a network a copy is taken, in evaluation mode and with frozen weights.
     """
     if isinstance(score, nn.Module):
-        score = score.eval().requires_grad_(False)
+        score = copied(score, f"critic {name}").requires_grad_(False)
     return Critic(name, score)
 
 

@@ -20,6 +20,7 @@ from torchvision import models
 from ..data.presets import get_preset
 from ..errors import UserError
 from ..files import sha256
+from .building import built
 from .checkpoints import header, load_strictly, read_checkpoint
 from .detector import Detector, WeightsOrigin, convolution_maps
 
@@ -194,11 +195,12 @@ def _single(
     device: torch.device | str,
 ) -> Detector:
     path = Path(path)
-    state, wrapper = read_checkpoint(path)
-    facts = header(path)
+    state, wrapper, facts = read_checkpoint(path)
     shapes = {key: tuple(value.shape) for key, value in state.items()}
-    network = base_model(
-        backbone or facts.get("backbone") or _matching(shapes, branches=("",)), len(classes)
+    network = built(
+        base_model,
+        backbone or facts.get("backbone") or _matching(shapes, branches=("",)),
+        len(classes),
     )
     load_strictly(network, state, path)
     return Detector(

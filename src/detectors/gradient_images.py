@@ -12,6 +12,7 @@ import hashlib
 import os
 import sys
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -21,13 +22,17 @@ import numpy as np
 import torch
 from PIL import Image, PngImagePlugin
 
+from ..data.decode import is_of_file
 from ..data.presets import Preset
 from ..errors import UserError
 from ..files import write_with
 from .critics import Critic, load_critic
+from .precision import full_float32
 
 PROCEDURE = "1"  # part of every key: a change of the procedure makes kept images out of date
 MEMORY_BYTES = 256 * 2**20
+DISK_BYTES = 2 * 2**30  # of the cache folder; what was asked for longest ago is removed
+CHECK = 256  # files written between two looks at the folder's size
 KEY, DIGEST = "forensift-gradient-of", "forensift-sha256"  # text chunks of a PNG
 
 
@@ -42,7 +47,7 @@ def gradient(critic: Critic, pixels: torch.Tensor) -> torch.Tensor:
             f"critic {critic.name}: takes {critic.side} × {critic.side} pixels, not "
             f"{pixels.shape[2]} × {pixels.shape[1]}"
         )
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), full_float32():
         image = (pixels[None].to(torch.float32) / 127.5 - 1).requires_grad_()
         score = critic.score(image).float().sum()
         if not score.requires_grad:
@@ -114,20 +119,26 @@ _MEMORY = _Memory(MEMORY_BYTES)
 class GradientImages:
     """Gradient images of a critic, each computed once: kept in memory, and in a folder of PNGs.
 
-    folder: None keeps nothing on disk. A file that cannot be read, is of another image or was
-    tampered with is computed anew; files are written whole or not at all, so that several programs
-    may share a folder. computed: how often the critic has been asked.
+    folder: None keeps nothing on disk. Only gradient images of files go there (see
+    :func:`remember_file`): those of edited images (colour modes, patches, conditions) stay in
+    memory. The folder is held below ``DISK_BYTES``. A file that cannot be read, is of another image
+    or was tampered with is computed anew; files are written whole or not at all, so that several
+    programs may share a folder. computed: how often the critic has been asked.
     """
 
     def __init__(self, critic: Critic, folder: Path | None = None) -> None:
         self.critic, self.folder = critic, folder if critic.sha256 else None
-        self.computed = 0
+        self.computed, self._written = 0, 0
         # Without a file's digest, what is kept belongs to this object alone.
         self._identity = critic.sha256 or uuid4().hex
 
-    def key(self, pixels: np.ndarray) -> str:
+    def __repr__(self) -> str:
+        return f"GradientImages({self.critic!r})"
+
+    def key(self, pixels: np.ndarray, device: torch.device | str = "cpu") -> str:
         """Return the SHA-256 of all that decides the gradient image of uint8 (3, H, W)."""
-        digest = hashlib.sha256(f"{PROCEDURE} {self._identity} {pixels.shape} ".encode())
+        facts = f"{PROCEDURE} {self._identity} {pixels.shape} {_arithmetic(torch.device(device))} "
+        digest = hashlib.sha256(facts.encode())
         digest.update(np.ascontiguousarray(pixels).tobytes())
         return digest.hexdigest()
 
@@ -140,14 +151,18 @@ class GradientImages:
         return torch.from_numpy(found).to(pixels.device)
 
     def _one(self, pixels: torch.Tensor) -> np.ndarray:
-        key = self.key(pixels.cpu().numpy())
+        own = pixels.cpu().numpy()
+        key = self.key(own, pixels.device)
         known = _MEMORY.get(key)
         if known is None and self.folder is not None:
             known = read_gradient(self._path(key), key)
+            if known is not None:
+                with suppress(OSError):  # what was used longest ago is removed first
+                    os.utime(self._path(key))
         if known is None:
             self.computed += 1
             known = to_8_bits(gradient(self.critic, pixels)).cpu().numpy()
-            if self.folder is not None:
+            if self.folder is not None and _content(own) in _OF_FILES:
                 self._keep(key, known)
         _MEMORY.add(key, known)
         return known
@@ -159,8 +174,48 @@ class GradientImages:
     def _keep(self, key: str, image: np.ndarray) -> None:
         try:
             write_gradient(self._path(key), image, key)
+            if self._written % CHECK == 0:
+                _bound(self.folder, DISK_BYTES)
+            self._written += 1
         except OSError:  # a full disk or a folder without permission: go on without
             self.folder = None
+
+
+_OF_FILES: set[bytes] = set()
+
+
+def remember_file(pixels: np.ndarray) -> None:
+    """Say that pixels, uint8 (3, H, W), are a file's own: their gradient image may be kept."""
+    _OF_FILES.add(_content(pixels))
+
+
+def _content(pixels: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16).digest()
+
+
+def _arithmetic(device: torch.device) -> str:
+    """Return what makes the same gradient come out otherwise: the device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _bound(folder: Path | None, limit: int) -> None:
+    """Remove the files used longest ago until a cache folder is a tenth below its limit."""
+    if folder is None:
+        return
+    found = []
+    for path in folder.rglob("*.png"):
+        with suppress(OSError):  # another program may remove it at this moment
+            facts = path.stat()
+            found.append((facts.st_mtime_ns, facts.st_size, path))
+    held = sum(size for _, size, _ in found)
+    if held <= limit:
+        return
+    for _, size, path in sorted(found):
+        if held <= 0.9 * limit:
+            return
+        with suppress(OSError):
+            path.unlink()
+        held -= size
 
 
 def write_gradient(path: Path, image: np.ndarray, key: str) -> None:
@@ -198,6 +253,13 @@ class GradientPreset(Preset):
     """
 
     images: GradientImages = field(kw_only=True)
+
+    def geometry(self, image: Image.Image, key: str = "", seed: int = 0) -> Image.Image:
+        """Return the RGB image resized and cropped; a file's own is remembered as such."""
+        found = super().geometry(image, key, seed)
+        if is_of_file(image):
+            remember_file(np.array(found).transpose(2, 0, 1))
+        return found
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the gradient images of uint8 pixels (N, 3, H, W), normalised, float32."""

@@ -12,37 +12,29 @@ import importlib.util
 import json
 import re
 import sys
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
 from ..data.presets import Preset
 from ..errors import UserError
 from ..files import sha256
-from .checkpoints import State, header, load_strictly, read_checkpoint
+from .building import built, copied, digest, random_state_kept, told
+from .checkpoints import Checkpoint, load_strictly, read_checkpoint
 from .detector import Detector, WeightsOrigin, convolution_maps
 from .lgrad import named_preset
-from .wrappers import unwrapped
+from .outputs import logit_convolutions, outputs_of
 
 TIMM = "timm:"
 PRESET = "wang-nocrop"
-PROBE = 224  # pixels: the side of the image that shows how many outputs there are
 
 # Classes of torchvision and timm that are squeeze-excite gates: their convolutions see no maps.
 _GATE = re.compile(r"SqueezeExcit|^(Effective)?SE(Module|Layer|Block|WithNorm)?$|ChannelAttn")
-
-
-def is_plugin(name: str) -> bool:
-    """Whether a detector's name is that of a plug-in and not of the registry."""
-    return ":" in name
 
 
 def load_plugin(
@@ -68,42 +60,41 @@ def load_plugin(
             that is no detector; the message says how to mend it.
     """
     path = None if weights is None else Path(weights)
-    state, wrapper = read_checkpoint(path) if path else ({}, "")
-    facts = header(path) if path else {}
     if name.startswith(TIMM):
-        if path is None:
-            raise UserError(f"{name}: timm has no detectors' weights; give --weights FILE")
-        made: Any = _timm_network(name, state, facts)
+        made, held = _timm_network(name, path)
         source: Any = None
     else:
-        source = _imported(name)
-        made = source
-        if not isinstance(source, (nn.Module, Detector)):
-            with _told(f"{name}: the function"):
-                made = source()
+        held = read_checkpoint(path) if path else Checkpoint({}, "", {})
+        with random_state_kept():
+            source = made = _imported(name)
+            if not isinstance(source, (nn.Module, Detector)):
+                with told(f"{name}: the function"):
+                    made = source()
     network = made.network if isinstance(made, Detector) else made
-    network = unwrapped(network) if isinstance(network, nn.Module) else network
     if not isinstance(network, nn.Module):
         kind = type(network).__name__
         raise UserError(f"{name}: returned {kind} instead of a torch.nn.Module or a Detector")
+    network = copied(network, name)
+    origin = WeightsOrigin("the function's own", digest(network), "plug-in")
     if path:
-        load_strictly(network, state, path)
-        origin = WeightsOrigin(path.name, sha256(path), wrapper)
-    else:
-        origin = WeightsOrigin("the function's own", _digest(network), "plug-in")
+        load_strictly(network, held.state, path)
+        origin = WeightsOrigin(path.name, sha256(path), held.wrapper)
     if isinstance(made, Detector):
-        made = replace(made, weights=origin) if path or not made.weights.sha256 else made
-        made = made.with_preset(_preset(preset)) if preset else made
-        return replace(made, network=network.eval().to(device))
-    found = own_detector(
-        network,
-        name=name,
-        preset=preset or getattr(source, "preset", None) or facts.get("preset") or PRESET,
-        classes=getattr(source, "classes", None) or json.loads(facts.get("classes", "[]")),
-        real=getattr(source, "real", None),
-        without=getattr(source, "without", ()),
+        ready: Detector = made
+        ready = replace(ready, network=network.to(device))
+        ready = replace(ready, weights=origin) if path or not ready.weights.sha256 else ready
+        ready = ready.with_preset(_preset(preset)) if preset else ready
+        outputs_of(network, ready.preset, ready.name)
+        return ready
+    return _described(
+        network.to(device),
+        name,
+        preset or getattr(source, "preset", None) or held.facts.get("preset") or PRESET,
+        getattr(source, "classes", None) or json.loads(held.facts.get("classes", "[]")),
+        getattr(source, "real", None),
+        getattr(source, "without", ()),
+        origin,
     )
-    return replace(found, network=network.to(device), weights=origin)
 
 
 def own_detector(
@@ -115,32 +106,42 @@ def own_detector(
     real: int | str | None = None,
     without: Sequence[str] = (),
 ) -> Detector:
-    """Return a network as a detector, after one grey image has gone through it.
+    """Return a network as a detector, after several images have gone through it.
 
     Args:
         network: takes a normalised batch (N, 3, H, W), returns logits: one, positive for fake, or
-            one a class. It is put into evaluation mode.
+            one a class. The detector has a copy of its own, in evaluation mode and out of
+            DataParallel, AveragedModel and ``torch.compile``: yours stays as it is.
         classes: names of the classes, in the network's order; none for one logit.
         real: the real class, by number or name; by default the one called 'real'.
         without: convolutions whose outputs are no feature maps, by their own or their whole names;
-            squeeze-excite gates of torchvision and timm are left out in any case.
+            squeeze-excite gates of torchvision and timm are left out in any case, and so is a
+            convolution that gives the logits themselves.
 
     Raises:
-        UserError: a network that fails on the image or ends in probabilities, or classes that do
-            not fit its outputs.
+        UserError: a network that fails on the images, ends in probabilities or looks at the other
+            images of a batch, or classes that do not fit its outputs.
     """
+    network = copied(network, name)
+    origin = WeightsOrigin("given in Python", digest(network), "plug-in")
+    return _described(network, name, preset, classes, real, without, origin)
+
+
+def _described(
+    network: nn.Module,
+    name: str,
+    preset: Preset | str,
+    classes: Sequence[str],
+    real: int | str | None,
+    without: Sequence[str],
+    origin: WeightsOrigin,
+) -> Detector:
     preset = _preset(preset)
     if isinstance(classes, str):
         raise UserError(f"{name}: classes must be a list of names, not the text {classes!r}")
     names = tuple(map(str, classes))
-    network = unwrapped(network).eval()
     modules = dict(network.named_modules())
-    last = list(modules.values())[-1]
-    if isinstance(last, (nn.Sigmoid, nn.Softmax)):
-        raise UserError(
-            f"{name}: ends in {type(last).__name__}; a detector gives logits: leave that layer out"
-        )
-    outputs = _outputs(network, preset, name)
+    outputs = outputs_of(network, preset, name)
     if outputs != max(1, len(names)):
         raise UserError(
             f"{name}: the network gives {outputs} output{'s' * (outputs > 1)}, but {len(names)} "
@@ -155,12 +156,12 @@ def own_detector(
     if not 0 <= real < outputs:
         raise UserError(f"{name}: real = {real}, but the classes are 0 … {outputs - 1}")
     own = tuple(one for one in without if "." not in one)
+    left_out = {*without, *logit_convolutions(network, preset, outputs)}
     feature_maps = tuple(
         one
         for one in convolution_maps(network, without=own)
-        if one.layer not in without and not _gates(modules, one.layer)
+        if one.layer not in left_out and not _gates(modules, one.layer)
     )
-    origin = WeightsOrigin("given in Python", _digest(network), "plug-in")
     return Detector(name, network, preset, feature_maps, origin, names, real)
 
 
@@ -172,39 +173,28 @@ def _gates(modules: dict[str, nn.Module], layer: str) -> bool:
     return bool(_GATE.search(type(modules[layer.rpartition(".")[0]]).__name__))
 
 
-@torch.no_grad()
-def _outputs(network: nn.Module, preset: Preset, name: str) -> int:
-    """Return how many outputs a network has, by one grey image."""
-    parameters = list(network.parameters())
-    device = parameters[0].device if parameters else "cpu"
-    image = preset.geometry(Image.new("RGB", (PROBE, PROBE), (128, 128, 128)), "probe", 0)
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
-    batch = preset.normalise(pixels.to(device))
-    with _told(f"{name}: the network, on one image {tuple(batch.shape)},"):
-        found = network(batch)
-    if not isinstance(found, torch.Tensor) or found.dim() == 0 or len(found) != 1:
-        what = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
-        raise UserError(f"{name}: the network returns {what} for one image instead of (1, classes)")
-    return found.numel()
-
-
-def _timm_network(name: str, state: State, facts: dict[str, str]) -> nn.Module:
-    """Return timm's network with as many outputs as the weights have."""
+def _timm_network(name: str, path: Path | None) -> tuple[nn.Module, Checkpoint]:
+    """Return timm's network with as many outputs as the weights have, and what the file holds."""
     try:
         import timm
     except ImportError:
         raise UserError(f"{name}: timm is not installed; `pip install timm` mends that") from None
     own = name.removeprefix(TIMM)
-    if not timm.is_model(own):
+    if not own or not timm.is_model(own):
         near = timm.list_models(f"*{own[:6]}*")[:5]
-        hint = f"; near are {', '.join(near)}" if near else ""
+        hint = f"; near are {', '.join(near)}" if near else "; timm.list_models() names them"
         raise UserError(f"{name}: timm has no model {own!r}{hint}")
-    with _told(f"{name}: timm"):
+    if path is None:
+        raise UserError(f"{name}: timm has no detectors' weights; give weights, {name}=FILE")
+    held = read_checkpoint(path)
+    with told(f"{name}: timm"):
         last = getattr(timm.get_pretrained_cfg(own), "classifier", None) or ""
     key = f"{last[0] if isinstance(last, tuple) else last}.weight"
-    outputs = len(state[key]) if key in state else len(json.loads(facts.get("classes", "[]"))) or 1
-    with _told(f"{name}: timm"):
-        return timm.create_model(own, pretrained=False, num_classes=outputs)
+    outputs = len(json.loads(held.facts.get("classes", "[]"))) or 1
+    if key in held.state:
+        outputs = len(held.state[key])
+    with told(f"{name}: timm"):
+        return built(timm.create_model, own, pretrained=False, num_classes=outputs), held
 
 
 def _imported(name: str) -> Any:
@@ -220,7 +210,7 @@ def _imported(name: str) -> Any:
 
 def _from_path(source: str) -> Any:
     """Import an installed module, or one of the working directory."""
-    with _importing(Path.cwd()), _told(f"{source}: importing it"):
+    with _importing(Path.cwd()), told(f"{source}: importing it"):
         try:
             return importlib.import_module(source)
         except ModuleNotFoundError as error:
@@ -242,7 +232,7 @@ def _from_file(path: Path) -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses and pickle look it up
-    with _importing(path.resolve().parent), _told(f"{path}: running it"):
+    with _importing(path.resolve().parent), told(f"{path}: running it"):
         spec.loader.exec_module(module)
     return module
 
@@ -256,27 +246,3 @@ def _importing(folder: Path) -> Iterator[None]:
         yield
     finally:
         sys.path.remove(str(folder))
-
-
-@contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Turn what goes wrong in the user's code into one line that says where."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        raise UserError(
-            f"{what} failed with {type(error).__name__}: {error} "
-            f"({Path(place.filename).name}, line {place.lineno})"
-        ) from error
-
-
-def _digest(network: nn.Module) -> str:
-    """Return the SHA-256 of a network's numbers, for manifests."""
-    found = hashlib.sha256()
-    for key, value in sorted(network.state_dict().items()):
-        found.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
-        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +17,12 @@ from ..data.presets import Preset
 from ..errors import UserError
 from ..files import home, sha256
 from . import deepfeaturex, dna_det, efficientnet_b0, lgrad, npr, resnet50
-from .checkpoints import State, header, load_strictly, read_checkpoint
+from .building import built
+from .checkpoints import State, load_strictly, read_checkpoint
+from .classifiers import CLASSIFIERS, load_classifier
 from .detector import Detector, WeightsOrigin, convolution_maps
 from .lgrad import named_preset
-from .plugins import is_plugin, load_plugin
+from .plugins import load_plugin
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -77,11 +81,52 @@ def get_architecture(name: str) -> Architecture:
         UserError: there is none; the message lists those there are.
     """
     if name not in ARCHITECTURES:
+        near = difflib.get_close_matches(name, [*ARCHITECTURES, *CLASSIFIERS], 1)
         raise UserError(
-            f"no detector is called {name!r}; there are {', '.join(ARCHITECTURES)}, and one's own "
+            f"no detector is called {name!r}{f' (is it {near[0]}?)' if near else ''}; there are "
+            f"{', '.join(ARCHITECTURES)}, the classifiers {', '.join(CLASSIFIERS)}, and one's own "
             "by file.py:function, package.module:function or timm:NAME"
         )
     return ARCHITECTURES[name]
+
+
+def parse_spec(text: str) -> tuple[str, str | None]:
+    """Return which detector a text means, and its weights: a variant, a file, or None.
+
+    ``NAME``, ``NAME:VARIANT`` and ``NAME=FILE``; one's own are ``file.py:function``,
+    ``package.module:function`` and ``timm:NAME``, each also with ``=FILE``.
+
+    Raises:
+        UserError: nothing before or behind the '=', or no such variant; the message lists them.
+    """
+    known = (*ARCHITECTURES, *CLASSIFIERS)
+    name, weights = text, None
+    for match in re.finditer("=", text):  # a folder's name may hold one too
+        before = text[: match.start()]
+        if before in known or ":" in before or ":" not in text[match.end() :]:
+            name, weights = before, text[match.end() :]
+            break
+    if not name or weights == "":
+        raise UserError(f"{text!r}: write NAME, NAME:VARIANT or NAME=FILE")
+    own, colon, variant = name.partition(":")
+    if colon and own in known:
+        there = [one for one in VARIANTS if shipped_weights(own, one).is_file()]
+        if variant not in there or weights is not None:
+            listed = ", ".join(there) or "none"
+            raise UserError(
+                f"{text!r}: {own} has no variant {variant!r}; there are {listed} (weights of one's "
+                f"own: {own}=FILE)"
+                if variant not in there
+                else f"{text!r}: names a variant and a file; give one of them"
+            )
+        return own, variant
+    return name, weights
+
+
+def is_own(name: str) -> bool:
+    """Whether a detector's name is that of one's own and not of the registry."""
+    own, colon, _ = parse_spec(name)[0].partition(":")
+    return bool(colon) and own not in ARCHITECTURES
 
 
 def shipped_weights(name: str, variant: str = "") -> Path:
@@ -144,7 +189,8 @@ def load_detector(
     """Return a detector with its weights, in evaluation mode.
 
     Args:
-        name: a name of ``ARCHITECTURES``, or one's own: see ``load_plugin``.
+        name: a name of ``ARCHITECTURES``, an ImageNet classifier of ``CLASSIFIERS``, or one's own
+            (see ``load_plugin``), with or without weights: see :func:`parse_spec`.
         weights: a checkpoint in any published wrapper; by default the project's own weights, and
             'colour-robust' for those it trained on greyscale too.
         preset: another preprocessing, or its name, than the detector's own, which is the one that
@@ -153,17 +199,22 @@ def load_detector(
     Raises:
         UserError: an unknown name, no weights, or weights of another architecture.
     """
-    if is_plugin(name):
+    text, (name, named) = name, parse_spec(name)
+    if named is not None and weights is not None:
+        raise UserError(f"{text}: names weights already; {weights} are given beside them")
+    weights = named if named is not None else weights
+    if ":" in name:
         return load_plugin(name, weights=weights, preset=preset, device=device)
+    if name in CLASSIFIERS:
+        return load_classifier(name, weights=weights, preset=preset, device=device)
     architecture = get_architecture(name)
     if str(weights) in VARIANTS:
         path = shipped_weights(name, str(weights))
     else:
         path = Path(weights) if weights is not None else shipped_weights(name)
     if weights is None and not path.is_file():
-        raise UserError(f"no weights of {name} are shipped; give --weights FILE")
-    network, origin, options = load_network(architecture, path)
-    facts = header(path)
+        raise UserError(f"no weights of {name} are shipped; give them: {name}=FILE")
+    network, origin, options, facts = load_network(architecture, path)
     return describe(
         name, network.to(device), origin, preset or facts.get("preset") or None, options
     )
@@ -171,13 +222,13 @@ def load_detector(
 
 def load_network(
     architecture: Architecture, path: Path
-) -> tuple[nn.Module, WeightsOrigin, dict[str, Any]]:
-    """Return an architecture's network with the weights of a file, their origin, its options.
+) -> tuple[nn.Module, WeightsOrigin, dict[str, Any], dict[str, str]]:
+    """Return an architecture's network with the weights of a file, their origin, options, facts.
 
     Raises:
         UserError: weights of another architecture, or not all of them.
     """
-    state, wrapper = read_checkpoint(path)
+    state, wrapper, facts = read_checkpoint(path)
     shapes = _shapes(state)
     others = [one.name for one in ARCHITECTURES.values() if one.recognises(shapes)]
     for key, shape in architecture.dead_keys:
@@ -189,10 +240,10 @@ def load_network(
             raise UserError(f"{path}: weights of {' or '.join(others)}, not of {architecture.name}")
         options = {}  # the strict loading below lists what is wrong
     else:
-        options = architecture.options_of(shapes, header(path))
-    network = architecture.build(**options)
+        options = architecture.options_of(shapes, facts)
+    network = built(architecture.build, **options)
     load_strictly(network, state, path)
-    return network, WeightsOrigin(path.name, sha256(path), wrapper), options
+    return network, WeightsOrigin(path.name, sha256(path), wrapper), options, facts
 
 
 def _shapes(state: State) -> Shapes:

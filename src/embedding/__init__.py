@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-from .embed import ALL, PER_GROUP, Embedding, drawn, embed, placed
-from .features import (
-    CHANNELS,
-    PENULTIMATE,
-    FeatureObserver,
-    Features,
-    FeatureStatistic,
-    Observed,
-    Pooling,
-    weighted,
-)
+from .embed import ALL, PER_GROUP, Embedding, drawn, embed, embedding_of, feature_look
+from .features import CHANNELS, PENULTIMATE, FeatureLook, Pooling, weighted
 from .neighbours import separation
 from .tsne import SETTINGS, Projection, Settings, get_settings, project
 
@@ -23,17 +14,15 @@ __all__ = [
     "PER_GROUP",
     "SETTINGS",
     "Embedding",
-    "FeatureObserver",
-    "FeatureStatistic",
-    "Features",
-    "Observed",
+    "FeatureLook",
     "Pooling",
     "Projection",
     "Settings",
     "drawn",
     "embed",
+    "embedding_of",
+    "feature_look",
     "get_settings",
-    "placed",
     "project",
     "separation",
     "weighted",

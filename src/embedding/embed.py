@@ -4,27 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 
-from ..data import Preset, check_skipped
-from ..data.presets import generator as random_of
 from ..detectors import Detector
 from ..errors import UserError
+from ..evaluation import Cluster, clusters_of
 from ..fmap_ranking import check_ranking_fits, top
-from ..records import ImageEntry, ImageSet, Ranking, Skipped
-from ..sweep import Progress, sweep
-from .features import (
-    CHANNELS,
-    PENULTIMATE,
-    FeatureObserver,
-    Features,
-    FeatureStatistic,
-    Pooling,
-    weighted,
-)
+from ..records import ImageEntry, ImageSet, Ranking, Result, Skipped
+from ..rng import keyed
+from ..sweep import How, Pass, sweep
+from .features import CHANNELS, PENULTIMATE, FeatureLook, Pooling, weighted
 from .neighbours import NEIGHBOURS, separation
 from .tsne import get_settings, project
 
@@ -32,8 +24,8 @@ PER_GROUP = 200
 ALL = "all"  # generators together
 
 
-@dataclass(frozen=True)
-class Embedding:
+@dataclass(frozen=True, eq=False, repr=False)
+class Embedding(Result):
     """Points of a t-SNE, how good it is, and how far apart reals and fakes are without it.
 
     table: one row an image and kind of features (penultimate, omega-weighted): path (the image's
@@ -50,6 +42,7 @@ class Embedding:
     neighbours: pd.DataFrame
     features: Mapping[str, np.ndarray]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    skipped: tuple[Skipped, ...] = ()
 
 
 def embed(
@@ -59,16 +52,12 @@ def embed(
     ranking: Ranking | None = None,
     k: int | None = None,
     pooling: Pooling = "max",
+    per_group: int | None = PER_GROUP,
     settings: str = "default",
     perplexity: float | None = None,
     neighbours: int = NEIGHBOURS,
-    per_group: int | None = PER_GROUP,
-    preset: Preset | None = None,
-    batch_size: int = 16,
-    seed: int = 0,
-    max_skipped: float = 0.01,
-    skipped: list[Skipped] | None = None,
-    progress: Progress | None = None,
+    cluster: Cluster = "photograph",
+    **how: Unpack[How],
 ) -> Embedding:
     """Return the t-SNE of the penultimate features and, with a ranking, of ω-weighted channels.
 
@@ -77,103 +66,108 @@ def embed(
 
     ranking, k: the feature maps of :func:`weighted`, the top k; pooling: 'max' or 'mean' over space
         of their convolution outputs.
-    settings: 'default' (PCA start, perplexity 30 or what the images allow) or 'dna-det'
-        (perplexity 15, random start, learning rate 200); perplexity: instead of theirs.
-    neighbours: of the nearest-neighbour accuracy.
     per_group: most images of one generator and label, drawn by the seed and the images' ids; None
         takes all. ``facts`` says how many there were.
-    preset, batch_size, seed, max_skipped, skipped, progress: as for :func:`forensift.rank`;
-        progress's numbers sum to ``drawn`` images.
+    settings: 'default' (PCA start, perplexity 30 or what the images allow) or 'dna-det'
+        (perplexity 15, random start, learning rate 200); perplexity: instead of theirs.
+    neighbours: of the nearest-neighbour accuracy; cluster: what its interval draws, see
+        :func:`forensift.evaluation.metrics`.
 
     Raises:
-        UserError: a ranking without k or of another network, an option out of range, too many
-            unreadable images, or too few for the perplexity.
+        UserError: a ranking without k or of another network, an option out of range, too few images
+            for the perplexity, or see :func:`forensift.sweep`.
     """
     get_settings(settings)
-    if (ranking is None) != (k is None):
-        raise UserError("the omega-weighted features need both a ranking and k")
-    if neighbours < 1 or (per_group is not None and per_group < 1):
-        raise UserError("neighbours and images per group must be 1 or more")
-    feature_maps = top(ranking, k) if ranking is not None and k is not None else []
-    if ranking is not None:
-        check_ranking_fits(ranking, detector)
-    if preset is not None:
-        detector = detector.with_preset(preset)
+    if neighbours < 1:
+        raise UserError("neighbours must be 1 or more")
+    seed = how.get("seed", 0)
     chosen = drawn(images, per_group, seed)
     if not len(chosen):
         raise UserError(f"{images.root}: holds no images")
-    statistic = FeatureStatistic()
-    missed: list[Skipped] = []
-    sweep(
-        chosen, detector.preset, FeatureObserver(detector, feature_maps, pooling), [statistic],
-        batch_size=batch_size, seed=seed, progress=progress, skipped=missed,
+    look = feature_look(detector, chosen, ranking, k, pooling)
+    done = sweep(chosen, [look], what="reading features", **how)
+    return embedding_of(
+        look, done, ranking, settings=settings, perplexity=perplexity, neighbours=neighbours,
+        cluster=cluster, seed=seed, facts={"images": len(images), "per_group": per_group},
     )  # fmt: skip
-    if skipped is not None:
-        skipped.extend(missed)
-    check_skipped(missed, len(chosen), max_skipped)
-    omega = None
-    if ranking is not None:
-        omega = ranking.table["omega"].to_numpy(dtype=np.float64)[:k]
-    found = placed(
-        statistic.result(), chosen, omega,
-        settings=settings, perplexity=perplexity, neighbours=neighbours, seed=seed,
-    )  # fmt: skip
-    facts = {
-        "images": len(images),
-        "drawn": len(chosen),
-        "per_group": per_group,
-        "image_set": chosen.hash(),
-        "k": k,
-        "pooling": pooling if feature_maps else None,
-        "preset": detector.preset.name,
-        "seed": seed,
-        **found.facts,
-    }
-    return Embedding(found.table, found.quality, found.neighbours, found.features, facts)
 
 
-def placed(
-    features: Features,
+def feature_look(
+    detector: Detector,
     images: ImageSet,
-    omega: np.ndarray | None = None,
+    ranking: Ranking | None = None,
+    k: int | None = None,
+    pooling: Pooling = "max",
+) -> FeatureLook:
+    """Return the look at both kinds of features of ``images``; see :func:`embed`.
+
+    Raises:
+        UserError: a ranking without k, or of another network.
+    """
+    if (ranking is None) != (k is None):
+        raise UserError("the omega-weighted features need both a ranking and k")
+    if ranking is None or k is None:
+        return FeatureLook(detector, (), pooling, images)
+    check_ranking_fits(ranking, detector)
+    return FeatureLook(detector, top(ranking, k), pooling, images)
+
+
+def embedding_of(
+    look: FeatureLook,
+    done: Pass,
+    ranking: Ranking | None = None,
     *,
     settings: str = "default",
     perplexity: float | None = None,
     neighbours: int = NEIGHBOURS,
+    cluster: Cluster = "photograph",
     seed: int = 0,
+    facts: Mapping[str, Any] | None = None,
 ) -> Embedding:
-    """Return the embedding of features that a pass over ``images`` has found; see :func:`embed`.
+    """Return the embedding of what a pass has shown; see :func:`embed`.
 
-    omega: of the feature maps in ``features.channels``, None where there are none.
+    ranking: whose top maps the look took, None where it took none.
     """
-    entries = {images.image_id(entry): entry for entry in images}
-    order = [entries[image_id] for image_id in features.image_ids]
+    entries = {done.used.image_id(one): one for one in done.used if look.wants(one)}
+    ids = tuple(sorted(entries))  # the points' order does not hang on the set's
+    order = [entries[image_id] for image_id in ids]
     labels = np.array([entry.label for entry in order], dtype=np.int64)
+    contents = look.statistic.of(ids, "content")
+    # Of images with the same pixels the first stands for all: one point, one vote.
     first_of: dict[tuple[str, int], int] = {}
-    alike = np.array(
-        [
-            first_of.setdefault((content, int(label)), row)
-            for row, (content, label) in enumerate(zip(features.contents, labels, strict=True))
-        ],
-        dtype=np.int64,
-    )
+    keys = [(str(one), int(label)) for one, label in zip(contents, labels, strict=True)]
+    alike = np.array([first_of.setdefault(key, row) for row, key in enumerate(keys)])
     once, where = np.unique(alike, return_inverse=True)
-    kinds = {PENULTIMATE: features.penultimate.astype(np.float64)}
-    if omega is not None:
+    kinds = {PENULTIMATE: look.statistic.of(ids, "penultimate").astype(np.float64)}
+    channels = look.statistic.of(ids, "channels")
+    k = channels.shape[1]
+    if ranking is not None:
+        omega = ranking.table["omega"].to_numpy(dtype=np.float64)[:k]
         # Copies are left out of mean and spread as they are of the picture.
-        kinds[CHANNELS] = weighted(features.channels[once], omega)[where]
+        kinds[CHANNELS] = weighted(channels[once], omega)[where]
     tables, quality, apart = [], [], []
     for kind, values in kinds.items():
         projection = project(values[once], settings=settings, perplexity=perplexity, seed=seed)
-        tables.append(_table(features.image_ids, order, kind, projection.points[where]))
+        tables.append(_table(ids, order, kind, projection.points[where]))
         quality.append({"kind": kind, **projection.facts})
-        apart += _apart(values, labels, order, alike, kind, neighbours, seed)
+        apart += _apart(values, labels, order, alike, kind, neighbours, cluster, seed)
+    whole = {
+        "detector": look.detector.name,
+        "drawn": len(order),
+        "images_that_differ": len(once),
+        "k": k or None,
+        "pooling": look.pooling if k else None,
+        "preset": look.detector.preset.name,
+        "seed": seed,
+        **(facts or {}),
+    }
     return Embedding(
         pd.concat(tables, ignore_index=True),
         pd.DataFrame(quality),
         pd.DataFrame(apart),
         kinds,
-        {"images_that_differ": len(once)},
+        whole,
+        done.skipped,
     )
 
 
@@ -185,9 +179,11 @@ def drawn(images: ImageSet, per_group: int | None, seed: int) -> ImageSet:
     """
     if per_group is None:
         return images
+    if per_group < 1:
+        raise UserError(f"per_group {per_group}: must be 1 or more")
     groups: dict[tuple[str, int], list[tuple[float, str, int]]] = {}
     for index, entry in enumerate(images):
-        number = float(random_of(seed, entry.path.name).random())
+        number = float(keyed(seed, entry.path.name).random())
         group = groups.setdefault((entry.generator, entry.label), [])
         group.append((number, images.image_id(entry), index))
     kept = sorted(row[2] for rows in groups.values() for row in sorted(rows)[:per_group])
@@ -217,6 +213,7 @@ def _apart(
     alike: np.ndarray,
     kind: str,
     neighbours: int,
+    cluster: Cluster,
     seed: int,
 ) -> list[dict[str, Any]]:
     generators = np.array([entry.generator for entry in order], dtype=object)
@@ -225,11 +222,14 @@ def _apart(
         groups.append((ALL, np.arange(len(order))))
     # A copy would be its own nearest neighbour.
     rows = [(name, own[np.unique(alike[own], return_index=True)[1]]) for name, own in groups]
-    return [
-        {
-            "kind": kind,
-            "generator": name,
-            **separation(values[own], labels[own], neighbours=neighbours, seed=seed),
-        }
-        for name, own in rows
-    ]
+    images = pd.DataFrame(
+        {"path": [str(one.path) for one in order], "class": [one.class_name for one in order]}
+    )
+    found = []
+    for name, own in rows:
+        clusters, over = clusters_of(images.iloc[own], cluster)
+        apart = separation(
+            values[own], labels[own], clusters=clusters, neighbours=neighbours, seed=seed
+        )
+        found.append({"kind": kind, "generator": name, **apart, "intervals_over": over})
+    return found

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.intervals import wilson
+from ..evaluation import cluster_mean, wilson
 from ..records import FAKE, REAL
 
 NEIGHBOURS = 5
@@ -14,15 +14,21 @@ MOST_COMPARED = 4000  # images of the silhouette, which is quadratic in time
 
 
 def separation(
-    features: np.ndarray, labels: np.ndarray, *, neighbours: int = NEIGHBOURS, seed: int = 0
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    clusters: np.ndarray | None = None,
+    neighbours: int = NEIGHBOURS,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Return how well reals and fakes are apart in features (N, D), Euclidean.
 
     knn_accuracy: share of images whose label is that of most of their nearest neighbours, the
-    image itself left out, with Wilson's 95 % interval; neighbours: how many, made odd, and fewer
-    where there are too few images; chance: the larger label's share. silhouette: −1 … 1, the mean
-    over images (at most 4,000, drawn by the seed). NaN where one label is missing or there are
-    fewer than four images.
+    image itself left out, with a 95 % interval: Wilson's, or with ``clusters`` (N,), names of what
+    images belong to, one that redraws these (:func:`cluster_mean`); neighbours: how many, made
+    odd, and fewer where there are too few images; chance: the larger label's share. silhouette:
+    −1 … 1, the mean over images (at most 4,000, drawn by the seed). NaN where one label is missing
+    or there are fewer than four images.
     """
     from sklearn.metrics import silhouette_score
     from sklearn.neighbors import NearestNeighbors
@@ -47,9 +53,14 @@ def separation(
     # Without an argument kneighbors leaves the point itself out.
     nearest = NearestNeighbors(n_neighbors=used).fit(values).kneighbors(return_distance=False)
     voted = labels[nearest].mean(axis=1) > 0.5
-    right = int((voted == (labels == FAKE)).sum())
-    found["knn_accuracy"] = right / number
-    found["knn_accuracy_low"], found["knn_accuracy_high"] = wilson(right, number)
+    right = voted == (labels == FAKE)
+    interval = (
+        wilson(int(right.sum()), number)
+        if clusters is None
+        else cluster_mean(right, clusters, seed=seed)[1:]
+    )
+    found["knn_accuracy"] = right.mean()
+    found["knn_accuracy_low"], found["knn_accuracy_high"] = interval
     drawn = MOST_COMPARED if number > MOST_COMPARED else None
     found["silhouette"] = float(
         silhouette_score(values, labels, sample_size=drawn, random_state=seed)

@@ -1,9 +1,22 @@
 """Scores of a detector, and metrics with intervals."""
 
-from .conditions import CONDITIONS, parse_conditions
-from .evaluate import COLUMNS, MACRO, THRESHOLD, evaluate
+from ..data.conditions import CONDITIONS, parse_conditions
+from .evaluate import Evaluation, evaluate, evaluation_of
 from .format_audit import FormatAudit, format_audit
-from .intervals import bootstrap, percentile_interval, weighted_average_precision, wilson
+from .intervals import (
+    MACRO,
+    Cluster,
+    change_interval,
+    cluster_mean,
+    clusters_of,
+    macro_interval,
+    macro_mean,
+    metric_interval,
+    percentile_interval,
+    widened,
+    wilson,
+)
+from .loose import LooseScores, folder_summary, labelled_files, score_loose
 from .metrics import (
     Accuracies,
     accuracies,
@@ -14,33 +27,55 @@ from .metrics import (
     roc_auc,
     sigmoid,
 )
+from .pixel_audit import pixel_audit
+from .resampling import bootstrap, weighted_average_precision, weighted_roc_auc
 from .robustness import ROBUSTNESS, Robustness, robustness, robustness_table
-from .scores import score
+from .scores import ScoreLook, score
+from .significance import LEVEL, draws_needed, holm
+from .survey import Found, survey
+from .table import COLUMNS, THRESHOLD, metrics
 
 __all__ = [
     "COLUMNS",
     "CONDITIONS",
+    "LEVEL",
     "MACRO",
     "ROBUSTNESS",
     "THRESHOLD",
     "Accuracies",
+    "Cluster",
+    "Evaluation",
     "FormatAudit",
     "Robustness",
+    "ScoreLook",
     "accuracies",
     "average_precision",
     "bootstrap",
     "calibrated_threshold",
+    "change_interval",
     "checked",
+    "cluster_mean",
+    "clusters_of",
+    "draws_needed",
     "equal_error_rate",
     "evaluate",
+    "evaluation_of",
     "format_audit",
+    "holm",
+    "macro_interval",
+    "macro_mean",
+    "metric_interval",
+    "metrics",
     "parse_conditions",
     "percentile_interval",
+    "pixel_audit",
     "robustness",
     "robustness_table",
     "roc_auc",
     "score",
     "sigmoid",
     "weighted_average_precision",
+    "weighted_roc_auc",
+    "widened",
     "wilson",
 ]

@@ -18,10 +18,10 @@ from scipy.stats import t as student
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.tree import DecisionTreeClassifier
 
+from ..data.photos import photograph_names
 from ..records import FAKE, REAL
-from .intervals import resample_weights
 from .metrics import roc_auc
-from .paired import photograph_names, weighted_roc_auc
+from .resampling import resample_weights, weighted_roc_auc
 
 FACTS = ("format", "size", "quality", "subsampling")
 SAID = {

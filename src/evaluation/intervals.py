@@ -1,23 +1,56 @@
-"""95 % intervals: Wilson for shares, percentile bootstrap for average precision."""
+"""95 % intervals of shares, means, AP and AUC; each knows what it was drawn over.
+
+One rule for all verbs: images are drawn by photograph where file names say which images are crops
+of one (:func:`clusters_of`), else image by image. Shares of independent images have Wilson's
+interval, all else the percentile interval of a bootstrap. A bootstrap knows nothing of what none of
+the images did: where all are right it ends in a point. So an interval that reaches the end of its
+range, or has no width, is widened to what its number of independent units can tell.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
+import pandas as pd
 from scipy.stats import norm
 
-from .metrics import checked
+from ..data.photos import photograph_names
+from ..errors import UserError
+from .resampling import RESAMPLES, resample_weights
 
-RESAMPLES = 1000
-_CHUNK = 4_000_000  # weights held at a time
+MACRO = "macro mean"
+Cluster = Literal["photograph", "class", "none"]  # what intervals draw
+OVER: dict[Cluster, str] = {"none": "images", "class": "classes", "photograph": "photographs"}
+Interval = tuple[float, float]
 
-BOOTSTRAPPED = ("ap", "accuracy", "real_accuracy", "fake_accuracy")
+
+def clusters_of(table: pd.DataFrame, cluster: Cluster) -> tuple[np.ndarray | None, str]:
+    """Return what each row belongs to, None where each stands alone, and what is drawn, in a word.
+
+    table: columns path and, for 'class', class; one row an image. cluster: 'photograph' (crops of
+    one by their file names, see :func:`forensift.data.photos.photograph_names`), 'class' or 'none'.
+
+    Raises:
+        UserError: another word.
+    """
+    if cluster not in get_args(Cluster):
+        raise UserError(f"cluster {cluster!r}: choose {', '.join(get_args(Cluster))}")
+    if cluster == "none" or not len(table):
+        return None, OVER["none"]
+    names = (
+        table["class"].to_numpy(dtype=object)
+        if cluster == "class"
+        else photograph_names(table["path"])
+    )
+    if len(set(names)) == len(names):
+        return None, OVER["none"]
+    return names, OVER[cluster]
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(successes: float, n: float, confidence: float = 0.95) -> Interval:
     """Return Wilson's score interval of a share of ``successes`` among ``n``, within 0 … 1."""
     if not 0 <= successes <= n or n == 0:
         raise ValueError(f"{successes} of {n} is no share")
@@ -30,7 +63,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
     return low, high
 
 
-def percentile_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+def percentile_interval(values: np.ndarray, confidence: float = 0.95) -> Interval:
     """Return the central interval of bootstrap values (B,); NaN ones, undefined, are left out."""
     values = values[~np.isnan(values)]
     if not len(values):
@@ -39,95 +72,153 @@ def percentile_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[f
     return float(low), float(high)
 
 
-def bootstrap(
+def widened(
+    value: float, interval: Interval, units: int, least: float = 0.0, most: float = 1.0
+) -> Interval:
+    """Return the interval of a mean of ``units`` clusters, none narrower than they can tell.
+
+    value: the mean of numbers within ``least`` … ``most``. An interval that reaches one of these
+    ends, which it does where at most three clusters say anything else, becomes at least Wilson's of
+    as many independent answers as there are clusters: the design effect of crops that agree cannot
+    be estimated there, and is taken at its largest (Korn and Graubard 1998, Survey Methodology 24).
+    One without width becomes what the clusters not seen could make of it: no more than Wilson's
+    upper bound of 0 in ``units`` of them (about 3 in ``units``, the rule of three) differ.
+    """
+    low, high = interval
+    if math.isnan(low) or not units:
+        return interval
+    span = most - least
+    if low <= least or high >= most:
+        ends = wilson(min(max((value - least) / span, 0.0), 1.0) * units, units)
+        low, high = min(low, least + span * ends[0]), max(high, least + span * ends[1])
+    elif high - low < 1e-12:
+        other = wilson(0, units)[1]
+        low, high = value - other * (value - least), value + other * (most - value)
+    return max(low, least), min(high, most)
+
+
+def units_of(labels: np.ndarray, clusters: np.ndarray | None, label: int | None = None) -> int:
+    """Return how many clusters, or images, there are of a label, or at all."""
+    chosen = np.ones(len(labels), dtype=bool) if label is None else labels == label
+    return int(chosen.sum()) if clusters is None else len(set(np.asarray(clusters)[chosen]))
+
+
+def metric_interval(
+    metric: str,
+    value: float,
+    drawn: np.ndarray,
     labels: np.ndarray,
-    scores: np.ndarray,
-    *,
-    threshold: float = 0.5,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    key: str = "",
     clusters: np.ndarray | None = None,
-) -> dict[str, np.ndarray]:
-    """Return the metrics BOOTSTRAPPED over resamples of the images, each (resamples,).
+) -> Interval:
+    """Return the interval of one of the metrics that :func:`bootstrap` draws.
 
-    Reals and fakes are drawn apart, with replacement, so that their numbers stay (stratified).
-    Where images depend on one another (crops of one photograph, frames of one film), give
-    ``clusters`` (N,), any names: then whole clusters are drawn, and a resample that happens to
-    hold no real or no fake gives NaN.
-
-    key: names the generator; the draws are a function of the seed and the key, or of the seed and
-    the clusters' names, so that generators made from the same photographs draw the same ones.
-    A detector without any error has AP 1 in every resample: the interval is then a point.
+    value: measured; drawn: its draws (B,); labels, clusters: as they were drawn with. A share of
+    independent images has Wilson's, one of clusters is :func:`widened`. AP and AUC have their
+    percentile interval unless all images are told apart, or none. Then the smaller class's units
+    make as many independent pairs, each told apart with a chance of AUC, and all were: it reaches
+    to Wilson's bound of that (whatever the scores' distribution; taken for AP too). Just below 1
+    the bootstrap's interval is much narrower, as it has seen what goes wrong and what that costs.
     """
-    labels, scores = checked(labels, scores, where=key)
-    right = ((scores > threshold) == (labels == 1)).astype(np.float64)
-    is_fake = labels.astype(np.float64)
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in BOOTSTRAPPED}
-    for weights in resample_weights(
-        labels, clusters=clusters, key=key, resamples=resamples, seed=seed
-    ):
-        n_fake = weights @ is_fake
-        n_real = weights @ (1 - is_fake)
-        fakes_right, reals_right = weights @ (right * is_fake), weights @ (right * (1 - is_fake))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            parts["ap"].append(weighted_average_precision(labels, scores, weights))
-            parts["accuracy"].append((fakes_right + reals_right) / (n_fake + n_real))
-            parts["real_accuracy"].append(reals_right / n_real)
-            parts["fake_accuracy"].append(fakes_right / n_fake)
-    return {name: np.concatenate(values) for name, values in parts.items()}
-
-
-def weighted_average_precision(
-    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray
-) -> np.ndarray:
-    """Return the average precision under each row of ``weights`` (B, N) ≥ 0, as (B,).
-
-    Equal scores are one step of the curve, as in scikit-learn. NaN without any fake or any real.
-    """
-    order = np.argsort(-scores, kind="stable")
-    ranked = scores[order]
-    # The last image of each group of equal scores closes one step.
-    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    weights = weights[:, order]
-    flagged = np.cumsum(weights, axis=1)[:, last]
-    weights = weights * labels[order]
-    hits = np.cumsum(weights, axis=1)[:, last]
-    n_fake, n_all = hits[:, -1], flagged[:, -1]
-    precision = np.divide(hits, flagged, out=np.zeros_like(hits), where=flagged > 0)
-    gained = np.diff(hits, axis=1, prepend=0.0)
-    defined = (n_fake > 0) & (n_fake < n_all)
-    total = (gained * precision).sum(axis=1)
-    return np.divide(total, n_fake, out=np.full(len(total), np.nan), where=defined)
-
-
-def resample_weights(
-    labels: np.ndarray,
-    *,
-    clusters: np.ndarray | None = None,
-    key: str = "",
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Iterator[np.ndarray]:
-    """Yield how often each image is drawn, (rows, N), until ``resamples`` rows are made.
-
-    What is drawn, and what ``key`` and ``clusters`` do to it: see :func:`bootstrap`.
-    """
-    drawn_by = key if clusters is None else "\n".join(sorted(map(str, set(clusters))))
-    digest = hashlib.sha256(f"bootstrap\t{seed}\t{drawn_by}".encode())
-    rng = np.random.default_rng(int.from_bytes(digest.digest(), "big"))
-    n = len(labels)
+    if metric in ("ap", "auc"):
+        low, high = percentile_interval(drawn)
+        pairs = min(units_of(labels, clusters, label) for label in (0, 1))
+        if value > 1 - 1e-12:
+            low = min(low, wilson(pairs, pairs)[0])
+        elif value < 1e-12:
+            high = max(high, wilson(0, pairs)[1])
+        return min(low, value), max(high, value)  # AP of few images is biased under redrawing
+    label = {"real_accuracy": 0, "fake_accuracy": 1}.get(metric)
+    n = units_of(labels, None, label)
     if clusters is None:
-        strata = [np.flatnonzero(labels == label) for label in (0, 1)]
+        return wilson(round(value * n), n)
+    return widened(value, percentile_interval(drawn), units_of(labels, clusters, label))
+
+
+def change_interval(
+    metric: str,
+    value: float,
+    drawn: np.ndarray,
+    labels: np.ndarray,
+    clusters: np.ndarray | None = None,
+) -> Interval:
+    """Return the interval of a metric's difference between two treatments of the same images.
+
+    value: measured; drawn: differences under the same draws. Where all are equal nothing changed on
+    any image, and what could on others is bounded as in :func:`metric_interval`.
+    """
+    low, high = percentile_interval(drawn)
+    if math.isnan(low) or high - low >= 1e-12:
+        return min(low, value), max(high, value)
+    if metric in ("ap", "auc"):
+        units = min(units_of(labels, clusters, label) for label in (0, 1))
     else:
-        names, cluster_of = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
-        strata, n = [np.arange(len(names))], len(names)
-    step = max(1, _CHUNK // len(labels))
-    for start in range(0, resamples, step):
-        rows = min(step, resamples - start)
-        counts = np.zeros((rows, n))
-        for row in counts:  # drawn row by row, so that the chunk size changes no draw
-            for members in strata:
-                drawn = members[rng.integers(0, len(members), len(members))]
-                row += np.bincount(drawn, minlength=n)
-        yield counts if clusters is None else counts[:, cluster_of]
+        label = {"real_accuracy": 0, "fake_accuracy": 1}.get(metric)
+        units = units_of(labels, clusters, label)
+    bound = wilson(0, units)[1]
+    return low - bound, high + bound
+
+
+def cluster_mean(
+    values: np.ndarray,
+    clusters: np.ndarray | Sequence[str] | None = None,
+    *,
+    least: float = 0.0,
+    most: float = 1.0,
+    key: str = "",
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Return the mean of ``values`` (N,), within least … most, and its interval.
+
+    clusters: (N,) names, redrawn whole; None draws the values. NaN values are left out.
+    """
+    known = ~np.isnan(values)
+    if not known.any():
+        return math.nan, math.nan, math.nan
+    kept = values[known].astype(np.float64)
+    own = None if clusters is None else np.asarray(clusters, dtype=str)[known]
+    strata = np.zeros(len(kept), dtype=int)
+    draws = [
+        weights @ kept / weights.sum(axis=1)
+        for weights in resample_weights(
+            strata, clusters=own, key=key, resamples=resamples, seed=seed
+        )
+    ]
+    mean = float(kept.mean())
+    interval = percentile_interval(np.concatenate(draws))
+    return mean, *widened(mean, interval, units_of(strata, own), least, most)
+
+
+def macro_mean(
+    rows: Sequence[Mapping[str, Any]],
+    means: Iterable[str],
+    sums: Iterable[str] = ("n_real", "n_fake"),
+) -> dict[str, Any]:
+    """Return the row ``macro mean``, all generators alike; {} for fewer than two.
+
+    sums: columns that are added up instead.
+    """
+    if len(rows) < 2:
+        return {}
+    total = {name: sum(row[name] for row in rows) for name in sums}
+    return {"generator": MACRO, **total} | {
+        name: float(np.mean([row[name] for row in rows])) for name in means
+    }
+
+
+def macro_interval(
+    draws: Sequence[np.ndarray],
+    intervals: Sequence[Interval],
+    least: float = 0.0,
+    most: float = 1.0,
+) -> Interval:
+    """Return the interval of a mean over generators, from the draws and the interval of each.
+
+    What a generator's interval has beyond its draws (see :func:`widened`) counts with its weight.
+    """
+    low, high = percentile_interval(np.mean(draws, axis=0))
+    for drawn, (own_low, own_high) in zip(draws, intervals, strict=True):
+        ends = percentile_interval(drawn)
+        low -= max(0.0, ends[0] - own_low) / len(draws)
+        high += max(0.0, own_high - ends[1]) / len(draws)
+    return max(low, least), min(high, most)

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 
-from ..data import check_skipped, jpeg_equaliser, require_both_classes
+from ..data import jpeg_equaliser, require_both_classes
+from ..data.conditions import CLEAN, CONDITIONS, parse_conditions
 from ..detectors import Detector
 from ..errors import UserError
-from ..records import ImageSet, Skipped
-from .conditions import CLEAN, CONDITIONS, parse_conditions
-from .evaluate import MACRO, THRESHOLD
-from .intervals import RESAMPLES, percentile_interval
-from .metrics import accuracies, average_precision, roc_auc, sigmoid
-from .paired import DRAWN, paired_draws, photograph_names
-from .perturbed import perturbed_logits
+from ..records import ImageSet, Result, Skipped
+from ..sweep import How, sweep
+from .intervals import (
+    Cluster,
+    change_interval,
+    clusters_of,
+    macro_interval,
+    macro_mean,
+    metric_interval,
+)
+from .metrics import accuracies, average_precision, roc_auc
+from .resampling import DRAWN, RESAMPLES, bootstrap
+from .scores import ScoreLook
+from .table import THRESHOLD
 
 FALLS = ("ap", "auc", "accuracy")  # of which the fall from clean is given
 SCORES = ("detector", "condition", "path", "label", "generator", "class", "logit", "score")
@@ -31,16 +38,18 @@ ROBUSTNESS = (
     "n_fake",
     *(f"{name}{end}" for name in DRAWN for end in ("", "_low", "_high")),
     *(f"{name}_fall{end}" for name in FALLS for end in ("", "_low", "_high")),
+    "intervals_over",
 )
 
 
-@dataclass(frozen=True)
-class Robustness:
+@dataclass(frozen=True, eq=False, repr=False)
+class Robustness(Result):
     """The table of ``robustness.csv``, the scores it is made of, and facts for the manifest."""
 
     table: pd.DataFrame
     scores: pd.DataFrame
-    facts: dict[str, Any] = field(default_factory=dict)
+    skipped: tuple[Skipped, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def robustness(
@@ -49,133 +58,153 @@ def robustness(
     conditions: Sequence[str] = CONDITIONS,
     *,
     equalise_jpeg: str = "none",
-    batch_size: int = 16,
-    seed: int = 0,
+    cluster: Cluster = "photograph",
     resamples: int = RESAMPLES,
-    max_skipped: float = 0.01,
-    skipped: list[Skipped] | None = None,
-    partial: Path | None = None,
-    progress: Callable[[int], object] | None = None,
+    **how: Unpack[How],
 ) -> Robustness:
     """Score an image set with every detector under every condition; see :func:`robustness_table`.
 
     detectors: by the name they get in the table, or as a list (then by their own names);
-    conditions: names, see :mod:`forensift.evaluation.conditions`; 'clean' is always among them.
+    conditions: names, see :mod:`forensift.data.conditions`; 'clean' is always among them.
+    cluster: what the intervals draw, see :func:`forensift.evaluation.metrics`.
     equalise_jpeg: before any condition, see :func:`forensift.data.jpeg_equaliser`.
-    partial: a folder that lets a killed run go on; skipped: unreadable images are appended.
-    progress: is told how many of the images × detectors × conditions more are done.
 
     Raises:
         UserError: an unknown condition, a generator without reals or fakes, two detectors of one
-            name, too many unreadable images, or what a network refuses.
+            name, or see :func:`forensift.sweep`.
     """
     named = _named(detectors)
-    chosen = parse_conditions(conditions)
+    chosen = [one.name for one in parse_conditions(conditions)]
     require_both_classes(images)
+    seed = how.get("seed", 0)
     equaliser = jpeg_equaliser(images, equalise_jpeg, seed=seed)
-    found = perturbed_logits(
-        named,
-        images,
-        chosen,
-        equaliser=equaliser,
-        batch_size=batch_size,
-        seed=seed,
-        partial=partial,
-        progress=progress,
-    )
-    if skipped is not None:
-        skipped.extend(found.skipped)
-    check_skipped(found.skipped, len(images), max_skipped)
-    scores = _scores(images, found.logits)
-    table = robustness_table(scores, seed=seed, resamples=resamples)
+    looks = {name: ScoreLook(detector, conditions=chosen) for name, detector in named.items()}
+    done = sweep(images, list(looks.values()), what="robustness", transform=equaliser, **how)
+    parts = [
+        look.table(done.used, condition).assign(detector=name, condition=condition)
+        for name, look in looks.items()
+        for condition in chosen
+    ]
+    scores = pd.concat(parts, ignore_index=True)[list(SCORES)]
     facts = {
-        "conditions": [one.name for one in chosen],
+        "conditions": chosen,
         "equalise_jpeg": equaliser.facts if equaliser is not None else {"mode": "none"},
-        "used": len(images) - len(found.skipped),
-        "skipped": len(found.skipped),
-        "unique_images": found.unique,
-        "decoded": found.decoded,
-        "perturbed": found.perturbed,
-        "network_passes": found.passed,
-        "passes_at_hand": found.at_hand,
-        "batch_size": batch_size,
+        "used": len(done.used),
+        "skipped": len(done.skipped),
+        "decoded": done.decoded,
+        "network_passes": done.networks,
         "seed": seed,
         "threshold": THRESHOLD,
-        "intervals": {"confidence": 0.95, "drawn": "photograph", "resamples": resamples},
+        "intervals": {"confidence": 0.95, "cluster": cluster, "resamples": resamples},
     }
-    return Robustness(table, scores, facts)
+    table = robustness_table(scores, cluster=cluster, seed=seed, resamples=resamples)
+    return Robustness(table, scores, done.skipped, facts)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One detector, generator and condition: a row's numbers, and the draws behind them."""
+
+    row: dict[str, Any]
+    draws: dict[str, np.ndarray]
+    falls: dict[str, np.ndarray]
 
 
 def robustness_table(
-    scores: pd.DataFrame, *, seed: int = 0, resamples: int = RESAMPLES
+    scores: pd.DataFrame,
+    *,
+    cluster: Cluster = "photograph",
+    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
     """Return one row a detector, generator and condition, and the macro means, columns ROBUSTNESS.
 
     scores: columns SCORES; the same images in the same order for each detector and condition.
-    Fractions. Intervals are 95 %, drawn by photograph (:func:`photograph_names`); all detectors
-    and conditions of a generator see the same draws, so those of the falls from clean are paired:
-    what the images have in common cancels. Generators made of the same photographs share their
-    draws in the macro mean, as in :func:`forensift.evaluation.evaluate`.
+    Fractions. Intervals are 95 %, over what ``cluster`` says (see :func:`forensift.evaluate`, which
+    has the same); all detectors and conditions of a generator see the same draws, so those of the
+    falls from clean are paired: what the images have in common cancels.
     """
     pairs = list(dict.fromkeys(zip(scores["detector"], scores["condition"], strict=True)))
-    cells: dict[tuple[str, str, str], tuple[dict[str, float], dict[str, np.ndarray]]] = {}
-    counts: dict[str, dict[str, int]] = {}
+    cells: dict[tuple[str, str], list[_Cell]] = {pair: [] for pair in pairs}
     for name, part in scores.groupby("generator", sort=True):
         by_pair = dict(iter(part.groupby(["detector", "condition"], sort=False)))
         first = by_pair[pairs[0]]
         for pair, own in by_pair.items():
             if own["path"].tolist() != first["path"].tolist():
                 raise UserError(f"{name}: {pair} does not score the same images as {pairs[0]}")
-        labels = first["label"].to_numpy()
         values = np.stack([by_pair[pair]["score"].to_numpy() for pair in pairs])
-        clusters = photograph_names(first["path"])
-        drawn = paired_draws(
-            labels, values, clusters, threshold=THRESHOLD, resamples=resamples, seed=seed
-        )
-        counts[str(name)] = {"n_real": int((labels == 0).sum()), "n_fake": int(labels.sum())}
-        for at, pair in enumerate(pairs):
-            cells[str(name), *pair] = (
-                _points(labels, values[at]),
-                {metric: drawn[metric][at] for metric in DRAWN},
-            )
-    names = list(counts)
-    counts[MACRO] = {key: sum(counts[name][key] for name in names) for key in ("n_real", "n_fake")}
-    for pair in pairs:
-        own_cells = [cells[name, *pair] for name in names]
-        cells[MACRO, *pair] = (
-            {key: float(np.mean([points[key] for points, _ in own_cells])) for key in DRAWN},
-            {key: np.mean([draws[key] for _, draws in own_cells], axis=0) for key in DRAWN},
-        )
+        for pair, cell in _cells(str(name), first, values, pairs, cluster, seed, resamples).items():
+            cells[pair].append(cell)
     rows = []
     for detector in dict.fromkeys(name for name, _ in pairs):
-        for generator in (*names, MACRO):
-            for condition in dict.fromkeys(name for _, name in pairs):
-                key = {"detector": detector, "generator": generator, "condition": condition}
-                points, draws = cells[generator, detector, condition]
-                clean = cells[generator, detector, CLEAN]
-                rows.append({**key, **counts[generator], **_row(points, draws, clean)})
+        conditions = [condition for name, condition in pairs if name == detector]
+        blocks = [[one.row for one in cells[detector, name]] for name in conditions]
+        rows += [row for block in zip(*blocks, strict=True) for row in block]
+        rows += [row for name in conditions if (row := _macro(cells[detector, name]))]
     return pd.DataFrame(rows, columns=list(ROBUSTNESS))
+
+
+def _cells(
+    name: str,
+    images: pd.DataFrame,
+    values: np.ndarray,
+    pairs: Sequence[tuple[str, str]],
+    cluster: Cluster,
+    seed: int,
+    resamples: int,
+) -> dict[tuple[str, str], _Cell]:
+    """Return the cells of one generator; values: scores (pairs, N) of its ``images``."""
+    labels = images["label"].to_numpy()
+    clusters, over = clusters_of(images, cluster)
+    drawn = bootstrap(
+        labels, values, threshold=THRESHOLD, resamples=resamples, seed=seed, key=name,
+        clusters=clusters,
+    )  # fmt: skip
+    points = {pair: _points(labels, own) for pair, own in zip(pairs, values, strict=True)}
+    found = {}
+    for at, (detector, condition) in enumerate(pairs):
+        row: dict[str, Any] = {"detector": detector, "generator": name, "condition": condition}
+        row |= {"n_real": int((labels == 0).sum()), "n_fake": int(labels.sum())}
+        row |= points[detector, condition] | {"intervals_over": over}
+        draws = {metric: drawn[metric][at] for metric in DRAWN}
+        for metric in DRAWN:
+            row[f"{metric}_low"], row[f"{metric}_high"] = metric_interval(
+                metric, row[metric], draws[metric], labels, clusters
+            )
+        clean = pairs.index((detector, CLEAN))
+        falls = {metric: drawn[metric][clean] - draws[metric] for metric in FALLS}
+        for metric, own in falls.items():
+            row[f"{metric}_fall"] = points[detector, CLEAN][metric] - row[metric]
+            ends = (
+                (0.0, 0.0)
+                if at == clean
+                else change_interval(metric, row[f"{metric}_fall"], own, labels, clusters)
+            )
+            row[f"{metric}_fall_low"], row[f"{metric}_fall_high"] = ends
+        found[detector, condition] = _Cell(row, draws, falls)
+    return found
+
+
+def _macro(cells: Sequence[_Cell]) -> dict[str, Any]:
+    """Return the row of the mean over generators, {} of one."""
+    rows = [one.row for one in cells]
+    row = macro_mean(rows, (*DRAWN, *(f"{name}_fall" for name in FALLS)))
+    if not row:
+        return {}
+    row |= {key: rows[0][key] for key in ("detector", "condition")}
+    row["intervals_over"] = ", ".join(sorted({one["intervals_over"] for one in rows}))
+    for name, draws, least in (
+        *((metric, [one.draws[metric] for one in cells], 0.0) for metric in DRAWN),
+        *((f"{metric}_fall", [one.falls[metric] for one in cells], -1.0) for metric in FALLS),
+    ):
+        intervals = [(one[f"{name}_low"], one[f"{name}_high"]) for one in rows]
+        row[f"{name}_low"], row[f"{name}_high"] = macro_interval(draws, intervals, least)
+    return row
 
 
 def _points(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     ranked = {"ap": average_precision(labels, scores), "auc": roc_auc(labels, scores)}
     return {**vars(accuracies(labels, scores, THRESHOLD)), **ranked}
-
-
-def _row(
-    points: dict[str, float],
-    draws: dict[str, np.ndarray],
-    clean: tuple[dict[str, float], dict[str, np.ndarray]],
-) -> dict[str, float]:
-    row: dict[str, float] = {}
-    for name in DRAWN:
-        row[name] = points[name]
-        row[f"{name}_low"], row[f"{name}_high"] = percentile_interval(draws[name])
-    for name in FALLS:
-        row[f"{name}_fall"] = clean[0][name] - points[name]
-        interval = percentile_interval(clean[1][name] - draws[name])
-        row[f"{name}_fall_low"], row[f"{name}_fall_high"] = interval
-    return row
 
 
 def _named(
@@ -192,19 +221,3 @@ def _named(
     if not named:
         raise UserError("no detector is given")
     return named
-
-
-def _scores(images: ImageSet, logits: Mapping[tuple[str, str], np.ndarray]) -> pd.DataFrame:
-    """Return the long table of scores, detector by detector, condition by condition."""
-    facts = pd.DataFrame(
-        [(images.image_id(one), one.label, one.generator, one.class_name) for one in images],
-        columns=["path", "label", "generator", "class"],
-    )
-    parts = []
-    for name in dict.fromkeys(name for name, _ in logits):
-        for (own, condition), values in logits.items():
-            if own == name:
-                part = facts.assign(detector=name, condition=condition, logit=values)
-                part["score"] = sigmoid(values)
-                parts.append(part[~np.isnan(values)])
-    return pd.concat(parts, ignore_index=True)[list(SCORES)]

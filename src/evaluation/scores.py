@@ -1,94 +1,95 @@
-"""One pass of a detector over an image set: the table of ``scores.csv``."""
+"""A detector's logits of an image set: the table of ``scores.csv``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 
-from ..data import Transform, batches
+from ..data import Batch, JpegEqualiser, Transform
+from ..data.conditions import CLEAN
 from ..detectors import Detector
 from ..errors import UserError
-from ..files import sha256
-from ..records import ImageSet, Skipped
+from ..records import ImageSet
+from ..sweep import RGB, How, Look, PerImage, Rows, Seen, sweep
 from .metrics import sigmoid
 
 COLUMNS = ("path", "label", "generator", "class", "logit", "score")
+
+
+class ScoreLook(Look):
+    """The logits of one detector, under any conditions and in any colour modes."""
+
+    statistic: PerImage
+
+    def __init__(
+        self,
+        detector: Detector,
+        *,
+        colours: Sequence[str] = (RGB,),
+        conditions: Sequence[str] = (CLEAN,),
+    ) -> None:
+        super().__init__(detector, PerImage(), colours=colours, conditions=conditions)
+
+    def observe(self, batch: Batch, seen: Mapping[str, Seen]) -> Rows:
+        """Return the logits (N, colours), float64, and the shares of classes, if any (N, K).
+
+        Raises:
+            UserError: a logit is not finite.
+        """
+        logits = np.stack([seen[colour].logits for colour in self.colours], axis=1)
+        bad = np.argwhere(~np.isfinite(logits))
+        if len(bad):
+            image, colour = bad[0]
+            where = [str(batch.entries[image].path)]
+            where += [f"in mode {self.colours[colour]}"] * (self.colours[colour] != RGB)
+            where += [f"under {batch.condition}"] * (batch.condition != CLEAN)
+            raise UserError(
+                f"{self.detector.name} gives a logit that is not finite for {' '.join(where)}"
+            )
+        if not self.detector.classes:
+            return {"logit": logits}
+        shares = seen[self.colours[0]].outputs.double().softmax(dim=1).numpy()
+        if not np.isfinite(shares).all():
+            row = int(np.argwhere(~np.isfinite(shares))[0, 0])
+            path = batch.entries[row].path
+            raise UserError(f"{self.detector.name} gives an output that is not finite for {path}")
+        return {"logit": logits, "share": shares}
+
+    def shares(self, images: ImageSet, condition: str = CLEAN) -> np.ndarray:
+        """Return the softmax (N, K) of the classes of ``images``, NaN where one was not seen."""
+        ids = [images.image_id(entry) for entry in images]
+        return self.statistic.of(ids, "share", condition)
+
+    def table(self, images: ImageSet, condition: str = CLEAN, colour: str = RGB) -> pd.DataFrame:
+        """Return the table COLUMNS of those ``images`` that were seen, in the set's order."""
+        seen = [one for one in images if self.statistic.has(images.image_id(one), condition)]
+        facts = [(images.image_id(e), e.label, e.generator, e.class_name) for e in seen]
+        table = pd.DataFrame(facts, columns=list(COLUMNS[:4]))
+        logits = self.statistic.of([row[0] for row in facts], "logit", condition)
+        table["logit"] = logits[:, self.colours.index(colour)]
+        return table.assign(score=sigmoid(table["logit"].to_numpy()))
 
 
 def score(
     detector: Detector,
     images: ImageSet,
     *,
-    batch_size: int = 32,
-    seed: int = 0,
-    skipped: list[Skipped] | None = None,
-    transform: Transform | None = None,
-    progress: Callable[[int], object] | None = None,
+    what: str = "scoring",
+    transform: Transform | JpegEqualiser | None = None,
+    **how: Unpack[How],
 ) -> pd.DataFrame:
-    """Return path, label, generator, class, logit and score of every readable image.
+    """Return path, label, generator, class, logit and score of every image that can be used.
 
     path is the image's id, below ``images.root``; rows are in the set's order; score is the
-    sigmoid of the logit in float64. Byte-identical files are run through the network once (sets
-    of several generators often share their reals), unless the preset or a transform may treat
-    them differently.
-
-    skipped: images that cannot be read are appended; progress: is told how many images more are
-    done; transform: see :func:`forensift.data.batches`.
+    sigmoid of the logit in float64. what: names the pass; transform: see
+    :func:`forensift.data.batches`.
 
     Raises:
-        UserError: the detector gives a logit that is not finite.
+        UserError: the detector gives a logit that is not finite, or see :func:`forensift.sweep`.
     """
-    alone = transform is not None or detector.preset.random
-    same_as = np.arange(len(images)) if alone else first_alike(images)
-    firsts = np.unique(same_as)
-    copies = np.bincount(same_as, minlength=len(images))
-    once = ImageSet(images.root, tuple(images.entries[index] for index in firsts), images.layout)
-    logits = np.full(len(images), np.nan)
-    unread: list[Skipped] = []
-    for batch in batches(
-        once, detector.preset, batch_size, seed=seed, skipped=unread, transform=transform
-    ):
-        found = detector.logits(batch.pixels).numpy().astype(np.float64)
-        where = firsts[batch.indices]
-        if not np.isfinite(found).all():
-            bad = images.entries[where[~np.isfinite(found)][0]]
-            raise UserError(f"{detector.name} gives a logit that is not finite for {bad.path}")
-        logits[where] = found
-        if progress is not None:
-            progress(int(copies[where].sum()))
-    reasons = {one.path: one.reason for one in unread}
-    logits = logits[same_as]
-    rows = []
-    for entry, first, logit in zip(images, same_as, logits, strict=True):
-        if np.isnan(logit):
-            if skipped is not None:
-                skipped.append(Skipped(entry.path, reasons[images.entries[first].path]))
-        else:
-            key = images.image_id(entry)
-            rows.append((key, entry.label, entry.generator, entry.class_name, logit))
-    table = pd.DataFrame(rows, columns=list(COLUMNS[:-1]))
-    table["logit"] = table["logit"].astype(np.float64)
-    table["score"] = sigmoid(table["logit"].to_numpy())
-    return table
-
-
-def first_alike(images: ImageSet) -> np.ndarray:
-    """Return for each image the index of the first image whose file is equal to the byte."""
-    sizes: dict[int, list[int]] = {}
-    same_as = np.arange(len(images))
-    for index, entry in enumerate(images):
-        if entry.path.is_file():
-            sizes.setdefault(entry.path.stat().st_size, []).append(index)
-    for size, indices in sizes.items():
-        if size == 0 or len(indices) == 1:
-            continue
-        firsts: dict[str, int] = {}
-        for index in indices:
-            try:
-                digest = sha256(images.entries[index].path)
-            except OSError:  # it will be skipped with its own reason
-                continue
-            same_as[index] = firsts.setdefault(digest, index)
-    return same_as
+    look = ScoreLook(detector)
+    sweep(images, [look], what=what, transform=transform, **how)
+    return look.table(images)

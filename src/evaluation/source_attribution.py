@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix
 
-from ..data import Transform, batches
+from ..data import Transform
 from ..detectors import Detector
 from ..errors import UserError
 from ..files import sha256
-from ..forge.crops import keyed_generator
-from ..records import REAL, ImageEntry, ImageSet, Skipped
-from .intervals import RESAMPLES, percentile_interval, wilson
+from ..records import REAL, ImageEntry, ImageSet
+from ..sweep import How, sweep
+from .intervals import percentile_interval, units_of, widened, wilson
+from .resampling import RESAMPLES, resample_weights
+from .scores import ScoreLook
 
 COLUMNS = ("metric", "class", "generator", "n", "value", "low", "high")
 MACRO = ("macro_f1", "macro_recall", "macro_f1_published", "macro_recall_published")
@@ -33,25 +36,25 @@ def attribute(
     images: ImageSet,
     *,
     sources: Mapping[str, str] | None = None,
-    batch_size: int = 8,
-    seed: int = 0,
-    skipped: list[Skipped] | None = None,
     transform: Transform | None = None,
-    progress: Callable[[int], object] | None = None,
+    what: str = "attributing",
+    **how: Unpack[How],
 ) -> pd.DataFrame:
-    """Return path, label, generator, truth, predicted and p:CLASS of every readable image.
+    """Return path, label, generator, truth, predicted and p:CLASS of every image.
 
     truth: of a real image, the detector's real class; of a fake, the class that ``sources`` gives
     its generator, or else the generator's own name. Reals that several generators share are listed
-    once. p:CLASS: softmax of the class logits, 0 … 1. skipped, transform, progress: as for
-    :func:`score`.
+    once. p:CLASS: softmax of the class logits, 0 … 1. transform: see :func:`score`.
 
     Raises:
-        UserError: a detector without classes, or a generator that is none of them.
+        UserError: a detector without classes, a generator that is none of them, an output that is
+            not finite, or see :func:`forensift.sweep`.
     """
-    names = detector.classes
-    if not names:
-        raise UserError(f"{detector.name} has one logit and no classes; nothing can be attributed")
+    names, real = detector.classes, detector.real
+    if not names or real is None:
+        raise UserError(
+            f"{detector.name} has no classes of reals and fakes; nothing can be attributed"
+        )
     sources = sources or {}
     fakes = {one: sources.get(one, one) for one in {e.generator for e in images if e.label != REAL}}
     strange = sorted(one for one, name in fakes.items() if name not in names)
@@ -63,26 +66,18 @@ def attribute(
     kept = set(without_repeats(images.only(label=REAL)))
     entries = tuple(entry for entry in images if entry.label != REAL or entry in kept)
     chosen = ImageSet(images.root, entries, images.layout)
-    probabilities = np.full((len(chosen), len(names)), np.nan)
-    unread: list[Skipped] = [] if skipped is None else skipped
-    for batch in batches(
-        chosen, detector.preset, batch_size, seed=seed, skipped=unread, transform=transform
-    ):
-        found = detector.outputs(batch.pixels).double().softmax(dim=1).numpy()
-        probabilities[batch.indices] = found
-        if progress is not None:
-            progress(len(found))
+    look = ScoreLook(detector)
+    used = sweep(chosen, [look], what=what, transform=transform, **how).used
     rows = [
         (
             images.image_id(entry),
             entry.label,
             entry.generator,
-            names[detector.real] if entry.label == REAL else fakes[entry.generator],
+            names[real] if entry.label == REAL else fakes[entry.generator],
             names[int(row.argmax())],
             *row,
         )
-        for entry, row in zip(chosen, probabilities, strict=True)
-        if not np.isnan(row).any()
+        for entry, row in zip(used, look.shares(used), strict=True)
     ]
     columns = ["path", "label", "generator", "truth", "predicted", *(f"p:{one}" for one in names)]
     return pd.DataFrame(rows, columns=columns)
@@ -130,18 +125,23 @@ def evaluate_attribution(
     Rows: accuracy; the macro means; recall of each class that has images; accuracy of each
     generator's fakes and of the reals (generator 'real'). Intervals of shares are Wilson's, of the
     macro means a bootstrap stratified by class; with ``clusters`` (N,), names of what images
-    depend on (their photograph), all are bootstraps of whole clusters.
+    depend on (their photograph), all are bootstraps of whole clusters. See :func:`widened`.
     """
     index = {name: at for at, name in enumerate(classes)}
     truth = table["truth"].map(index).to_numpy()
     predicted = table["predicted"].map(index).to_numpy()
     groups = np.where(table["label"] == REAL, "real", table["generator"])
     cells = np.eye(len(classes) ** 2)[truth * len(classes) + predicted]
-    names = np.asarray(truth if clusters is None else clusters)
-    weights = _resampled(names, clusters is not None, resamples, seed)
+    weights = np.concatenate(
+        list(
+            resample_weights(
+                truth, clusters=clusters, key="attribution", resamples=resamples, seed=seed
+            )
+        )
+    )
     shape = (-1, len(classes), len(classes))
     here = {key: value[0] for key, value in class_metrics(cells.sum(0).reshape(shape)).items()}
-    drawn = class_metrics((weights @ cells).reshape(shape))
+    means = class_metrics((weights @ cells).reshape(shape))
     right = (truth == predicted).astype(np.float64)
 
     def share(metric: str, which: np.ndarray, name: str = "", generator: str = "") -> tuple:
@@ -150,12 +150,21 @@ def evaluate_attribution(
             interval = wilson(hits, n)
         else:
             with np.errstate(invalid="ignore"):
-                interval = percentile_interval((weights @ (right * which)) / (weights @ which))
+                drawn = (weights @ (right * which)) / (weights @ which)
+            units = units_of(which, clusters, True)
+            interval = widened(hits / n, percentile_interval(drawn), units)
         return metric, name, generator, n, hits / n, *interval
 
     rows = [share("accuracy", np.ones(len(table), dtype=bool))]
     rows += [
-        (one, "", "", len(table), float(here[one]), *percentile_interval(drawn[one]))
+        (
+            one,
+            "",
+            "",
+            len(table),
+            float(here[one]),
+            *widened(float(here[one]), percentile_interval(means[one]), units_of(truth, clusters)),
+        )
         for one in MACRO
     ]
     rows += [
@@ -170,20 +179,3 @@ def result_lines(table: pd.DataFrame, classes: Sequence[str]) -> str:
     index = {name: at for at, name in enumerate(classes)}
     pairs = zip(table["path"], table["predicted"], strict=True)
     return "".join(f"{path}\t{index[predicted]}\n" for path, predicted in pairs)
-
-
-def _resampled(names: np.ndarray, whole: bool, resamples: int, seed: int) -> np.ndarray:
-    """Return how often each image is drawn, (resamples, N): within each group, or whole groups."""
-    groups, member_of = np.unique(names.astype(str), return_inverse=True)
-    rng = keyed_generator(seed, "attribution", *groups)
-    weights = np.zeros((resamples, len(names)))
-    for row in weights:  # drawn row by row, so that fewer resamples are the first of more
-        if whole:
-            row += np.bincount(rng.integers(0, len(groups), len(groups)), minlength=len(groups))[
-                member_of
-            ]
-            continue
-        for group in range(len(groups)):
-            members = np.flatnonzero(member_of == group)
-            row += np.bincount(rng.choice(members, len(members)), minlength=len(names))
-    return weights

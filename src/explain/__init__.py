@@ -1,36 +1,10 @@
-"""Attribution in pixels: Grad-CAM, guided back-propagation, and all methods under one call."""
+"""Heat maps of images by any method, and tests of the methods."""
+
+from __future__ import annotations
 
 from .cam import GradCAM, GuidedGradCAM, default_layer
-from .explain import (
-    METHODS,
-    Explanation,
-    attributor,
-    explain,
-    explanations,
-    named_target,
-    pixel_map,
-)
+from .explain import Explanation, Explanations, explain
 from .faithfulness import Faithfulness, faithfulness
-from .files import image_files, output_names
 from .guided import Gradient, GuidedBackprop
-from .target import Attribution
-
-__all__ = [
-    "METHODS",
-    "Attribution",
-    "Explanation",
-    "Faithfulness",
-    "GradCAM",
-    "Gradient",
-    "GuidedBackprop",
-    "GuidedGradCAM",
-    "attributor",
-    "default_layer",
-    "explain",
-    "explanations",
-    "faithfulness",
-    "image_files",
-    "named_target",
-    "output_names",
-    "pixel_map",
-]
+from .methods import METHODS, explainer, pixel_map
+from .target import RawExplanation, named_target

@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 from ..detectors.precision import full_float32
 from ..errors import UserError
 from .guided import close_gates, evaluation_copy
-from .target import Attribution, Target, recorded
+from .target import RawExplanation, Target, recorded
 
 UPSAMPLING = ("bilinear", "nearest")
 
@@ -48,7 +48,7 @@ class GradCAM:
             if one not in known or not one:
                 raise UserError(f"the network has no layer {one!r}")
 
-    def __call__(self, batch: Tensor, target: Target = None) -> Attribution:
+    def __call__(self, batch: Tensor, target: Target = None) -> RawExplanation:
         """Return the signed map of each image at its size: relevance (N, H, W).
 
         The published maps keep only what is positive; that is left to whoever draws them.
@@ -57,7 +57,7 @@ class GradCAM:
         with torch.enable_grad(), full_float32(), self._maps() as kept:
             _, run = recorded(self.network, batch, target)
             cam = self._weighted_sum(run.relevance, kept)
-        return Attribution(run.logits, run.targets, run.signs, self._upsample(cam, batch))
+        return RawExplanation(run.logits, run.targets, run.signs, self._upsample(cam, batch))
 
     def _weighted_sum(self, total: Tensor, kept: dict[str, list[Tensor]]) -> Tensor:
         """Return Σ_c mean_hw(∂total/∂A_c) · A_c, (N, h, w), of each layer's one output A."""
@@ -114,7 +114,7 @@ class GuidedGradCAM(GradCAM):
     Arguments as for :class:`GradCAM`. Forward is run once for both.
     """
 
-    def __call__(self, batch: Tensor, target: Target = None) -> Attribution:
+    def __call__(self, batch: Tensor, target: Target = None) -> RawExplanation:
         """Return the signed product for each image: relevance (N, 3, H, W).
 
         Raises:
@@ -128,7 +128,7 @@ class GuidedGradCAM(GradCAM):
             close_gates(run.relevance)
             (guided,) = torch.autograd.grad(run.relevance, pixels)
         cam = self._upsample(cam.clamp(min=0), batch)
-        return Attribution(run.logits, run.targets, run.signs, guided * cam[:, None])
+        return RawExplanation(run.logits, run.targets, run.signs, guided * cam[:, None])
 
 
 def default_layer(network: nn.Module) -> str:

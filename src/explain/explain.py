@@ -1,75 +1,30 @@
-"""Attribution of images by any method: what ``forensift explain`` computes."""
+"""Explanations of images by any method: what ``forensift explain`` computes."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Unpack
 
 import numpy as np
+import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..data.batching import Batch, batches
-from ..detectors.classifiers import Classifier
+from ..data import Batch
+from ..data.loose import image_files
 from ..detectors.detector import Detector
 from ..errors import UserError
-from ..lrp import LRP
-from ..records import ImageSet, Skipped
-from .cam import GradCAM, GuidedGradCAM
-from .files import image_files
-from .guided import Gradient, GuidedBackprop
-from .target import Attribution, Target, chosen
+from ..evaluation import sigmoid
+from ..records import ImageEntry, ImageSet, Result, Skipped
+from ..sweep import BATCH_SIZE, How, Look, Rows, Seen, sweep
+from .methods import explainer, pixel_map
+from .target import Target, named_target, target_name
 
-Attribute = Callable[[Tensor, Target], Attribution]
-Explained = Detector | Classifier | nn.Module
+NO_FILE = Path("pixels")  # root of images that have no file
 Images = ImageSet | Path | str | Sequence[Path | str] | np.ndarray | Tensor
-
-
-class RelevancePropagation:
-    """LRP (β = 0, see :class:`forensift.lrp.LRP`) in the form of the other methods.
-
-    R = +1 at the target whatever its sign: every rule divides by its own output, so positive
-    relevance is evidence for the decision that the logit stands for. Where 'fake' or 'real' is
-    asked for and the decision is the other one, relevance is negated: positive is then evidence
-    for what was asked.
-    """
-
-    def __init__(self, explained: Explained) -> None:
-        self.lrp = LRP(explained)
-        self.outputs = 0
-
-    def __call__(self, batch: Tensor, target: Target = None) -> Attribution:
-        """Return the pixels' relevance of each image: relevance (N, 3, H, W)."""
-        start = None
-        if target is not None and not isinstance(target, str):
-            if not self.outputs:
-                self.outputs = self.lrp.plan.forward(batch[:1])[1][0].numel()
-            targets, _ = chosen(batch.new_zeros(len(batch), self.outputs), target)
-            start = batch.new_zeros(len(batch), self.outputs).scatter_(1, targets[:, None], 1.0)
-        found = self.lrp(batch, start, layers=())
-        assert found.pixels is not None
-        targets, signs = chosen(found.logits, target)
-        values = found.pixels
-        if isinstance(target, str):
-            decided, _ = found.logits.max(dim=1)
-            agrees = torch.where(decided < 0, -signs, signs)
-            values = values * agrees[:, None, None, None]
-        return Attribution(found.logits, targets, signs, values)
-
-
-METHODS: dict[str, Callable[[Explained, str | None], Attribute]] = {
-    "lrp": lambda explained, layer: RelevancePropagation(explained),
-    "gradcam": lambda explained, layer: GradCAM(_network(explained), layer),
-    "guided-gradcam": lambda explained, layer: GuidedGradCAM(_network(explained), layer),
-    "guided-backprop": lambda explained, layer: GuidedBackprop(_network(explained)),
-    "gradient": lambda explained, layer: Gradient(_network(explained)),
-}
-
-
-def _network(explained: Explained) -> nn.Module:
-    return explained if isinstance(explained, nn.Module) else explained.network
 
 
 @dataclass(frozen=True)
@@ -79,7 +34,7 @@ class Explanation:
     key: the image's id in its set, or its number; path: its file, if it has one; pixels: uint8
     (3, H, W) as the network saw them; relevance: float32, raw and signed, (3, H, W), or (H, W) for
     Grad-CAM; target: the output explained, with its name and its logit; sign: −1 where minus the
-    logit is explained.
+    logit is explained; decision: what the network decides, probability: of that, 0 … 1.
     """
 
     key: str
@@ -91,152 +46,261 @@ class Explanation:
     target_name: str
     logit: float
     sign: int = 1
+    decision: str = ""
+    probability: float = np.nan
 
     @property
     def map(self) -> np.ndarray:
         """One signed number a pixel, float32 (H, W): see :func:`pixel_map`."""
         return pixel_map(self.relevance, self.method)
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing in the map is positive: no evidence for what was asked."""
+        return not (self.map > 0).any()
 
-def pixel_map(relevance: np.ndarray, method: str) -> np.ndarray:
-    """Return one number a pixel: the sum over colours, or of absolute values for the gradient.
+    @property
+    def caption(self) -> str:
+        """What is shown of what, and what the network decides."""
+        none = "; nothing in it is positive" if self.empty else ""
+        return (
+            f"decided {self.decision} (p = {self.probability:.2g}); {self.method} of "
+            f"{self.target_name}, logit {self.logit:.3g}{none}"
+        )
 
-    relevance: (…, 3, H, W), or (…, H, W) for Grad-CAM, which is returned as it is. A plain
-    gradient says how much a pixel matters and not which way, hence its absolute value.
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Explanations(Result, Sequence[Explanation]):
+    """A list of explanations: the images in their order, for each all methods in turn.
+
+    table: one row each: path, method, decision, probability, target, target_name, logit, sum,
+    positive_sum, height, width. Where explanations were handed on as they came, ``found`` is empty.
     """
-    if method == "gradcam":
-        return relevance
-    return (np.abs(relevance) if method == "gradient" else relevance).sum(axis=-3)
+
+    found: tuple[Explanation, ...]
+    table: pd.DataFrame
+    skipped: tuple[Skipped, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.found[place]
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def of(self, method: str) -> list[Explanation]:
+        """Return one method's explanations."""
+        return [one for one in self.found if one.method == method]
 
 
-def attributor(explained: Explained, method: str, layer: str | None = None) -> Attribute:
-    """Return the method, made ready for a network: call it with a batch and a target.
+class ExplainLook(Look):
+    """The explanations of each image by some methods; ``take`` gets each as it comes."""
 
-    explained: a detector or classifier; of a bare network LRP takes the pixels for normalised as
-    ImageNet's. layer: for the Grad-CAM methods, see :class:`GradCAM`.
+    statistic: Taken
 
-    Raises:
-        UserError: no such method, or a network that it cannot be used on.
-    """
-    if method not in METHODS:
-        raise UserError(f"no attribution method {method!r}; there are {', '.join(METHODS)}")
-    return METHODS[method](explained, layer)
+    def __init__(
+        self,
+        detector: Detector,
+        methods: Sequence[str],
+        target: Target = "decision",
+        layer: str | None = None,
+        images: ImageSet | None = None,
+        take: Callable[[Explanation], dict[str, Any]] | None = None,
+    ) -> None:
+        """images: in the order of ``target``, where that is one for each."""
+        self.explain = {one: explainer(detector, one, layer) for one in methods}
+        self.target = named_target(detector, target)
+        facts = {"methods": list(methods), "layer": layer, "target": repr(target)}
+        super().__init__(detector, Taken(detector, take), colours=(), facts=facts)
+        self.by_id: dict[str, int] | None = None
+        several = isinstance(self.target, (Sequence, Tensor)) and not isinstance(self.target, str)
+        if several and images is not None:
+            given = torch.as_tensor(self.target).reshape(-1)
+            if len(given) not in (1, len(images)):
+                raise UserError(f"{len(given)} targets for {len(images)} images")
+            ids = [images.image_id(entry) for entry in images]
+            self.by_id = dict(zip(ids, given.expand(len(ids)).tolist(), strict=True))
+            self.alone = True
 
-
-def explanations(
-    detector: Detector | Classifier,
-    images: Images,
-    method: str = "lrp",
-    *,
-    target: Target = None,
-    layer: str | None = None,
-    batch_size: int = 8,
-    seed: int = 0,
-    skipped: list[Skipped] | None = None,
-) -> Iterator[Explanation]:
-    """Yield the explanation of every readable image, a batch at a time.
-
-    images: an image set; files and folders (all images in them, recursively); or uint8 pixels
-        (N, 3, H, W), of which nothing is resized or cropped. Files go through the detector's own
-        preprocessing. Images of one size come in their order; sizes may be mixed.
-    method: of ``METHODS``. target: see :func:`forensift.explain.target.chosen`; a class may
-        be given by its name. layer: see :class:`GradCAM`. seed: of random presets.
-    skipped: images that cannot be read are appended.
-
-    Raises:
-        UserError: see :func:`attributor`; a target that is none; no images.
-    """
-    missed = skipped if skipped is not None else []
-    attribute = attributor(detector, method, layer)
-    wanted = named_target(detector, target)
-    if isinstance(images, (np.ndarray, Tensor)):
-        feed: Iterator[Batch] = _given(torch.as_tensor(images), batch_size)
-        known = None
-    else:
-        known = images if isinstance(images, ImageSet) else image_files(images)
-        feed = batches(known, detector.preset, batch_size, seed=seed, skipped=missed)
-    for batch in feed:
-        normalised = detector.preset.normalise(batch.pixels.to(detector.device))
+    def observe(self, batch: Batch, seen: Mapping[str, Seen]) -> Rows:
+        """Return of each method the relevance, and target, sign, logits (N, K) of each image."""
+        pixels = self.detector.preset.normalise(batch.pixels.to(self.detector.device))
         # Depthwise convolutions are several times faster in this layout on the CPU.
-        normalised = normalised.contiguous(memory_format=torch.channels_last)
-        found = attribute(normalised, wanted)
-        values = found.relevance.float().cpu().numpy()
-        for place, index in enumerate(batch.indices):
-            entry = None if known is None else known.entries[index]
-            output, sign = int(found.targets[place]), int(found.signs[place])
-            yield Explanation(
-                key=str(index) if known is None or entry is None else known.image_id(entry),
-                path=None if entry is None else entry.path,
-                pixels=batch.pixels[place].numpy(),
-                relevance=np.ascontiguousarray(values[place]),
-                method=method,
-                target=output,
-                target_name=_target_name(detector, output, sign),
-                logit=float(found.logits[place, output]),
-                sign=sign,
-            )
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        target = self.target
+        if self.by_id is not None:
+            target = [self.by_id.get(one, 0) for one in batch.ids]
+        rows = {}
+        for method, explain in self.explain.items():
+            found = explain(pixels, target)
+            rows[f"{method}/relevance"] = found.relevance.float().cpu().numpy()
+            rows[f"{method}/target"] = found.targets.cpu().numpy()
+            rows[f"{method}/sign"] = found.signs.cpu().numpy()
+            rows[f"{method}/logits"] = found.logits.double().cpu().numpy()
+        return rows
+
+
+class Taken:
+    """The explanations that came, by image and method; mergeable.
+
+    take: makes a row of numbers of each, which alone is kept; without it they are kept whole.
+    """
+
+    def __init__(
+        self, detector: Detector, take: Callable[[Explanation], dict[str, Any]] | None = None
+    ) -> None:
+        self.detector, self.take = detector, take
+        self.found: dict[tuple[str, str], Explanation] = {}
+        self.rows: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def empty(self) -> Taken:
+        """Return the same without any."""
+        return Taken(self.detector, self.take)
+
+    def update(self, batch: Batch, rows: Rows) -> None:
+        """Take in one batch."""
+        for method in dict.fromkeys(name.split("/")[0] for name in rows):
+            own = {name: rows[f"{method}/{name}"] for name in ("relevance", "target", "sign")}
+            for place, (entry, key) in enumerate(zip(batch.entries, batch.ids, strict=True)):
+                logits = rows[f"{method}/logits"][place]
+                target, sign = int(own["target"][place]), int(own["sign"][place])
+                decision, probability = decided(self.detector, logits)
+                one = Explanation(
+                    key=key,
+                    path=None if entry.path.parent == NO_FILE else entry.path,
+                    pixels=batch.pixels[place].numpy().copy(),
+                    relevance=np.ascontiguousarray(own["relevance"][place]),
+                    method=method,
+                    target=target,
+                    target_name=target_name(self.detector, target, sign),
+                    logit=float(logits[target]),
+                    sign=sign,
+                    decision=decision,
+                    probability=probability,
+                )
+                more = self.take(one) if self.take else {}
+                self.rows[key, method] = {**_row(one), **more}
+                if self.take is None:
+                    self.found[key, method] = one
+
+    def merge(self, other: Taken) -> None:
+        """Take in what ``other`` has."""
+        self.found.update(other.found)
+        self.rows.update(other.rows)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return all as plain arrays."""
+        found = [[list(key), row] for key, row in self.rows.items()]
+        arrays = {"rows": np.array(json.dumps(found))}
+        for place, key in enumerate(self.rows):
+            if key in self.found:
+                arrays[f"{place}/pixels"] = self.found[key].pixels
+                arrays[f"{place}/relevance"] = self.found[key].relevance
+        return arrays
+
+    def from_state(self, state: Mapping[str, np.ndarray]) -> Taken:
+        """Return the same with what :meth:`state` gave."""
+        found = self.empty()
+        for place, ((key, method), row) in enumerate(json.loads(str(state["rows"]))):
+            found.rows[key, method] = row
+            if f"{place}/pixels" in state:
+                names = ("target", "target_name", "logit", "sign", "decision", "probability")
+                path = Path(row["file"]) if row["file"] else None
+                found.found[key, method] = Explanation(
+                    key, path, state[f"{place}/pixels"], state[f"{place}/relevance"], method,
+                    **{name: row[name] for name in names},
+                )  # fmt: skip
+        return found
+
+    def result(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """Return a row for each image and method."""
+        return self.rows
 
 
 def explain(
-    detector: Detector | Classifier, images: Images, method: str = "lrp", **options: object
-) -> list[Explanation]:
-    """Return the explanations of all readable images; arguments as for :func:`explanations`."""
-    return list(explanations(detector, images, method, **options))  # type: ignore[arg-type]
+    detector: Detector,
+    images: Images,
+    method: str | Sequence[str] = "lrp",
+    *,
+    target: Target = "decision",
+    layer: str | None = None,
+    take: Callable[[Explanation], dict[str, Any]] | None = None,
+    **how: Unpack[How],
+) -> Explanations:
+    """Explain images by one method or several.
 
-
-def named_target(detector: Detector | Classifier, target: Target) -> Target:
-    """Return a class's number for its name or digits; anything else as it is.
-
-    Of a detector with several classes 'real' is the real one, whatever its name, and 'decision'
-    the one with the largest logit.
+    images: an image set; files and folders (all images in them, recursively); or uint8 pixels
+        (N, 3, H, W), of which nothing is resized or cropped. Files go through the detector's own
+        preprocessing.
+    method: of ``METHODS``. target: see :func:`forensift.explain.target.chosen`, one for all images
+        or one for each, by default what the detector decides; a class may be given by its name.
+    layer: see :class:`GradCAM`.
+    take: gets each explanation as it comes and returns what the table is to hold of it beside
+        COLUMNS; explanations are then not kept, so that memory does not grow with the images.
 
     Raises:
-        UserError: there is no class of that name.
+        UserError: see :func:`explainer`; a target that is none; no images; or see
+            :func:`forensift.sweep`.
     """
-    if not isinstance(target, str):
-        return target
-    if target.isdecimal():
-        return int(target)
-    if isinstance(detector, Detector):
-        return _detector_target(detector, target)
-    names = [name.lower() for name in detector.class_names]
-    places = [place for place, name in enumerate(names) if name == target.lower()]
-    if len(places) != 1:
-        word = re.compile(rf"\b{re.escape(target)}\b", re.IGNORECASE)
-        near = [name for name in detector.class_names if word.search(name)]
-        hint = f"; close are {', '.join(near[:5])}" if near else ""
-        raise UserError(f"{detector.name}: {len(places)} classes are called {target!r}{hint}")
-    return places[0]
+    methods = [method] if isinstance(method, str) else list(method)
+    if isinstance(images, (np.ndarray, Tensor)):
+        known = _numbered(torch.as_tensor(images))
+        look = ExplainLook(detector, methods, target, layer, known, take)
+        size = how.get("batch_size", BATCH_SIZE)
+        for first in range(0, len(known), size):
+            part = known[first : first + size]
+            ids = tuple(part.image_id(entry) for entry in part)
+            batch = Batch(torch.as_tensor(images)[first : first + size], part.entries, ids)
+            look.statistic.update(batch, look.observe(batch, {}))
+        skipped: tuple[Skipped, ...] = ()
+    else:
+        known = images if isinstance(images, ImageSet) else image_files(images)
+        look = ExplainLook(detector, methods, target, layer, known, take)
+        done = sweep(known, [look], what="explaining", **how)
+        known, skipped = done.used, done.skipped
+    keys = [(known.image_id(entry), one) for entry in known for one in methods]
+    taken = look.statistic
+    table = pd.DataFrame([taken.rows[key] for key in keys]).drop(columns=["file", "sign"])
+    found = tuple(taken.found[key] for key in keys if key in taken.found)
+    facts = {"detector": detector.name, "preset": detector.preset.name, **look.facts}
+    return Explanations(found, table, skipped, {**facts, "used": len(known)})
 
 
-def _detector_target(detector: Detector, target: str) -> Target:
-    if not detector.classes:
-        return target
-    names = [name.lower() for name in detector.classes]
-    if target.lower() in names:
-        return names.index(target.lower())
-    if target in ("real", "decision"):
-        return detector.real if target == "real" else None
-    raise UserError(
-        f"{detector.name}: no class is called {target!r}; there are {', '.join(detector.classes)}"
-    )
-
-
-def _target_name(detector: Detector | Classifier, output: int, sign: int) -> str:
-    if isinstance(detector, Classifier):
-        return detector.class_names[output]
+def decided(detector: Detector, logits: np.ndarray) -> tuple[str, float]:
+    """Return what the network decides by its logits (K,), and the probability of that."""
     if detector.classes:
-        return detector.classes[output]
-    return "fake" if sign > 0 else "real"
+        shares = np.exp(logits - logits.max())
+        best = int(logits.argmax())
+        return detector.classes[best], float(shares[best] / shares.sum())
+    probability = float(sigmoid(np.abs(logits[:1]))[0])
+    return ("fake" if logits[0] > 0 else "real"), probability
 
 
-def _given(pixels: Tensor, batch_size: int) -> Iterator[Batch]:
+def _row(one: Explanation) -> dict[str, Any]:
+    raw = one.relevance.astype(np.float64)
+    return {
+        "path": one.key,
+        "file": str(one.path or ""),
+        "method": one.method,
+        "decision": one.decision,
+        "probability": one.probability,
+        "target": one.target,
+        "target_name": one.target_name,
+        "logit": one.logit,
+        "sign": one.sign,
+        "sum": float(raw.sum()),
+        "positive_sum": float(raw[raw > 0].sum()),
+        "height": one.pixels.shape[1],
+        "width": one.pixels.shape[2],
+    }
+
+
+def _numbered(pixels: Tensor) -> ImageSet:
+    """Return a set of images without files, whose ids are their numbers."""
     if pixels.dtype != torch.uint8 or pixels.dim() != 4 or pixels.shape[1] != 3:
         raise UserError(
             f"pixels must be uint8 (N, 3, H, W); got {pixels.dtype} {tuple(pixels.shape)}"
         )
-    if batch_size < 1:
-        raise UserError(f"batch size {batch_size}: must be 1 or more")
-    for first in range(0, len(pixels), batch_size):
-        part = pixels[first : first + batch_size]
-        yield Batch(part, np.arange(first, first + len(part)))
+    return ImageSet(
+        NO_FILE, tuple(ImageEntry(NO_FILE / str(at), 0, "") for at in range(len(pixels)))
+    )

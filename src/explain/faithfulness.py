@@ -1,27 +1,28 @@
-"""Faithfulness and sanity of attribution methods on a few images of a detector."""
+"""Faithfulness and sanity of explanation methods on a few images of a detector."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy.stats import t as student
 
-from ..data import batches
-from ..data.presets import generator
+from ..data.conditions import CLEAN
 from ..detectors import Detector
-from ..detectors.classifiers import Classifier
 from ..errors import UserError
-from ..evaluation.metrics import sigmoid
-from ..records import FAKE, ImageSet, Skipped
-from .explain import METHODS, attributor, named_target, pixel_map
+from ..evaluation import sigmoid, widened
+from ..records import FAKE, ImageSet, Result
+from ..rng import keyed
+from ..sweep import How, PixelLook, sweep
+from .methods import METHODS, explainer, pixel_map
 from .perturbation import KINDS, area, cell_sums, curves, falling, filled
 from .sanity import randomised, rank_correlation, structural_similarity, top_overlap
+from .target import named_target
 
 CHOSEN = ("lrp", "guided-gradcam", "gradcam")
 RANDOM = "random"
@@ -29,30 +30,33 @@ CELL = 8  # pixels
 Maps = dict[str, np.ndarray]  # method → (N, H, W)
 
 
-@dataclass(frozen=True)
-class Faithfulness:
-    """What the tests of attribution methods found, as tidy tables.
+@dataclass(frozen=True, eq=False, repr=False)
+class Faithfulness(Result):
+    """What the tests of explanation methods found, as tidy tables.
 
     curves: image, method ('random' is the control), draw, kind (deletion, insertion), fraction of
         the cells replaced or put in, probability (of the decision made on the whole image).
     summary: method, kind, images, auc (area under the mean curve, 0 … 1), gain (over the random
-        order of the same image, positive is more faithful), gain_low, gain_high (95 %, Student t).
+        order of the same image, positive is more faithful), gain_low, gain_high (95 %, Student's t
+        over images, within −1 … 1), p (two-sided, of no gain), intervals_over.
     randomisation: image, method, layers, share (of the layers, from the output, made random),
         spearman and ssim of the map before and after: near 0 is right, near 1 means that the
         method does not look at what was learnt.
     agreement: image, method_a, method_b, spearman, top_overlap (Jaccard of the top 5 % pixels).
-    counts: images used, and left out by reason.
+    counts: images used, and left out by reason. notes: methods that do not apply, and why.
     """
 
     curves: pd.DataFrame
     summary: pd.DataFrame
     randomisation: pd.DataFrame
     agreement: pd.DataFrame
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def faithfulness(
-    detector: Detector | Classifier,
+    detector: Detector,
     images: ImageSet,
     *,
     methods: Sequence[str] = CHOSEN,
@@ -63,11 +67,9 @@ def faithfulness(
     cell: int = CELL,
     fill: str = "mean",
     shares: Sequence[float] = (0.0, 0.5, 1.0),
-    seed: int = 0,
-    skipped: list[Skipped] | None = None,
-    progress: Callable[[int], object] | None = None,
+    **how: Unpack[How],
 ) -> Faithfulness:
-    """Test attribution methods on ``n`` images, drawn at random by seed and image id.
+    """Test explanation methods on ``n`` images, drawn at random by seed and image id.
 
     label: which images to take: 1 fakes, 0 reals, None both; those that the detector decides wrong
         are left out. Of a classifier's images labels say nothing and all count.
@@ -76,7 +78,6 @@ def faithfulness(
         detectors find neutral, or by a 'blur', which many of them take for a fake.
     shares: of the layers to make random for the sanity check, cascading from the output; 0 is the
         last layer alone, 1 all; none skips the check.
-    progress: is told the number of images just tested, once for the curves.
 
     What is explained is the decision (fake or real; the arg-max class), so that positive relevance
     is evidence for it and its probability should follow.
@@ -86,9 +87,17 @@ def faithfulness(
     """
     methods = tuple(dict.fromkeys(methods))
     _check(methods, n, steps, draws, cell, shares)
-    missed = skipped if skipped is not None else []
-    groups, counts = _select(detector, images, n, label, seed, missed)
-    attribute = {method: attributor(detector, method) for method in methods}
+    seed, told = how.get("seed", 0), how.get("progress")
+    attribute, notes = {}, []
+    for method in methods:
+        try:
+            attribute[method] = explainer(detector, method)
+        except UserError as error:
+            notes.append(f"{method} is left out: {error}")
+    if not attribute:
+        raise UserError("; ".join(notes))
+    methods = tuple(attribute)
+    groups, counts = _select(detector, images, n, label, how)
     curve_rows: list[dict[str, Any]] = []
     sanity_rows: list[dict[str, Any]] = []
     agreement_rows: list[dict[str, Any]] = []
@@ -103,8 +112,8 @@ def faithfulness(
             curve_rows += _curves(
                 detector, key, pixels[place], own, fractions, draws, cell, fill, seed
             )
-            if progress is not None:
-                progress(1)
+            if told is not None:
+                told("testing methods", len({row["image"] for row in curve_rows}), counts["used"])
     table = pd.DataFrame(curve_rows)
     return Faithfulness(
         table,
@@ -112,6 +121,18 @@ def faithfulness(
         pd.DataFrame(sanity_rows, columns=list(SANITY_COLUMNS)),
         pd.DataFrame(agreement_rows, columns=list(AGREEMENT_COLUMNS)),
         counts,
+        tuple(notes),
+        {
+            "detector": detector.name,
+            "methods": list(methods),
+            "images": counts,
+            "steps": steps,
+            "draws": draws,
+            "cell": cell,
+            "fill": fill,
+            "shares": list(shares),
+            "seed": seed,
+        },
     )
 
 
@@ -132,9 +153,14 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
             own = by_image.xs((method, kind), level=("method", "kind"))
             control = by_image.xs((RANDOM, kind), level=("method", "kind")).loc[own.index]
             gain = (own - control).to_numpy() * (1 if kind == "insertion" else -1)
-            half = np.nan
+            half = p = np.nan
             if len(gain) > 1:
-                half = student.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / np.sqrt(len(gain))
+                error = gain.std(ddof=1) / np.sqrt(len(gain))
+                half = student.ppf(0.975, len(gain) - 1) * error
+                p = 2 * student.sf(abs(gain.mean()) / error, len(gain) - 1) if error else np.nan
+            ends = (gain.mean() - half, gain.mean() + half)
+            if method != RANDOM:  # which gains nothing on itself, for certain
+                ends = widened(gain.mean(), ends, len(gain), -1.0)
             rows.append(
                 {
                     "method": method,
@@ -142,8 +168,10 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
                     "images": len(gain),
                     "auc": own.mean(),
                     "gain": gain.mean(),
-                    "gain_low": gain.mean() - half,
-                    "gain_high": gain.mean() + half,
+                    "gain_low": ends[0],
+                    "gain_high": ends[1],
+                    "p": p,
+                    "intervals_over": "images (Student)",
                 }
             )
     return pd.DataFrame(rows)
@@ -153,7 +181,7 @@ def _check(
     methods: Sequence[str], n: int, steps: int, draws: int, cell: int, shares: Sequence[float]
 ) -> None:
     if unknown := [method for method in methods if method not in METHODS]:
-        raise UserError(f"no attribution method {unknown[0]!r}; there are {', '.join(METHODS)}")
+        raise UserError(f"no explanation method {unknown[0]!r}; there are {', '.join(METHODS)}")
     for name, value, least in (("n", n, 1), ("steps", steps, 2), ("draws", draws, 1)):
         if value < least:
             raise UserError(f"{name} = {value}: must be {least} or more")
@@ -162,62 +190,53 @@ def _check(
 
 
 def _select(
-    detector: Detector | Classifier,
-    images: ImageSet,
-    n: int,
-    label: int | None,
-    seed: int,
-    skipped: list[Skipped],
+    detector: Detector, images: ImageSet, n: int, label: int | None, how: How
 ) -> tuple[list[tuple[list[str], np.ndarray]], dict[str, int]]:
     """Return up to n images decided right, as (ids, uint8 (N, 3, H, W)) of one size each."""
-    judged = isinstance(detector, Detector)
+    judged, seed = detector.real is not None, how.get("seed", 0)
     chosen = images.only(label=label) if judged else images
     if not len(chosen):
         raise UserError(f"{images.root}: holds no images of label {label}")
-    order = sorted(chosen, key=lambda entry: generator(seed, images.image_id(entry)).random())
+    order = sorted(chosen, key=lambda entry: keyed(seed, images.image_id(entry)).random())
     found: dict[tuple[int, ...], tuple[list[str], list[np.ndarray]]] = {}
-    counts = {"used": 0, "decided wrong": 0, "unreadable": 0}
+    counts = {"used": 0, "decided wrong": 0, "unusable": 0}
+    few: How = {**how, "batch_size": n, "max_skipped": 1.0}
+    few.pop("partials", None)  # a handful of images, whose pixels are kept
     for first in range(0, len(order), n):
         if counts["used"] == n:
             break
         part = ImageSet(images.root, tuple(order[first : first + n]), images.layout)
-        unread: list[Skipped] = []
-        for batch in batches(part, detector.preset, n, seed=seed, skipped=unread):
-            logits = detector.logits(batch.pixels).numpy()
-            for place, index in enumerate(batch.indices):
-                entry = part.entries[index]
-                if judged and (logits[place] > 0) != (entry.label == FAKE):
-                    counts["decided wrong"] += 1
-                elif counts["used"] < n:
-                    pixels = batch.pixels[place].numpy()
-                    keys, kept = found.setdefault(pixels.shape, ([], []))
-                    keys.append(images.image_id(entry))
-                    kept.append(pixels)
-                    counts["used"] += 1
-        skipped.extend(unread)
-        counts["unreadable"] += len(unread)
+        look = PixelLook(detector, judged=judged)
+        done = sweep(part, [look], what="choosing images", **few)
+        counts["unusable"] += len(done.skipped)
+        for entry in done.used:
+            row = look.statistic.rows[CLEAN, images.image_id(entry)]
+            if judged and (row["logit"] > 0) != (entry.label == FAKE):
+                counts["decided wrong"] += 1
+            elif counts["used"] < n:
+                keys, kept = found.setdefault(row["pixels"].shape, ([], []))
+                keys.append(images.image_id(entry))
+                kept.append(row["pixels"])
+                counts["used"] += 1
     if not found:
         raise UserError(f"{images.root}: {detector.name} decides none of {len(order)} images right")
     return [(keys, np.stack(kept)) for keys, kept in found.values()], counts
 
 
-def _normalised(detector: Detector | Classifier, pixels: np.ndarray) -> torch.Tensor:
+def _normalised(detector: Detector, pixels: np.ndarray) -> torch.Tensor:
     batch = detector.preset.normalise(torch.from_numpy(pixels).to(detector.device))
     return batch.contiguous(memory_format=torch.channels_last)
 
 
-def _maps(
-    attribute: Any, batch: torch.Tensor, detector: Detector | Classifier, method: str
-) -> np.ndarray:
+def _maps(attribute: Any, batch: torch.Tensor, detector: Detector, method: str) -> np.ndarray:
     """Return one map an image, (N, H, W), of the evidence for the decision."""
-    target = named_target(detector, "decision") if isinstance(detector, Detector) else None
+    target = named_target(detector, "decision")
     return pixel_map(attribute(batch, target).relevance.cpu().numpy(), method)
 
 
-def _probability(detector: Detector | Classifier, pixels: np.ndarray) -> Callable[..., np.ndarray]:
+def _probability(detector: Detector, pixels: np.ndarray) -> Callable[..., np.ndarray]:
     """Return the probability of the decision that is made on ``pixels`` (3, H, W) as a function."""
-    several = isinstance(detector, Classifier) or bool(detector.classes)
-    outputs = detector.logits if isinstance(detector, Classifier) else detector.outputs
+    several, outputs = bool(detector.classes), detector.outputs
     first = (outputs if several else detector.logits)(torch.from_numpy(pixels[None]))
     if not several:
         sign = 1.0 if float(first[0]) >= 0 else -1.0
@@ -229,7 +248,7 @@ def _probability(detector: Detector | Classifier, pixels: np.ndarray) -> Callabl
 
 
 def _curves(
-    detector: Detector | Classifier,
+    detector: Detector,
     key: str,
     pixels: np.ndarray,
     maps: Maps,
@@ -242,7 +261,7 @@ def _curves(
     score = _probability(detector, pixels)
     replaced = filled(pixels, fill)
     whole, gone = score(np.stack([pixels, replaced]))
-    rng = generator(seed, f"{key}\torder")
+    rng = keyed(seed, key, "order")
     orders = [(method, 0, falling(cell_sums(own, cell), rng)) for method, own in maps.items()]
     count = len(orders[0][2])
     orders += [(RANDOM, draw, rng.permutation(count)) for draw in range(draws)]
@@ -276,7 +295,7 @@ def _agreement(keys: list[str], maps: Maps) -> Iterator[dict[str, Any]]:
 
 
 def _sanity(
-    detector: Detector | Classifier,
+    detector: Detector,
     keys: list[str],
     batch: torch.Tensor,
     maps: Maps,
@@ -286,7 +305,7 @@ def _sanity(
     for share in shares:
         twin, layers = randomised(detector.network, share, batch, seed)
         for method, before in maps.items():
-            attribute = attributor(replace(detector, network=twin), method)
+            attribute = explainer(replace(detector, network=twin), method)
             after = _maps(attribute, batch, detector, method)
             for place, key in enumerate(keys):
                 pair = before[place], after[place]

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ..detectors.precision import full_float32
 from ..errors import UserError
 from ..lrp.copies import private_copy
-from .target import Attribution, Target, recorded
+from .target import RawExplanation, Target, recorded
 
 Node = Any  # a node of autograd's graph
 
@@ -70,7 +70,7 @@ class Gradient:
     def __init__(self, network: nn.Module) -> None:
         self.network = evaluation_copy(network)
 
-    def __call__(self, batch: Tensor, target: Target = None) -> Attribution:
+    def __call__(self, batch: Tensor, target: Target = None) -> RawExplanation:
         """Return the gradient of each image's target output: relevance (N, 3, H, W).
 
         batch: (N, 3, H, W), normalised; target: see :func:`chosen`.
@@ -79,7 +79,7 @@ class Gradient:
             pixels, run = recorded(self.network, batch, target)
             self._prepare(run.relevance)
             (gradient,) = torch.autograd.grad(run.relevance, pixels)
-        return Attribution(run.logits, run.targets, run.signs, gradient)
+        return RawExplanation(run.logits, run.targets, run.signs, gradient)
 
     def _prepare(self, total: Tensor) -> None:
         """Change the graph before the backward pass; the plain gradient does not."""

@@ -32,16 +32,16 @@ def randomised(
     weighted = [place for place, m in enumerate(modules) if isinstance(m, WEIGHTED)]
     number = max(1, math.ceil(share * len(weighted)))
     redrawn = modules[weighted[-number] :]
-    generator = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     norms = []
     with torch.no_grad():
         for module in redrawn:
             for parameter in module.parameters(recurse=False):
                 old = parameter.detach().cpu()
                 if isinstance(module, NORMS):
-                    new = old[torch.randperm(len(old), generator=generator)]
+                    new = old[torch.randperm(len(old), generator=rng)]
                 elif old.numel() > 1:
-                    new = torch.randn(old.shape, generator=generator, dtype=old.dtype)
+                    new = torch.randn(old.shape, generator=rng, dtype=old.dtype)
                     new = new * old.std() + old.mean()
                 else:
                     new = old

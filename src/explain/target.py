@@ -1,13 +1,15 @@
-"""What an attribution method hands back, and which output it explains."""
+"""What a method hands back, and which output it explains."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from ..detectors import Detector
 from ..errors import UserError
 
 Target = int | str | Sequence[int] | Tensor | None
@@ -15,7 +17,7 @@ SIDES = ("fake", "real", "decision")
 
 
 @dataclass(frozen=True)
-class Attribution:
+class RawExplanation:
     """Raw, signed attribution of one batch.
 
     logits: (N, K); targets: int64 (N,), the output explained for each image; signs: (N,) +1, or −1
@@ -61,7 +63,7 @@ def chosen(logits: Tensor, target: Target) -> tuple[Tensor, Tensor]:
     return targets.expand(number), signs
 
 
-def recorded(network: nn.Module, batch: Tensor, target: Target) -> tuple[Tensor, Attribution]:
+def recorded(network: nn.Module, batch: Tensor, target: Target) -> tuple[Tensor, RawExplanation]:
     """Run a batch with autograd recording; the network's parameters need no gradients.
 
     Returns the pixels, a leaf that wants gradients, and an attribution whose ``relevance`` are the
@@ -71,4 +73,43 @@ def recorded(network: nn.Module, batch: Tensor, target: Target) -> tuple[Tensor,
     logits = network(pixels.clone()).reshape(len(batch), -1)
     targets, signs = chosen(logits.detach(), target)
     total = (logits.gather(1, targets[:, None])[:, 0] * signs).sum()
-    return pixels, Attribution(logits.detach(), targets, signs, total)
+    return pixels, RawExplanation(logits.detach(), targets, signs, total)
+
+
+def named_target(detector: Detector, target: Target) -> Target:
+    """Return a class's number for its name or digits; anything else as it is.
+
+    Of a detector with several classes 'real' is the real one, whatever its name, and 'decision'
+    the one with the largest logit.
+
+    Raises:
+        UserError: there is no class of that name.
+    """
+    if not isinstance(target, str):
+        return target
+    if target.isdecimal():
+        return int(target)
+    if not detector.classes:
+        return target
+    names = [name.lower() for name in detector.classes]
+    places = [place for place, name in enumerate(names) if name == target.lower()]
+    if len(places) == 1:
+        return places[0]
+    if target == "decision":
+        return None
+    if target == "real" and detector.real is not None:
+        return detector.real
+    word = re.compile(rf"\b{re.escape(target)}\b", re.IGNORECASE)
+    near = [name for name in detector.classes if word.search(name)][:5]
+    few = len(names) <= 20
+    hint = f"; there are {', '.join(detector.classes)}" if few else ""
+    hint = f"; close are {', '.join(near)}" if near and not few else hint
+    many = f"{len(places)} classes are" if places else "no class is"
+    raise UserError(f"{detector.name}: {many} called {target!r}{hint}")
+
+
+def target_name(detector: Detector, output: int, sign: int) -> str:
+    """Return what an output stands for."""
+    if detector.classes:
+        return detector.classes[output]
+    return "fake" if sign > 0 else "real"

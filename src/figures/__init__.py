@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-from .collage import plot_collage, save_pages
+from .collage import collage_pages, plot_collage, save_pages
 from .colour import plot_colour_boxes, plot_colour_modes
 from .confusion import plot_confusion_matrix
 from .dropout import plot_ap_curve, plot_dropout
 from .embedding import caption as tsne_caption
 from .embedding import plot_embedding
-from .explanation import overlay, plot_attributions, plot_overlay, save_overlay
+from .explanation import overlay, plot_explanations, plot_overlay, save_overlay
 from .faithfulness import plot_faithfulness
 from .histograms import plot_densities, plot_density_legend
 from .intervals import plot_intervals
 from .omega import plot_omega
 from .reproduce import plot_reproduction
 from .robustness import plot_robustness
-from .show import Picture, show
 from .source_attribution import (
     class_overlay,
     heat_colours,
-    plot_attribution,
     plot_class_maps,
     plot_confusions,
     plot_fingerprints,
+    plot_source_attribution,
     plot_world_embedding,
 )
 from .style import save
 from .transfer import plot_transfer
 
 __all__ = [
-    "Picture",
     "class_overlay",
+    "collage_pages",
     "heat_colours",
     "overlay",
     "plot_ap_curve",
-    "plot_attribution",
-    "plot_attributions",
     "plot_class_maps",
     "plot_collage",
     "plot_colour_boxes",
@@ -46,6 +43,7 @@ __all__ = [
     "plot_density_legend",
     "plot_dropout",
     "plot_embedding",
+    "plot_explanations",
     "plot_faithfulness",
     "plot_fingerprints",
     "plot_intervals",
@@ -53,11 +51,11 @@ __all__ = [
     "plot_overlay",
     "plot_reproduction",
     "plot_robustness",
+    "plot_source_attribution",
     "plot_transfer",
     "plot_world_embedding",
     "save",
     "save_overlay",
     "save_pages",
-    "show",
     "tsne_caption",
 ]

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 
 from ..files import whole
 from ..patches.patch import TILE, tile
-from .style import GREY, RC, new_figure
+from .style import GREY, RC, new_figure, styled
 
 if TYPE_CHECKING:
     from ..patches import Patches
@@ -28,6 +28,7 @@ ALONE = 8  # so many feature maps still stand in one column of a two-column page
 WIDEST = 14  # characters of a label's line
 
 
+@styled
 def plot_collage(
     patches: Patches,
     *,
@@ -43,16 +44,28 @@ def plot_collage(
     width, 3.4 inches for five patches) up to eight maps and two (a page's width) beyond; the order
     is down, then across. first: draw only so many maps. More maps than fit make more pages.
     """
-    maps = list(patches.feature_maps[:first])
-    if columns is None:
-        columns = 1 if len(maps) <= ALONE or patches.n > 5 else 2
     figures = []
-    rows = min(rows, math.ceil(len(maps) / columns))
-    pages = [maps[i : i + rows * columns] for i in range(0, len(maps), rows * columns)]
+    pages = collage_pages(patches, rows, columns, first)
+    columns = columns or _columns(patches, first)
+    rows = min(rows, math.ceil(sum(map(len, pages)) / columns))
     for number, page in enumerate(pages, 1):
         said = f"{title} ({number} of {len(pages)})" if title and len(pages) > 1 else title
         figures.append(_page(patches, page, rows, columns, said))
     return figures
+
+
+def collage_pages(
+    patches: Patches, rows: int = ROWS, columns: int | None = None, first: int | None = None
+) -> list[list[FeatureMap]]:
+    """Return the feature maps of each page of :func:`plot_collage`."""
+    maps = list(patches.feature_maps[:first])
+    columns = columns or _columns(patches, first)
+    size = min(rows, math.ceil(len(maps) / columns)) * columns
+    return [maps[at : at + size] for at in range(0, len(maps), size)]
+
+
+def _columns(patches: Patches, first: int | None) -> int:
+    return 1 if len(patches.feature_maps[:first]) <= ALONE or patches.n > 5 else 2
 
 
 def save_pages(

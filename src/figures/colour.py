@@ -9,12 +9,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .style import BLUE, GREY, ORANGE, PAGE, new_figure
+from .style import BLUE, GREY, ORANGE, PAGE, new_figure, styled
 
 PANELS = 6  # box plots side by side
 WORDS = {"rgb": "RGB", "grey": "grey"}
 
 
+@styled
 def plot_colour_boxes(
     box: pd.DataFrame,
     scores: pd.DataFrame,
@@ -93,6 +94,7 @@ def _boxes(axes: Axes, two: pd.DataFrame, values: dict[str, np.ndarray]) -> None
     axes.set_axisbelow(True)
 
 
+@styled
 def plot_colour_modes(table: pd.DataFrame, *, title: str = "") -> Figure:
     """Draw AP with its 95 % interval in each colour mode, one panel a generator.
 

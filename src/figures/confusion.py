@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .style import COLUMN, new_figure
+from .style import COLUMN, new_figure, styled
 
 
+@styled
 def plot_confusion_matrix(
     confusion: pd.DataFrame, *, words: Mapping[str, str] | None = None, title: str = ""
 ) -> Figure:

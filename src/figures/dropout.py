@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .style import MASK_COLOURS, PAGE, new_figure
+from .style import MASK_COLOURS, PAGE, new_figure, styled
 
 MASKS = (
     "baseline",
@@ -27,6 +27,7 @@ PANELS = (
 )
 
 
+@styled
 def plot_dropout(summary: pd.DataFrame, *, title: str = "") -> Figure:
     """Draw the dropout table: masks down, generators across, one panel a number.
 
@@ -76,6 +77,7 @@ def plot_dropout(summary: pd.DataFrame, *, title: str = "") -> Figure:
     return figure
 
 
+@styled
 def plot_ap_curve(curve: pd.DataFrame, k: int, *, title: str = "") -> Figure:
     """Draw AP against the number of dropped maps, one panel a generator.
 

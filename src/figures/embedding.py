@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .style import BLUE, GREEN, GREY, ORANGE, PAGE, PURPLE, new_figure
+from .style import BLUE, GREEN, GREY, ORANGE, PAGE, PURPLE, new_figure, styled
 
 # Okabe and Ito's without black, which reals that generators share are drawn in, and yellow.
 COLOURS = (ORANGE, BLUE, GREEN, PURPLE, "#56B4E9", "#E69F00")
@@ -21,6 +21,7 @@ SHARED = "several (one image)"
 ACROSS = 4  # panels side by side where there are more groups than colours
 
 
+@styled
 def plot_embedding(
     table: pd.DataFrame,
     quality: Mapping[str, Any],

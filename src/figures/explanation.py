@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
@@ -15,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..files import whole
-from .style import COLUMN, PAGE, RC, new_figure
+from .style import COLUMN, PAGE, new_figure, styled
 
 HEAT, IMAGE = 0.55, 0.45  # the published blend
 RAMP = LinearSegmentedColormap.from_list("relevance", ["#000000", "#ffc300", "#ffaa00"])
@@ -23,6 +22,7 @@ RAMP = LinearSegmentedColormap.from_list("relevance", ["#000000", "#ffc300", "#f
 SIGNED = LinearSegmentedColormap.from_list("signed relevance", ["#3fb8ff", "#000000", "#ffb000"])
 
 
+@styled
 def overlay(pixels: np.ndarray, heat: np.ndarray, *, signed: bool = False) -> np.ndarray:
     """Return 0.55 · heat + 0.45 · image as uint8 (H, W, 3).
 
@@ -33,6 +33,7 @@ def overlay(pixels: np.ndarray, heat: np.ndarray, *, signed: bool = False) -> np
     return np.clip(np.rint(blend), 0, 255).astype(np.uint8)
 
 
+@styled
 def plot_overlay(
     pixels: np.ndarray, heat: np.ndarray, *, signed: bool = False, caption: str = ""
 ) -> Figure:
@@ -77,12 +78,12 @@ def save_overlay(
     with whole(folder / f"{name}.png") as temporary:
         picture.save(temporary, format="PNG", pnginfo=facts)
     figure = plot_overlay(pixels, heat, signed=signed, caption=caption)
-    mpl.rcParams.update(RC)
     with whole(folder / f"{name}.pdf") as temporary:
         figure.savefig(temporary, format="pdf", dpi=300, metadata={"CreationDate": None})
 
 
-def plot_attributions(
+@styled
+def plot_explanations(
     images: Sequence[np.ndarray],
     heats: Mapping[str, Sequence[np.ndarray]],
     *,

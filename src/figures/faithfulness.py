@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .style import BLUE, GREEN, GREY, ORANGE, PAGE, PURPLE, new_figure
+from .style import BLUE, GREEN, GREY, ORANGE, PAGE, PURPLE, new_figure, styled
 
 COLOURS = {
     "lrp": ORANGE,
@@ -20,6 +20,7 @@ COLOURS = {
 MARKERS = {"lrp": "o", "guided-gradcam": "s", "gradcam": "^", "gradient": "D", "random": "x"}
 
 
+@styled
 def plot_faithfulness(
     curves: pd.DataFrame, randomisation: pd.DataFrame, agreement: pd.DataFrame, *, title: str = ""
 ) -> Figure:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Literal
 
 import pandas as pd
@@ -11,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .style import BLUE, ORANGE, PAGE, new_figure
+from .style import BLUE, ORANGE, PAGE, new_figure, styled
 
 Style = Literal["-", "--"]
 Place = Literal["center", "outside lower center"]
@@ -22,14 +21,15 @@ LINES: tuple[tuple[str, Style], ...] = ((BLUE, "-"), (ORANGE, "--"))
 WORDS = {"rgb": "RGB"}
 
 
+@styled
 def plot_densities(
     densities: pd.DataFrame,
     tests: pd.DataFrame,
     *,
     legend: bool = True,
     title: str = "",
-) -> Iterator[Figure]:
-    """Yield pages of 24 feature maps of one generator, in the order of ``tests``.
+) -> list[Figure]:
+    """Return pages of 24 feature maps of one generator, in the order of ``tests``.
 
     densities: generator, feature_map, mode, x, density. tests: the rows of ``median_test.csv`` of
     that generator. Above each panel stand the map, the q of Mood's test and the effect; a sample
@@ -38,6 +38,7 @@ def plot_densities(
     """
     by_map = dict(list(densities.groupby("feature_map", sort=False, observed=True)))
     rows = tests.to_dict("records")
+    drawn: list[Figure] = []
     pages = math.ceil(len(rows) / (ACROSS * DOWN))
     for page in range(pages):
         shown = rows[page * ACROSS * DOWN : (page + 1) * ACROSS * DOWN]
@@ -58,9 +59,11 @@ def plot_densities(
         if title:
             of = f" ({page + 1} of {pages})" if pages > 1 else ""
             figure.suptitle(title + of, fontsize=8)
-        yield figure
+        drawn.append(figure)
+    return drawn
 
 
+@styled
 def plot_density_legend(modes: tuple[str, ...] = ("rgb", "grey")) -> Figure:
     """Draw the legend alone, to be set beside panels without one."""
     figure = new_figure(1.8, 0.25)

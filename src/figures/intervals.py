@@ -6,13 +6,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .style import BLUE, GREEN, GREY, ORANGE, PAGE, PURPLE, new_figure
+from .style import BLUE, GREEN, GREY, ORANGE, PAGE, PURPLE, new_figure, styled
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, GREY)
 MARKS = "osD^v"  # told apart in black and white too
 LINE = 0.13  # inches
 
 
+@styled
 def plot_intervals(table: pd.DataFrame, *, xlabel: str, title: str = "") -> Figure:
     """Draw values with 95 % intervals.
 

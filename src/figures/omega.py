@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .style import BLUE, GREY, ORANGE, PAGE, new_figure
+from .style import BLUE, GREY, ORANGE, PAGE, new_figure, styled
 
 
+@styled
 def plot_omega(ranking: pd.DataFrame, k: int, *, title: str = "") -> Figure:
     """Draw ω by rank with its standard error, and the top k over the layers.
 

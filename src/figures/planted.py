@@ -10,19 +10,20 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from .style import BLUE, GREEN, GREY, ORANGE, PAGE, new_figure
+from .style import BLUE, GREEN, GREY, ORANGE, PAGE, new_figure, styled
 
 AMPLIFIED = 8  # times, about mid-grey: the trace itself is not visible
 MAPS = {"lrp": "LRP", "gradient": "gradient", "random": "random"}
 COLOURS = {"lrp": ORANGE, "gradient": BLUE, "random": GREY}
 
 
+@styled
 def plot_planted_examples(examples: Sequence[Any]) -> Figure:
-    """Draw one image a row: photograph, the same with the trace, the trace, and three attributions.
+    """Draw one image a row: photograph, the same with the trace, the trace, and three maps.
 
     examples: objects with trace, real, fake (uint8 (H, W, 3)), maps (name → float64 (H, W)) and box
     (left, top, right, bottom), as of ``report.planted.Example``. The trace is shown ``AMPLIFIED``
-    times about grey. Attributions: negatives are black, white is the map's 99.5th percentile.
+    times about grey. Maps: negatives are black, white is the map's 99.5th percentile.
     """
     heads = ["photograph", "with the trace", f"the trace × {AMPLIFIED}", *MAPS.values()]
     width = PAGE / len(heads)
@@ -56,10 +57,11 @@ def plot_planted_examples(examples: Sequence[Any]) -> Figure:
     return figure
 
 
+@styled
 def plot_ground_truth(localisation: pd.DataFrame, colour: pd.DataFrame) -> Figure:
-    """Draw how much of each attribution lies in the box, and which top maps respond to colour.
+    """Draw how much of each map lies in the box, and which top maps respond to colour.
 
-    localisation: columns trace, attribution, area, share, hit, other_share, other_hit with _low and
+    localisation: columns trace, method, area, share, hit, other_share, other_hit with _low and
     _high. Filled: the image's own box; open: another image's. Bars are 95 % intervals over
     photographs. colour: columns trace, images (fakes, twins), effect,
     colour_conditional_mood_q; one dot a map, filled where Mood's test rejects (q ≤ 0.05).
@@ -81,6 +83,7 @@ def plot_ground_truth(localisation: pd.DataFrame, colour: pd.DataFrame) -> Figur
     return figure
 
 
+@styled
 def plot_along_k(along: pd.DataFrame, chosen: dict[str, dict[str, int]]) -> Figure:
     """Draw AP and accuracies against the number of dropped maps, one panel a trace.
 
@@ -111,7 +114,7 @@ def plot_along_k(along: pd.DataFrame, chosen: dict[str, dict[str, int]]) -> Figu
 def _in_box(axes: Any, table: pd.DataFrame, key: str) -> None:
     traces = list(dict.fromkeys(table["trace"]))
     for place, trace in enumerate(traces):
-        own = table[table["trace"] == trace].set_index("attribution")
+        own = table[table["trace"] == trace].set_index("method")
         for offset, (name, label) in zip((-0.25, 0.0, 0.25), MAPS.items(), strict=True):
             row = own.loc[name]
             for prefix, shift, fill in (("", -0.04, COLOURS[name]), ("other_", 0.04, "white")):

@@ -6,13 +6,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .style import BLUE, GREEN, GREY, MASK_COLOURS, ORANGE, PAGE, new_figure
+from .style import BLUE, GREEN, GREY, MASK_COLOURS, ORANGE, PAGE, new_figure, styled
 
 COLOURS = {**MASK_COLOURS, "baseline": "black", "RGB": BLUE, "grey": GREY, "RGB, crop 224": GREEN}
 HEADS = {"ap": "AP", "real_accuracy": "reals right", "fake_accuracy": "fakes right"}
 LINE = 0.13  # inches
 
 
+@styled
 def plot_reproduction(cells: pd.DataFrame, table: str) -> Figure:
     """Draw one table of ``reproduction.csv``: ours with its interval, published as a hollow mark.
 

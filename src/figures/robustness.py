@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .style import PAGE, new_figure
+from .style import PAGE, new_figure, styled
 
 CHANCE = 0.5  # AP of guessing where there are as many reals as fakes: the dark end of the scale
 MEAN = "macro mean"  # stands apart from the generators
@@ -21,6 +21,7 @@ SAID = {
 }
 
 
+@styled
 def plot_robustness(table: pd.DataFrame, *, value: str = "ap", title: str = "") -> Figure:
     """Draw ``robustness.csv``: a panel a condition, rows detectors, columns generators, percent.
 

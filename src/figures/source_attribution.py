@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from .embedding import caption
-from .style import BLUE, GREEN, GREY, ORANGE, PAGE, PURPLE, new_figure
+from .style import BLUE, GREEN, GREY, ORANGE, PAGE, PURPLE, new_figure, styled
 
 # One colour a class, reals black; the published five (black, blue, red, lime, cyan) end at five
 # and are hard to tell apart for some.
@@ -22,6 +22,7 @@ SET_MARKS = ("o", "^", "s", "D", "v", "P")
 JET = mpl.colormaps["jet"]
 
 
+@styled
 def class_overlay(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """Return the published Grad-CAM picture, uint8 (H, W, 3): (JET + image) / its maximum.
 
@@ -32,11 +33,13 @@ def class_overlay(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
     return np.rint(255 * total / total.max()).astype(np.uint8)
 
 
+@styled
 def heat_colours(heat: np.ndarray) -> np.ndarray:
     """Return a map (H, W), 0 … 1, in JET: uint8 (H, W, 3), red is hot."""
     return np.rint(255 * JET(heat)[..., :3]).astype(np.uint8)
 
 
+@styled
 def plot_class_maps(
     cells: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray, str, bool]],
     rows: Sequence[str],
@@ -78,6 +81,7 @@ def plot_class_maps(
     return figure
 
 
+@styled
 def plot_confusions(confusion: pd.DataFrame, sets: Mapping[str, str], *, title: str = "") -> Figure:
     """Draw the confusion of one detector, a panel a set: share of each true class, count in cells.
 
@@ -121,7 +125,8 @@ def plot_confusions(confusion: pd.DataFrame, sets: Mapping[str, str], *, title: 
     return figure
 
 
-def plot_attribution(metrics: pd.DataFrame, sets: Mapping[str, str]) -> Figure:
+@styled
+def plot_source_attribution(metrics: pd.DataFrame, sets: Mapping[str, str]) -> Figure:
     """Draw the accuracy of every detector on every set with its 95 % interval.
 
     metrics: rows of the metric accuracy over all images: detector, set, value, low, high.
@@ -147,6 +152,7 @@ def plot_attribution(metrics: pd.DataFrame, sets: Mapping[str, str]) -> Figure:
     return figure
 
 
+@styled
 def plot_world_embedding(
     table: pd.DataFrame,
     quality: Mapping[str, Any],
@@ -190,6 +196,7 @@ def plot_world_embedding(
     return figure
 
 
+@styled
 def plot_fingerprints(
     positions: pd.DataFrame, facts: Mapping[str, Any], chances: Mapping[str, float]
 ) -> Figure:

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .style import PAGE, new_figure
+from .style import PAGE, new_figure, styled
 
 MANY = 6  # generators, above which the panels stand in two rows
 
 
+@styled
 def plot_transfer(
     table: pd.DataFrame, agreement: pd.DataFrame, k: int, *, title: str = ""
 ) -> Figure:

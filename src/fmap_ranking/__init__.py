@@ -10,13 +10,15 @@ from .compare import (
     overlap,
     top,
 )
-from .omega import OmegaStatistic, Relevances, descending, relevance_shares
+from .omega import OmegaStatistic, descending, relevance_shares
 from .published import load_ranking, save_ranking
-from .rank import Start, rank
+from .rank import Label, OmegaLook, Rankings, Start, rank, rankings
 
 __all__ = [
+    "Label",
+    "OmegaLook",
     "OmegaStatistic",
-    "Relevances",
+    "Rankings",
     "Start",
     "check_ranking_fits",
     "count_by_layer",
@@ -26,6 +28,7 @@ __all__ = [
     "load_ranking",
     "overlap",
     "rank",
+    "rankings",
     "relevance_shares",
     "save_ranking",
     "top",

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 
+from ..data import Batch
 from ..records import FAKE, FeatureMap, Ranking
-from ..sweep import ExactSum
+from ..sweep import ExactSum, Rows
 
 BUCKETS = 20  # groups of images, by their ids, that the rank interval is resampled from
 RESAMPLES = 200
@@ -33,20 +33,6 @@ def relevance_shares(relevance: torch.Tensor) -> torch.Tensor:
     # Padding the denominator with 1 where it is 0 gives 0 / 1 and no NaN.
     shares = positive / torch.where(absolute > 0, absolute, 1.0)[:, None]
     return shares.cpu()
-
-
-@dataclass(frozen=True)
-class Relevances:
-    """What a pass with LRP showed on one batch.
-
-    image_ids: N ids; labels: (N,) 0 real, 1 fake; logits: float64 (N,);
-    shares: r, float64 (N, M), feature maps in network order.
-    """
-
-    image_ids: tuple[str, ...]
-    labels: np.ndarray
-    logits: np.ndarray
-    shares: np.ndarray
 
 
 class OmegaStatistic:
@@ -85,24 +71,28 @@ class OmegaStatistic:
         """Return a statistic of the same kind that has seen nothing."""
         return OmegaStatistic(self.feature_maps, self.label, self.min_confidence)
 
-    def update(self, observation: Relevances) -> None:
-        """Take in one batch: judge each image, then add the shares of those that count."""
-        if (observation.labels != self.label).any():
+    def update(self, batch: Batch, rows: Rows) -> None:
+        """Take in one batch: judge each image, then add the shares of those that count.
+
+        rows: ``logit`` (N,), float64; ``share``: r, float64 (N, M), feature maps in network order.
+        """
+        logits = rows["logit"]
+        if (batch.labels != self.label).any():
             raise ValueError(f"this statistic takes images of label {self.label} only")
-        toward = observation.logits if self.label == FAKE else -observation.logits
+        toward = logits if self.label == FAKE else -logits
         # p ≥ c in logits, where nothing saturates.
         confident = toward >= np.log(self.min_confidence / (1 - self.min_confidence))
-        finite = np.isfinite(observation.logits)
+        finite = np.isfinite(logits)
         # A logit of exactly 0 is p = 0.5, which is decided as real.
         right = finite & ((toward > 0) | ((toward == 0) & (self.label != FAKE)))
         self.left_out[NOT_FINITE] += int((~finite).sum())
         self.left_out[WRONG] += int((finite & ~right).sum())
         self.left_out[NOT_CONFIDENT] += int((right & ~confident).sum())
         kept = np.flatnonzero(right & confident)
-        self.squares.add(observation.shares[kept] ** 2)
+        self.squares.add(rows["share"][kept] ** 2)
         for row in kept:
-            bucket = _bucket(observation.image_ids[row])
-            self.sums[bucket].add(observation.shares[row : row + 1])
+            bucket = _bucket(batch.ids[row])
+            self.sums[bucket].add(rows["share"][row : row + 1])
 
     def merge(self, other: OmegaStatistic) -> None:
         """Take in what ``other`` has seen."""

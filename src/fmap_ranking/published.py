@@ -23,14 +23,15 @@ def load_ranking(path: Path, *, label: int | None = None) -> Ranking:
 
     path: a CSV with the columns key and mean_relevance; others are ignored. A ``manifest.json``
         beside it that names ``start`` and ``counts`` is heeded.
-    label: 1 fakes, 0 reals; by default what the file name ends in, ``-fake`` or ``-real``.
+    label: 1 fakes, 0 reals; by default what the file name ends in, ``-fake`` or ``-real``,
+        and fakes where it ends in neither.
 
     The rows are put in falling order of ω; equal values keep the file's order. Standard errors and
     rank intervals are NaN, for the format does not hold them.
 
     Raises:
         UserError: the file cannot be read, a column or every row is missing, a key is no feature
-            map or comes twice, a value is no number ≥ 0, or the label cannot be told.
+            map or comes twice, or a value is no number ≥ 0.
     """
     path = Path(path)
     label = _label(path) if label is None else label
@@ -97,7 +98,7 @@ def _label(path: Path) -> int:
     for ending, label in (("fake", FAKE), ("real", REAL)):
         if path.stem == ending or path.stem.endswith(f"-{ending}"):
             return label
-    raise UserError(f"{path}: is it of fakes or of reals? its name should end in -fake or -real")
+    return FAKE
 
 
 def _manifest(path: Path) -> dict[str, object]:

@@ -2,47 +2,125 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
-from typing import Any, Literal, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Unpack, get_args
 
 import numpy as np
 import torch
 
-from ..data import Batch, Preset, check_skipped
+from ..data import Batch, Preset
 from ..detectors import Detector, named_preset
 from ..errors import UserError
 from ..lrp import LRP
-from ..records import FAKE, REAL, ImageSet, Ranking, Skipped
-from ..sweep import Partials, Progress, sweep
-from .omega import OmegaStatistic, Relevances, relevance_shares
+from ..records import FAKE, REAL, ImageEntry, ImageSet, Ranking, Result, Skipped
+from ..sweep import How, Look, Rows, Seen, sweep
+from .omega import OmegaStatistic, relevance_shares
 
 Start = Literal["predicted", "published"]
+Label = Literal["fake", "real"]
 
 KINDS = {REAL: "real", FAKE: "fake"}
+
+
+class OmegaLook(Look):
+    """ω of every feature map over the images of one label, by LRP.
+
+    layers: the convolutions that the logits depend on; the maps of any other have no share.
+    """
+
+    statistic: OmegaStatistic
+
+    def __init__(
+        self,
+        detector: Detector,
+        label: int = FAKE,
+        *,
+        start: Start = "predicted",
+        min_confidence: float = 0.9,
+    ) -> None:
+        start = check_options(start, min_confidence)
+        if start == "published" and detector.classes:
+            raise UserError(
+                f"{detector.name} has {len(detector.classes)} classes: the published start needs "
+                "one logit; use start predicted"
+            )
+        if not detector.feature_maps:
+            raise UserError(
+                f"{detector.name} has no feature maps to rank: it holds no torch.nn.Conv2d that "
+                "makes any; write its convolutions as modules"
+            )
+        self.start, self.label, self.min_confidence = start, label, min_confidence
+        self.lrp = LRP(detector)
+        self.layers = [layer for layer in detector.layers if layer in self.lrp.layers]
+        if not self.layers:
+            raise UserError(
+                f"{detector.name}: its logits depend on none of the convolutions "
+                f"{', '.join(detector.layers)}"
+            )
+        facts = {
+            "label": KINDS[label],
+            "start": start,
+            "min_confidence": min_confidence,
+            "not_used": [layer for layer in detector.layers if layer not in self.layers],
+        }
+        statistic = OmegaStatistic(detector.feature_maps, label, min_confidence)
+        super().__init__(detector, statistic, colours=(), facts=facts)
+
+    def wants(self, entry: ImageEntry) -> bool:
+        """Say whether the image is of the label that is ranked on."""
+        return entry.label == self.label
+
+    def observe(self, batch: Batch, seen: Mapping[str, Seen]) -> Rows:
+        """Return the logits (N,) and the maps' shares of their layer's relevance (N, M)."""
+        start = None  # +1 at the only logit, or at the largest
+        if self.start == "published":
+            signs = np.where(batch.labels == REAL, -1.0, 1.0)
+            start = torch.tensor(signs, device=self.detector.device, dtype=torch.float32)[:, None]
+        pixels = self.detector.preset.normalise(batch.pixels.to(self.detector.device))
+        found = self.lrp(pixels, start=start, pixels=False, layers=self.layers, reduce=_reduce)
+        logits = self.detector.decide(found.logits.detach().double()).cpu().numpy()
+        shares = [
+            found.feature_maps.get(layer, torch.zeros(len(pixels), width, dtype=torch.float64))
+            for layer, width in self.detector.layers.items()
+        ]
+        return {"logit": logits, "share": torch.cat(shares, dim=1).numpy()}
+
+    def ranking(self, images: ImageSet, **facts: Any) -> Ranking:
+        """Return the ranking of what a pass over ``images`` has shown.
+
+        Raises:
+            UserError: no image was used; the counts by reason are in the message.
+        """
+        detector, counts = self.detector, self.statistic.counts
+        if not self.statistic.used:
+            raise UserError(_nothing_used(detector, self.label, counts, self.min_confidence))
+        whole = {
+            "detector": detector.name,
+            "weights": detector.weights.path,
+            "weights_sha256": detector.weights.sha256,
+            "image_set": images.only(label=self.label).hash(),
+            **self.facts,
+            "preset": detector.preset.name,
+            **facts,
+        }
+        found = self.statistic.result()
+        return replace(found, start=self.start, counts=counts, facts=whole)
 
 
 def rank(
     detector: Detector,
     images: ImageSet,
     *,
-    label: int = FAKE,
+    label: Label | int = "fake",
     start: Start = "predicted",
     min_confidence: float = 0.9,
     preset: Preset | str | None = None,
-    batch_size: int = 16,
-    seed: int = 0,
-    max_skipped: float = 0.01,
-    skipped: list[Skipped] | None = None,
-    partials: Path | None = None,
-    resume: bool = False,
-    progress: Progress | None = None,
-    keep: list[OmegaStatistic] | None = None,
+    **how: Unpack[How],
 ) -> Ranking:
     """Return the feature maps in falling ω (FF-RS; spec: T-FF, Algorithm 1).
 
-    images: of any labels; those of ``label`` (1 fake, 0 real) are ranked on.
+    images: of any labels; those of ``label`` ('fake' or 1, 'real' or 0) are ranked on.
     start: the relevance that LRP starts from at the logit.
         'predicted': +1 for every image, at the only logit or, where there are
         several classes, at the largest. Each rule divides by its own output, so whatever made the
@@ -53,107 +131,94 @@ def rank(
     min_confidence: the least probability of the true class, 0.5 … 1; the published 0.9 means
         p ≥ 0.90 for fakes and p ≤ 0.10 for reals.
     preset: the preprocessing, the detector's own by default; published rankings used 'tff-ffrs'.
-    seed: of random presets, together with each image's id.
-    max_skipped: largest share of unreadable images, 0 … 1; ``skipped`` gets them.
-    partials: a folder for partial results; with ``resume`` the finished ones in it are used.
-    keep: gets the statistic itself, for what is resampled from its buckets; also where no image
-        was used.
 
-    Maps of convolutions that the logit does not depend on have ω 0; facts["not_used"] names these.
+    Maps of convolutions that the logits do not depend on have ω 0; facts["not_used"] names these.
     Memory is O(feature maps): per image only the M shares are computed, and summed.
 
     Raises:
-        UserError: no feature maps, no image of that label, none predicted right and confidently (the counts by
-            reason are in the message), too many unreadable, or an option out of its range.
+        UserError: no image of that label, none predicted right and confidently, an option out of
+            its range, or see :func:`forensift.sweep`.
     """
-    check_options(start, min_confidence)
-    chosen = images.only(label=label)
+    kind = {"fake": FAKE, "real": REAL}.get(str(label), label)
+    if kind not in KINDS:
+        raise UserError(f"label {label!r}: choose fake or real")
+    chosen = images.only(label=int(kind))
     if not len(chosen):
-        raise UserError(f"{images.root}: holds no {KINDS[label]} images to rank on")
-    preset = named_preset(preset) if isinstance(preset, str) else preset or detector.preset
-    if not detector.feature_maps:
-        raise UserError(
-            f"{detector.name} has no feature maps to rank: it holds no torch.nn.Conv2d; write its "
-            "convolutions as modules"
-        )
-    statistic = OmegaStatistic(detector.feature_maps, label, min_confidence)
-    observer = _Observer(detector, preset, start)
-    missed: list[Skipped] = []
-    facts: dict[str, Any] = {
+        raise UserError(f"{images.root}: holds no {KINDS[int(kind)]} images to rank on")
+    if preset is not None:
+        preset = named_preset(preset) if isinstance(preset, str) else preset
+        detector = detector.with_preset(preset)
+    look = OmegaLook(detector, int(kind), start=start, min_confidence=min_confidence)
+    done = sweep(chosen, [look], what=f"ranking {KINDS[int(kind)]}s", **how)
+    found = look.ranking(images, seed=how.get("seed", 0), used=len(done.used))
+    return replace(found, counts={**found.counts, "unusable": len(done.skipped)})
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Rankings(Result):
+    """ω on fakes, on reals, or on both.
+
+    of: by 'fake' and 'real'; missing: why there is none of a label asked for, in words;
+    name: of the image set, in file names.
+    """
+
+    of: Mapping[str, Ranking]
+    missing: Mapping[str, str]
+    name: str
+    skipped: tuple[Skipped, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def rankings(
+    detector: Detector,
+    images: ImageSet,
+    *,
+    labels: Sequence[Label] = ("fake", "real"),
+    start: Start = "predicted",
+    min_confidence: float = 0.9,
+    name: str = "",
+    **how: Unpack[How],
+) -> Rankings:
+    """Rank on the fakes and on the reals of a set, in one pass; see :func:`rank`.
+
+    name: of the set, by default that of its folder.
+
+    Raises:
+        UserError: images of a label are not there, none of any label could be used, or as
+            :func:`rank`.
+    """
+    kinds = {kind: number for number, kind in KINDS.items()}
+    for kind in labels:
+        if not len(images.only(label=kinds[kind])):
+            raise UserError(f"{images.root}: holds no {kind} images to rank on")
+    looks = {
+        kind: OmegaLook(detector, kinds[kind], start=start, min_confidence=min_confidence)
+        for kind in labels
+    }
+    wanted = {kinds[kind] for kind in labels}
+    # A label's images come together, so that no batch holds images that nobody wants.
+    entries = sorted((one for one in images if one.label in wanted), key=lambda one: -one.label)
+    chosen = ImageSet(images.root, tuple(entries), images.layout)
+    done = sweep(chosen, list(looks.values()), what="ranking", **how)
+    found: dict[str, Ranking] = {}
+    missing: dict[str, str] = {}
+    for kind, look in looks.items():
+        try:
+            found[kind] = look.ranking(images, seed=how.get("seed", 0))
+        except UserError as error:
+            missing[kind] = str(error)
+    if not found:
+        raise UserError("; ".join(missing.values()))
+    facts = {
         "detector": detector.name,
-        "weights": detector.weights.path,
-        "weights_sha256": detector.weights.sha256,
-        "image_set": chosen.hash(),
-        "label": KINDS[label],
+        "counts": {kind: look.statistic.counts for kind, look in looks.items()},
+        "missing": missing,
         "start": start,
         "min_confidence": min_confidence,
-        "preset": preset.name,
-        "seed": seed,
-        "batch_size": batch_size,
-        "not_used": [layer for layer in detector.layers if layer not in observer.layers],
+        "feature_maps": len(detector.feature_maps),
     }
-    kept = Partials(partials, facts, resume=resume) if partials else None
-    sweep(
-        chosen,
-        preset,
-        observer,
-        [statistic],
-        batch_size=batch_size,
-        seed=seed,
-        partials=kept,
-        progress=progress,
-        skipped=missed,
-    )
-    if skipped is not None:
-        skipped.extend(missed)
-    check_skipped(missed, len(chosen), max_skipped)
-    if keep is not None:
-        keep.append(statistic)
-    counts = {**statistic.counts, "unreadable": len(missed)}
-    if not statistic.used:
-        raise UserError(_nothing_used(detector, label, counts, min_confidence))
-    if kept:
-        kept.clear()
-    return replace(statistic.result(), start=start, counts=counts, facts=facts)
-
-
-class _Observer:
-    """Runs LRP on a decoded batch and keeps the shares of the feature maps alone.
-
-    layers: those that the logit depends on; the maps of the others have no share.
-    """
-
-    def __init__(self, detector: Detector, preset: Preset, start: Start) -> None:
-        if start == "published" and detector.classes:
-            raise UserError(
-                f"{detector.name} has {len(detector.classes)} classes: the published start needs "
-                "one logit; use --start predicted"
-            )
-        self.lrp = LRP(detector.with_preset(preset))
-        self.detector = detector
-        self.layers = [layer for layer in detector.layers if layer in self.lrp.layers]
-        self.preset, self.device, self.start = preset, detector.device, start
-
-    def __call__(self, batch: Batch, images: ImageSet) -> Relevances:
-        entries = [images.entries[i] for i in batch.indices]
-        labels = np.array([entry.label for entry in entries])
-        start = None  # +1 at the only logit, or at the largest
-        if self.start == "published":
-            signs = [-1.0 if label == REAL else 1.0 for label in labels]
-            start = torch.tensor(signs, device=self.device)[:, None]
-        pixels = self.preset.normalise(batch.pixels.to(self.device))
-        found = self.lrp(pixels, start=start, pixels=False, layers=self.layers, reduce=_reduce)
-        nothing = torch.zeros(len(pixels), max(self.detector.layers.values()), dtype=torch.float64)
-        shares = [
-            found.feature_maps.get(layer, nothing[:, :width])
-            for layer, width in self.detector.layers.items()
-        ]
-        return Relevances(
-            tuple(images.image_id(entry) for entry in entries),
-            labels,
-            self.detector.decide(found.logits.detach().double()).cpu().numpy(),
-            torch.cat(shares, dim=1).numpy(),
-        )
+    name = name or images.root.resolve().name or "images"
+    return Rankings(found, missing, name, done.skipped, facts)
 
 
 def _reduce(layer: str, relevance: torch.Tensor) -> torch.Tensor:
@@ -179,5 +244,5 @@ def _nothing_used(
     why = ", ".join(f"{n} {reason}" for reason, n in counts.items() if reason != "used" and n)
     return (
         f"{detector.name}: no {KINDS[label]} image is predicted right with p ≥ {min_confidence:g} "
-        f"of its class ({why}); lower --min-confidence or use a better detector"
+        f"of its class ({why}); lower min_confidence or use a better detector"
     )

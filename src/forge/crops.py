@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,6 @@ from ..data.decode import read_image
 from ..errors import UserError
 
 SCALES = (0.5, 0.9)  # below 1, so that the antialiasing washes out the JPEG grid of the photograph
-
-
-def keyed_generator(seed: int, *key: str | int) -> np.random.Generator:
-    """Return a random generator that depends on the seed and the key alone."""
-    text = "\t".join(str(part) for part in (seed, *key))
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big"))
 
 
 def random_crop(photo: Image.Image, side: int, rng: np.random.Generator) -> Image.Image:
@@ -55,8 +48,3 @@ def read_photograph(path: Path) -> Image.Image:
         return read_image(path)
     except Exception as error:
         raise UserError(f"{path}: {error}") from error
-
-
-def photograph_of(path: Path) -> str:
-    """Return the name of the photograph that a forged crop, ``<photograph>-<n>.png``, is of."""
-    return path.stem.rsplit("-", 1)[0]

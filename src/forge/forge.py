@@ -5,29 +5,37 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from ..errors import UserError
-from ..files import write_bytes
-from .crops import keyed_generator, random_crop, read_photograph
+from ..files import sha256, write_bytes
+from ..records import Result
+from ..rng import keyed_short
+from .crops import random_crop, read_photograph
+from .families import get_family
 from .families.family import STRIDE
-from .generators import MARGIN, load_family, resynthesise, varied
+from .generators import MARGIN, load_family, member_files, resynthesise, varied
 
 
-@dataclass(frozen=True)
-class Forged:
-    """What a forging run wrote: folder, families, pairs a family, pixels a side, seed."""
+@dataclass(frozen=True, eq=False, repr=False)
+class Forged(Result):
+    """What a forging run wrote: folder, families, pairs a family; facts: for the manifest.
+
+    audit: how well trivial properties tell real from fake; None where it was not asked.
+    """
 
     folder: Path
     families: tuple[str, ...]
     pairs: int
-    side: int
-    seed: int
+    facts: Mapping[str, Any]
+    audit: pd.DataFrame | None = None
 
 
 def png(image: np.ndarray) -> bytes:
@@ -99,14 +107,25 @@ def forge(
                     if generator is None:  # another crop: an identical pair would show nothing
                         source = _crop(photo, path, side, seed, number, "identity")
                     elif vary:
-                        rng = keyed_generator(seed, "vary", family, path.name, number)
+                        rng = keyed_short(seed, "vary", family, path.name, number)
                         generator = varied(generator, rng.uniform(0, vary), rng)
                     write_bytes(fake, png(_inside(resynthesise(generator, source), side)))
                     write_bytes(real, png(_inside(crop, side)))
                 done += 1
                 if progress is not None:
                     progress(done, total, family)
-    return Forged(Path(out), tuple(families), per_family, side, seed)
+    facts = {"families": list(families), "pairs": per_family, "size": side, "seed": seed}
+    facts |= {"vary": vary, "weights_sha256": _digests(families, weights, members)}
+    return Forged(Path(out), tuple(families), per_family, facts)
+
+
+def _digests(families: Sequence[str], weights: Path | None, members: int | None) -> dict[str, str]:
+    return {
+        path.name: sha256(path)
+        for name in families
+        if get_family(name).trained
+        for path in member_files(name, weights, members)
+    }
 
 
 def _claim(out: Path, photographs: Sequence[Path], side: int, seed: int, vary: float) -> None:
@@ -126,7 +145,7 @@ def _claim(out: Path, photographs: Sequence[Path], side: int, seed: int, vary: f
 def _crop(
     photo: Image.Image, path: Path, side: int, seed: int, number: int, *salt: str
 ) -> np.ndarray:
-    rng = keyed_generator(seed, "forge", path.name, number, *salt)
+    rng = keyed_short(seed, "forge", path.name, number, *salt)
     try:
         return np.asarray(random_crop(photo, side + 2 * MARGIN, rng))
     except UserError as error:

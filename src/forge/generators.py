@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ from torch import nn
 from ..eight_bits import packed, unpacked
 from ..errors import UserError
 from ..files import home, write_with
+from ..rng import keyed_short
+from .crops import random_crop, read_photograph
 from .families import SEPARATOR, get_family
 from .losses import Critic
 
@@ -68,7 +72,8 @@ def load_critic(path: Path) -> Critic:
     Raises:
         UserError: the file holds no such network.
     """
-    critic = Critic()
+    with torch.random.fork_rng(devices=()):
+        critic = Critic()
     try:
         state = safetensors.torch.load_file(path)
         critic.load_state_dict({name: tensor.float() for name, tensor in state.items()})
@@ -105,14 +110,26 @@ def load_generator(path: Path, family: str) -> nn.Module:
         UserError: the file holds another network or none.
     """
     try:
-        with safetensors.safe_open(path, "pt") as opened:
-            member = int((opened.metadata() or {}).get("member", 1))
-        generator = get_family(family).generator(member)
+        with torch.random.fork_rng(devices=()):  # no draw of the user's for what is overwritten
+            generator = get_family(family).generator(int(facts_of(path).get("member", 1)))
         state = unpacked(safetensors.torch.load_file(path))
         generator.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     except Exception as error:
         raise UserError(f"{path}: not the weights of {family}: {error}") from error
     return generator.eval().requires_grad_(False)
+
+
+def facts_of(path: Path) -> dict[str, str]:
+    """Return the facts that a generator was written with.
+
+    Raises:
+        UserError: it is no safetensors file.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as opened:
+            return dict(opened.metadata() or {})
+    except Exception as error:
+        raise UserError(f"{path}: not weights of a generator: {error}") from error
 
 
 def load_family(
@@ -148,3 +165,29 @@ def resynthesise(generator: nn.Module | None, image: np.ndarray) -> np.ndarray:
     if generator is None:
         return image.copy()
     return to_uint8(generator(to_signed(image)))
+
+
+def psnr_crops(photographs: Sequence[Path], side: int, seed: int) -> list[np.ndarray]:
+    """Return four crops a photograph, uint8, ``side`` pixels and a margin all around."""
+    crops = []
+    for path in photographs:
+        photo = read_photograph(path)
+        for number in range(4):
+            rng = keyed_short(seed, "psnr", path.name, number)
+            crops.append(np.asarray(random_crop(photo, side + 2 * MARGIN, rng)))
+    return crops
+
+
+def psnr_of(generator: nn.Module, crops: Sequence[np.ndarray]) -> float:
+    """Return the mean PSNR in dB of a generator's 8-bit fakes of ``psnr_crops``.
+
+    Only the inside is compared, without the margin that the forge cuts off too.
+    """
+    values = []
+    inside = (slice(MARGIN, -MARGIN),) * 2
+    device = next(generator.parameters()).device
+    for crop in crops:
+        fake = to_uint8(generator(to_signed(crop).to(device)))
+        error = np.mean((crop[inside].astype(float) - fake[inside].astype(float)) ** 2)
+        values.append(10 * math.log10(255**2 / max(error, 1e-12)))
+    return float(np.mean(values))

@@ -13,7 +13,8 @@ from PIL import Image
 
 from ..errors import UserError
 from ..files import write_bytes, write_csv
-from .crops import keyed_generator, random_crop, read_photograph
+from ..rng import keyed_short
+from .crops import random_crop, read_photograph
 from .forge import png
 
 Mode = Literal["luma", "chroma"]
@@ -159,7 +160,7 @@ def forge_planted(
             crop = _roomy_crop(photo, path, side, seed, number, traces)
             name = f"{path.stem}-{number:03d}.png"
             for generator, trace in traces.items():
-                rng = keyed_generator(seed, "box", generator, path.name, number)
+                rng = keyed_short(seed, "box", generator, path.name, number)
                 box = trace.box_in(side, rng)
                 fake, carried = plant(crop, trace, box)
                 relative = Path(generator, "1_fake", name)
@@ -202,7 +203,7 @@ def _roomy_crop(
 ) -> np.ndarray:
     best, most = None, -1.0
     for attempt in range(TRIES):
-        rng = keyed_generator(seed, "planted", path.name, number, attempt)
+        rng = keyed_short(seed, "planted", path.name, number, attempt)
         try:
             crop = np.asarray(random_crop(photo, side, rng))
         except UserError as error:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 import torch
 
 from ..data import Batch
-from ..data.colour import PUBLISHED_MODES, parse_mode, recolour
+from ..data.colour import PUBLISHED_MODES, parse_mode
 from ..detectors.activations import ChosenMaps, observed
 from ..detectors.detector import Detector
 from ..errors import UserError
-from ..records import FeatureMap, ImageSet, Skipped
-from ..sweep import Progress, sweep
-from ..sweep.per_image import ImageRows, PerImage
+from ..records import FeatureMap, ImageEntry, ImageSet
+from ..sweep import How, Look, PerImage, Rows, Seen, sweep
 
 
 @dataclass(frozen=True)
@@ -48,31 +49,59 @@ class Maxima:
         return table.assign(maximum=self.maxima.reshape(-1))
 
 
-class MaximaObserver:
-    """Observes a decoded batch with one forward pass a colour mode, whatever the number of maps."""
+class MaximaLook(Look):
+    """The spatial maxima of k feature maps in each image, one pass a colour mode."""
+
+    statistic: PerImage
 
     def __init__(
-        self, detector: Detector, feature_maps: Sequence[FeatureMap], modes: Sequence[str]
+        self,
+        detector: Detector,
+        feature_maps: Sequence[FeatureMap],
+        modes: Sequence[str] = PUBLISHED_MODES,
+        images: ImageSet | None = None,
     ) -> None:
-        self.detector, self.modes = detector, tuple(modes)
-        self.size = len(feature_maps)
-        self.chosen = ChosenMaps(feature_maps)
+        """images: the only ones that count, all by default."""
+        for mode in modes:
+            parse_mode(mode)
+        self.feature_maps, self.chosen = tuple(feature_maps), ChosenMaps(feature_maps)
+        self.only = None if images is None else set(images)
+        facts = {"feature_maps": [str(one) for one in feature_maps]}
+        super().__init__(detector, PerImage(), colours=modes, facts=facts)
 
-    def statistic(self) -> PerImage:
-        """Return an empty statistic that takes what this observer sees."""
-        return PerImage((len(self.modes), self.size), np.float32)
+    def wants(self, entry: ImageEntry) -> bool:
+        """Say whether the image counts."""
+        return self.only is None or entry in self.only
 
-    def __call__(self, batch: Batch, images: ImageSet) -> ImageRows:
-        values = np.empty((len(batch.indices), len(self.modes), self.size), dtype=np.float32)
-        with observed(self.detector.network, self.chosen.layers, self._take) as seen:
-            for place, mode in enumerate(self.modes):
-                self.detector.logits(recolour(batch.pixels, mode))
-                values[:, place] = self.chosen.joined(seen).float().cpu().numpy()
-        ids = tuple(images.image_id(images.entries[index]) for index in batch.indices)
-        return ImageRows(ids, values)
+    def watch(self) -> AbstractContextManager[Mapping[str, torch.Tensor]]:
+        """Return a block that keeps the maxima of each layer's chosen maps."""
+        return observed(self.detector.network, self.chosen.layers, self._take)
+
+    def observe(self, batch: Batch, seen: Mapping[str, Seen]) -> Rows:
+        """Return the maxima, float32 (N, modes, k)."""
+        found = [self.chosen.joined(seen[mode].caught).float().numpy() for mode in self.colours]
+        return {"maximum": np.stack(found, axis=1)}
+
+    def result(self, images: ImageSet) -> Maxima:
+        """Return the maxima of those ``images`` that were seen, in the set's order.
+
+        Raises:
+            UserError: a maximum is not finite.
+        """
+        entries = tuple(one for one in images if self.statistic.has(images.image_id(one)))
+        read = ImageSet(images.root, entries, images.layout)
+        values = self.statistic.of([read.image_id(entry) for entry in read], "maximum")
+        bad = np.argwhere(~np.isfinite(values))
+        if len(bad):
+            row, mode, column = bad[0]
+            raise UserError(
+                f"{self.feature_maps[column]} is not finite on {entries[row].path} in mode "
+                f"{self.colours[mode]}"
+            )
+        return Maxima(read, self.colours, self.feature_maps, values)
 
     def _take(self, layer: str, output: torch.Tensor) -> torch.Tensor:
-        return self.chosen.of(layer, output).amax(dim=(2, 3))
+        return self.chosen.of(layer, output).amax(dim=(2, 3)).cpu()
 
 
 def maxima(
@@ -80,11 +109,7 @@ def maxima(
     images: ImageSet,
     feature_maps: Sequence[FeatureMap],
     modes: Sequence[str] = PUBLISHED_MODES,
-    *,
-    batch_size: int = 16,
-    seed: int = 0,
-    skipped: list[Skipped] | None = None,
-    progress: Progress | None = None,
+    **how: Unpack[How],
 ) -> Maxima:
     """Return the spatial maxima of the plain network's convolution outputs, before BatchNorm.
 
@@ -95,51 +120,10 @@ def maxima(
     k = 114 take 3.6 MB.
 
     Raises:
-        UserError: an unknown mode, or a maximum that is not finite.
+        UserError: an unknown mode, a maximum that is not finite, or see :func:`forensift.sweep`.
     """
-    for mode in modes:
-        parse_mode(mode)
-    observer = MaximaObserver(detector, feature_maps, modes)
-    statistic = observer.statistic()
-    missed: list[Skipped] = []
-    sweep(
-        images,
-        detector.preset,
-        observer,
-        [statistic],
-        batch_size=batch_size,
-        seed=seed,
-        progress=progress,
-        skipped=missed,
-    )
-    if skipped is not None:
-        skipped.extend(missed)
-    return collect(images, modes, feature_maps, statistic, missed)
-
-
-def collect(
-    images: ImageSet,
-    modes: Sequence[str],
-    feature_maps: Sequence[FeatureMap],
-    statistic: PerImage,
-    skipped: Sequence[Skipped],
-) -> Maxima:
-    """Return what a pass left in ``statistic``, in the set's order without the images skipped.
-
-    Raises:
-        UserError: a maximum is not finite.
-    """
-    unread = {one.path for one in skipped}
-    entries = tuple(entry for entry in images if entry.path not in unread)
-    read = ImageSet(images.root, entries, images.layout)
-    values = statistic.of([read.image_id(entry) for entry in read])
-    bad = np.argwhere(~np.isfinite(values))
-    if len(bad):
-        row, mode, column = bad[0]
-        raise UserError(
-            f"{feature_maps[column]} is not finite on {entries[row].path} in mode {modes[mode]}"
-        )
-    return Maxima(read, tuple(modes), tuple(feature_maps), values)
+    look = MaximaLook(detector, feature_maps, modes)
+    return look.result(sweep(images, [look], what="maxima", **how).used)
 
 
 def first_instances(images: ImageSet, n: int) -> ImageSet:

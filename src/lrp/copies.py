@@ -7,11 +7,11 @@ import importlib
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.prune import BasePruningMethod
 
-from ..detectors.wrappers import held
+from ..detectors.building import copied
 from .report import CanonisationError
 
 # Forward pre-hooks that only compute a weight; ``remove`` puts the result in its place. The two
@@ -23,33 +23,16 @@ WEIGHT_HOOKS: tuple[type, ...] = (
 )
 
 
-class _Through(nn.Module):
-    """Stands in for a wrapper: the module that it holds, under the same name."""
-
-    def __init__(self, name: str, inner: nn.Module) -> None:
-        super().__init__()
-        self.add_module(name, inner)
-        self._held = name
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return getattr(self, self._held)(*args, **kwargs)
-
-
-class _Outermost(_Through):
-    def forward(self, x: Tensor) -> Any:
-        return super().forward(x)
-
-
 def private_copy(network: nn.Module) -> nn.Module:
     """Return a deep copy in evaluation mode that shares no tensor with the original.
 
-    What torch.compile, DataParallel or AveragedModel wrapped is called without its wrapper; the
-    names of the modules stay.
+    What torch.compile, DataParallel or AveragedModel wrapped is taken out of its wrapper.
 
     Raises:
         CanonisationError: the network is scripted, carries forward hooks (they may change its
             output, and calling them from here would not be private), or its parameters are
             neither float32 nor float64.
+        UserError: it cannot be copied.
     """
     for name, module in network.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
@@ -64,21 +47,7 @@ def private_copy(network: nn.Module) -> nn.Module:
     if dtypes not in ({torch.float32}, {torch.float64}):
         found = ", ".join(sorted(map(str, dtypes))) or "no parameters"
         raise CanonisationError(f"LRP needs parameters all float32 or all float64, found {found}")
-    computed = {  # weights that a hook left behind are results, which cannot be copied deeply
-        id(value): value.detach().clone()
-        for module in network.modules()
-        for value in vars(module).values()
-        if isinstance(value, Tensor) and not value.is_leaf
-    }
-    twin = _without_wrappers(copy.deepcopy(network, computed), _Outermost)
-    return twin.eval().requires_grad_(False)
-
-
-def _without_wrappers(module: nn.Module, kind: type[_Through] = _Through) -> nn.Module:
-    for name, child in module.named_children():
-        module._modules[name] = _without_wrappers(child)
-    wrapped = held(module)
-    return kind(wrapped, getattr(module, wrapped)) if wrapped else module
+    return copied(network, type(network).__name__).requires_grad_(False)
 
 
 @torch.no_grad()

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from ..detectors.activations import apart, joined
-from ..detectors.classifiers import Classifier
 from ..detectors.detector import Detector
 from ..detectors.precision import full_float32
 from ..errors import UserError
@@ -76,7 +75,7 @@ class LRP:
 
     Args:
         network: one input (N, 3, H, W), one tensor of logits out; float32 or float64; or a
-            detector or classifier, whose preset says what values a pixel can have.
+            detector, whose preset says what values a pixel can have.
         input_rule: "auto" (the published choice: box for a ResNet's 7×7 stem, z+ elsewhere),
             "zplus" or "box" for the convolution that reads the pixels.
         box: lowest and highest value of what the network reads, for the box rule; a normalisation
@@ -92,7 +91,7 @@ class LRP:
 
     def __init__(
         self,
-        network: nn.Module | Detector | Classifier,
+        network: nn.Module | Detector,
         input_rule: str = "auto",
         box: tuple[float, float] | None = None,
     ) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .extract import Patches, cut, patches
+from .extract import Patches, cut, patches, patches_of
 from .patch import PERCENTILE, TILE, Box, Patch, bounding_box, heat, tile
-from .topn import Peak, PeakObserver, Peaks, TopImages
+from .topn import Peak, PeakLook, TopImages
 
 __all__ = [
     "PERCENTILE",
@@ -13,12 +13,12 @@ __all__ = [
     "Patch",
     "Patches",
     "Peak",
-    "PeakObserver",
-    "Peaks",
+    "PeakLook",
     "TopImages",
     "bounding_box",
     "cut",
     "heat",
     "patches",
+    "patches_of",
     "tile",
 ]

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 import torch
 
-from ..data import Preset, batches, check_skipped
 from ..detectors import Detector
 from ..errors import UserError
 from ..fmap_ranking import check_ranking_fits, top
 from ..lrp import LRP
-from ..records import FAKE, FeatureMap, ImageEntry, ImageSet, Ranking, Skipped
-from ..sweep import Progress, sweep
+from ..records import FAKE, FeatureMap, ImageEntry, ImageSet, Ranking, Result, Skipped
+from ..sweep import BATCH_SIZE, How, Pass, PixelLook, sweep
 from .patch import PERCENTILE, Patch, bounding_box, heat
-from .topn import Peak, PeakObserver, TopImages
+from .topn import Peak, PeakLook, TopImages
 
 COLUMNS = (
     "rank", "feature_map", "omega", "place", "path", "generator", "maximum", "y", "x",
@@ -31,8 +30,8 @@ NO_RELEVANCE = "no positive relevance reaches the pixels"
 NO_AREA = "the published box holds no pixel"
 
 
-@dataclass(frozen=True)
-class Patches:
+@dataclass(frozen=True, eq=False, repr=False)
+class Patches(Result):
     """The patches of the top k feature maps, in rank order, each map's best image first.
 
     feature_maps: the k maps; n: how many images each has at most; facts: what a manifest says.
@@ -42,6 +41,7 @@ class Patches:
     feature_maps: tuple[FeatureMap, ...]
     n: int
     facts: Mapping[str, Any] = field(default_factory=dict)
+    skipped: tuple[Skipped, ...] = ()
 
     @property
     def table(self) -> pd.DataFrame:
@@ -83,12 +83,7 @@ def patches(
     generator: str | None = None,
     percentile: float = PERCENTILE,
     published_edge: bool = False,
-    preset: Preset | None = None,
-    batch_size: int = 16,
-    seed: int = 0,
-    max_skipped: float = 0.01,
-    skipped: list[Skipped] | None = None,
-    progress: Progress | None = None,
+    **how: Unpack[How],
 ) -> Patches:
     """Return the LRP-max patches of the top k feature maps on the fakes of ``images``.
 
@@ -98,8 +93,6 @@ def patches(
     around what is above is cropped out of the image.
 
     generator: of the fakes, all by default; published_edge: see :func:`bounding_box`.
-    progress: called with numbers that sum to the images that can be read plus the patches.
-    preset, batch_size, seed, max_skipped, skipped: as for :func:`forensift.rank`.
 
     Raises:
         UserError: no such fakes, a ranking of another network, k or n or the percentile out of
@@ -115,35 +108,44 @@ def patches(
     if not len(chosen):
         whose = f" of {generator!r}; generators: {', '.join(images.generators)}"
         raise UserError(f"{images.root}: holds no fakes" + (whose if generator else ""))
-    if preset is not None:
-        detector = detector.with_preset(preset)
-    best = TopImages(feature_maps, n)
-    missed: list[Skipped] = []
-    sweep(
-        chosen, detector.preset, PeakObserver(detector, feature_maps), [best],
-        batch_size=batch_size, seed=seed, progress=progress, skipped=missed,
+    look = PeakLook(detector, feature_maps, n, generator)
+    done = sweep(chosen, [look], what="finding images", **how)
+    return patches_of(
+        look, done, ranking, percentile=percentile, published_edge=published_edge, **how
+    )
+
+
+def patches_of(
+    look: PeakLook,
+    done: Pass,
+    ranking: Ranking,
+    *,
+    percentile: float = PERCENTILE,
+    published_edge: bool = False,
+    **how: Unpack[How],
+) -> Patches:
+    """Return the patches of the images that a pass has found; see :func:`patches`."""
+    best = look.statistic
+    used = ImageSet(done.used.root, tuple(filter(look.wants, done.used)), done.used.layout)
+    found = cut(
+        look.detector, used, ranking, best,
+        percentile=percentile, published_edge=published_edge, **how,
     )  # fmt: skip
-    if skipped is not None:
-        skipped.extend(missed)
-    check_skipped(missed, len(chosen), max_skipped)
     facts = {
-        "generator": generator or "all",
-        "image_set": chosen.hash(),
+        "detector": look.detector.name,
+        "generator": look.generator or "all",
+        "image_set": used.hash(),
         "images": best.seen,
-        "k": k,
-        "n": n,
+        "k": len(best.feature_maps),
+        "n": best.n,
         "percentile": percentile,
         "box": "published: last row and column left out" if published_edge else "inclusive",
-        "preset": detector.preset.name,
-        "seed": seed,
+        "preset": look.detector.preset.name,
+        "seed": how.get("seed", 0),
         "maxima_not_finite": best.not_finite,
+        "without_patch": sum(one.crop is None for one in found),
     }
-    found = cut(
-        detector, chosen, ranking, best, percentile=percentile, published_edge=published_edge,
-        batch_size=batch_size, seed=seed, progress=progress,
-    )  # fmt: skip
-    facts["without_patch"] = sum(one.crop is None for one in found)
-    return Patches(found, tuple(feature_maps), n, facts)
+    return Patches(found, best.feature_maps, best.n, facts, done.skipped)
 
 
 def cut(
@@ -154,9 +156,7 @@ def cut(
     *,
     percentile: float = PERCENTILE,
     published_edge: bool = False,
-    batch_size: int = 16,
-    seed: int = 0,
-    progress: Progress | None = None,
+    **how: Unpack[How],
 ) -> tuple[Patch, ...]:
     """Return the patches of lists that a pass over ``images`` has found, in the lists' order.
 
@@ -169,9 +169,10 @@ def cut(
         for feature_map, peaks in best.result().items()
         for place, peak in enumerate(peaks, 1)
     ]
+    batch_size, told = how.get("batch_size", BATCH_SIZE), how.get("progress")
     lrp = LRP(detector)
     found: dict[tuple[FeatureMap, int], Patch] = {}
-    for pixels in _pixels(detector, images, entries, best, batch_size, seed):
+    for pixels in _pixels(detector, images, entries, best, batch_size, how.get("seed", 0)):
         for group in _groups([job for job in jobs if job.peak.image_id in pixels], pixels):
             for rows in (group[i : i + batch_size] for i in range(0, len(group), batch_size)):
                 stacked = np.stack([pixels[job.peak.image_id] for job in rows])
@@ -188,8 +189,8 @@ def cut(
                         relevance[row], float(starts[row]), positions[row], percentile,
                         published_edge,
                     )  # fmt: skip
-                if progress:
-                    progress(len(rows))
+                if told:
+                    told("cutting patches", len(found), len(jobs))
     return tuple(found[job.feature_map, job.place] for job in jobs)
 
 
@@ -257,9 +258,9 @@ def _pixels(
         yield best.pixels
     again = tuple(entries[one] for one in sorted(best.listed() - set(best.pixels)))
     rest = ImageSet(images.root, again, images.layout)
-    missed: list[Skipped] = []
-    for batch in batches(rest, detector.preset, batch_size, seed=seed, skipped=missed):
-        ids = [rest.image_id(rest.entries[i]) for i in batch.indices]
-        yield dict(zip(ids, batch.pixels.numpy(), strict=True))
-    if missed:
-        raise UserError(f"{missed[0].path}: could be read at first and now not: {missed[0].reason}")
+    if not again:
+        return
+    look = PixelLook(detector)
+    how: How = {"batch_size": batch_size, "seed": seed, "max_skipped": 0.0}
+    sweep(rest, [look], what="reading images again", **how)
+    yield {image_id: row["pixels"] for (_, image_id), row in look.statistic.rows.items()}

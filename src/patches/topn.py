@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import numpy as np
@@ -12,24 +12,10 @@ import torch
 from ..data import Batch
 from ..detectors import ChosenMaps, Detector, observed
 from ..errors import UserError
-from ..records import FeatureMap, ImageSet
+from ..records import FAKE, FeatureMap, ImageEntry
+from ..sweep import RGB, Look, Rows, Seen
 
 KEPT_BYTES = 256 * 2**20  # of decoded images; those beyond are read again when they are needed
-
-
-@dataclass(frozen=True)
-class Peaks:
-    """Where the chosen feature maps are largest in one batch.
-
-    image_ids: N ids; values: float64 (N, k), the maximum over space of the plain network's
-    convolution output, before BatchNorm; positions: int64 (N, k, 2), its row and column, the first
-    in reading order where there are several; pixels: uint8 (N, 3, H, W), or None.
-    """
-
-    image_ids: tuple[str, ...]
-    values: np.ndarray
-    positions: np.ndarray
-    pixels: torch.Tensor | None = None
 
 
 class Peak(NamedTuple):
@@ -70,21 +56,25 @@ class TopImages:
         """Return a statistic of the same kind that has seen nothing."""
         return TopImages(self.feature_maps, self.n)
 
-    def update(self, observation: Peaks) -> None:
-        """Take in one batch."""
-        self.seen += len(observation.image_ids)
-        finite = np.isfinite(observation.values)
+    def update(self, batch: Batch, rows: Rows) -> None:
+        """Take in one batch.
+
+        rows: ``value``, float64 (N, k), the maximum over space of the plain network's convolution
+        output, before BatchNorm; ``position``: int64 (N, k, 2), its row and column, the first in
+        reading order where there are several.
+        """
+        self.seen += len(batch)
+        values, positions = rows["value"], rows["position"]
+        finite = np.isfinite(values)
         self.not_finite += int((~finite).sum())
         for column, best in enumerate(self.lists):
             for row in np.flatnonzero(finite[:, column]):
-                y, x = observation.positions[row, column]
-                value = float(observation.values[row, column])
-                best.append(Peak(-value, observation.image_ids[row], int(y), int(x)))
+                y, x = positions[row, column]
+                best.append(Peak(-float(values[row, column]), batch.ids[row], int(y), int(x)))
             self.lists[column] = sorted(best)[: self.n]
-        if observation.pixels is not None:
-            ids = {image_id: row for row, image_id in enumerate(observation.image_ids)}
-            for image_id in self.listed().intersection(ids):
-                self.pixels[image_id] = observation.pixels[ids[image_id]].numpy().copy()
+        places = {image_id: row for row, image_id in enumerate(batch.ids)}
+        for image_id in self.listed().intersection(places):
+            self.pixels[image_id] = batch.pixels[places[image_id]].numpy().copy()
         self._forget()
 
     def merge(self, other: TopImages) -> None:
@@ -139,29 +129,41 @@ class TopImages:
                 del self.pixels[image_id]
 
 
-class PeakObserver:
-    """Runs the plain network on decoded batches and keeps the chosen maps' maxima alone."""
+class PeakLook(Look):
+    """Where the chosen feature maps respond most, and in which images."""
 
-    def __init__(self, detector: Detector, feature_maps: Sequence[FeatureMap]) -> None:
+    statistic: TopImages
+
+    def __init__(
+        self,
+        detector: Detector,
+        feature_maps: Sequence[FeatureMap],
+        n: int,
+        generator: str | None = None,
+    ) -> None:
+        """n: images a map; generator: whose fakes count, all by default."""
         if not feature_maps:
             raise UserError("no feature map is chosen")
-        self.detector = detector
-        self.chosen = ChosenMaps(feature_maps)
+        self.chosen, self.generator = ChosenMaps(feature_maps), generator
+        facts = {"feature_maps": [str(one) for one in feature_maps], "n": n, "of": generator}
+        super().__init__(detector, TopImages(feature_maps, n), facts=facts)
 
-    def __call__(self, batch: Batch, images: ImageSet) -> Peaks:
-        """Return where the maps are largest in each image of the batch."""
-        with observed(self.detector.network, self.chosen.layers, self._take) as found:
-            self.detector.logits(batch.pixels)
-        values, positions = (
-            self.chosen.joined({layer: both[part] for layer, both in found.items()})
+    def wants(self, entry: ImageEntry) -> bool:
+        """Say whether the image counts: a fake, of the generator asked for."""
+        return entry.label == FAKE and self.generator in (None, entry.generator)
+
+    def watch(self) -> AbstractContextManager[Mapping[str, torch.Tensor]]:
+        """Return a block that keeps value and position of each layer's chosen maps' maxima."""
+        return observed(self.detector.network, self.chosen.layers, self._take)
+
+    def observe(self, batch: Batch, seen: Mapping[str, Seen]) -> Rows:
+        """Return ``value`` (N, k) and ``position`` (N, k, 2)."""
+        caught = seen[RGB].caught
+        value, position = (
+            self.chosen.joined({layer: both[part] for layer, both in caught.items()}).numpy()
             for part in (0, 1)
         )
-        return Peaks(
-            tuple(images.image_id(images.entries[i]) for i in batch.indices),
-            values.numpy(),
-            positions.numpy(),
-            batch.pixels,
-        )
+        return {"value": value, "position": position}
 
     def _take(self, layer: str, output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         chosen = self.chosen.of(layer, output)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .apply import masked_logits, masked_parameters
-from .colour import ColourResult, ColourScorer, colour
+from .apply import dropped
+from .colour import ColourResult, checked_modes, colour, colour_of
 from .colour_tables import box_table, colour_table
-from .dropout import DropoutResult, default_grid, dropout
+from .dropout import Controls, DropoutResult, default_grid, dropout, held_out_threshold
 from .effect import effect, permutation_p
 from .magnitudes import magnitudes
 from .masks import (
@@ -43,24 +43,26 @@ __all__ = [
     "TOP",
     "UNSEEN",
     "ColourResult",
-    "ColourScorer",
+    "Controls",
     "DropoutResult",
     "Mask",
     "Transfer",
     "baseline",
     "box_table",
+    "checked_modes",
     "colour",
+    "colour_of",
     "colour_table",
     "default_grid",
     "dropout",
+    "dropped",
     "effect",
+    "held_out_threshold",
     "layer_matched_random_k",
     "low_k",
     "lowest_non_zero",
     "magnitude_matched_random_k",
     "magnitudes",
-    "masked_logits",
-    "masked_parameters",
     "permutation_p",
     "random_k",
     "sentence",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from itertools import combinations
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from scipy.stats import kendalltau
 from ..fmap_ranking import OmegaStatistic
 from ..fmap_ranking.omega import descending
 from ..records import FeatureMap
+from ..rng import keyed
 
 RESAMPLES = 200
 HALVES = 20  # random splits of one generator's images, for what agreement can be at best
@@ -150,7 +150,7 @@ def _weights(name: str, held: int, resamples: int, seed: int) -> np.ndarray:
     """Return how often each bucket is drawn: (resamples, buckets)."""
     if held < 2:
         return np.zeros((resamples, held))
-    return _keyed(seed, "redraw", name).multinomial(held, np.full(held, 1 / held), size=resamples)
+    return keyed(seed, "redraw", name).multinomial(held, np.full(held, 1 / held), size=resamples)
 
 
 def _recentred(value: float, redrawn: np.ndarray, floor: float) -> tuple[float, float]:
@@ -163,7 +163,7 @@ def _recentred(value: float, redrawn: np.ndarray, floor: float) -> tuple[float, 
 
 def _halves(name: str, statistic: OmegaStatistic, k: int, seed: int) -> dict[str, object]:
     sums, counts = statistic.buckets()
-    rng = _keyed(seed, "halves", name)
+    rng = keyed(seed, "halves", name)
     found = []
     for _ in range(HALVES if len(counts) > 1 else 0):
         order = rng.permutation(len(counts))
@@ -178,8 +178,3 @@ def _halves(name: str, statistic: OmegaStatistic, k: int, seed: int) -> dict[str
     live = [one.kendall_tau_live for one in found]
     row |= {"kendall_tau_live": float(np.mean(live)) if live else np.nan, "shared": np.nan}
     return row | {"images_first": statistic.used, "images_second": statistic.used}
-
-
-def _keyed(seed: int, *words: str) -> np.random.Generator:
-    digest = hashlib.sha256("\t".join((str(seed), *words)).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest, "big"))

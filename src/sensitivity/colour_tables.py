@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,19 +9,24 @@ import numpy as np
 import pandas as pd
 
 from ..evaluation import (
-    MACRO,
     THRESHOLD,
+    Cluster,
     accuracies,
     average_precision,
     bootstrap,
     calibrated_threshold,
+    change_interval,
+    clusters_of,
+    macro_interval,
+    macro_mean,
+    metric_interval,
     percentile_interval,
-    wilson,
 )
+from ..evaluation.resampling import RESAMPLES
 from ..records import FAKE
+from ..rng import keyed
 
 LEAST_PROBABILITY = 0.2  # of fakes in rgb, to be in the published box plot
-RESAMPLES = 1000
 WHISKER = 1.5  # interquartile ranges that a whisker reaches at most (Tukey)
 _POINTS = ("accuracy", "real_accuracy", "fake_accuracy")
 
@@ -31,43 +35,43 @@ def colour_table(
     scores: pd.DataFrame,
     modes: Sequence[str],
     *,
+    cluster: Cluster = "photograph",
     seed: int = 0,
-    clusters: np.ndarray | None = None,
     resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
     """Return one row a generator and mode, and rows ``macro mean`` over two generators or more.
 
     scores: path, label, generator, mode, logit, score; the same images in every mode, in the same
-        order; ``modes[0]`` is rgb. clusters: one name an image, see :func:`bootstrap`.
+        order; ``modes[0]`` is rgb. cluster: what the 95 % intervals (``…_low``, ``…_high``) draw,
+        see :func:`forensift.evaluation.metrics`; ``intervals_over`` says what that was.
 
     Columns: n_real, n_fake; ap and its change against rgb; accuracies at 0.5 and, ``calibrated_…``,
     at the threshold that is best in rgb on the same images (published, so optimistic for rgb);
     mean and median score of the fakes; mean logits and their changes. All shares are fractions.
-    Intervals (``…_low``, ``…_high``) are 95 %: bootstrap for AP, drawing the same images in every
-    mode, so that the interval of the change is one of paired differences; Wilson for accuracies
-    (bootstrap with clusters). The macro mean draws generators apart unless clusters tie them.
+    The same images are drawn in every mode, so that the interval of the change is one of paired
+    differences.
     """
     plain = scores["mode"] == modes[0]
-    names = scores.loc[plain, "generator"].to_numpy(dtype=object)
-    labels = scores.loc[plain, "label"].to_numpy()
-    values = _wide(scores, modes, "score")
-    logits = _wide(scores, modes, "logit")
-    rows: list[dict[str, Any]] = []
+    first = scores[plain].reset_index(drop=True)
+    values, logits = (_wide(scores, modes, column) for column in ("score", "logit"))
+    rows: dict[str, list[dict[str, Any]]] = {mode: [] for mode in modes}
     draws: list[np.ndarray] = []
-    generators = sorted(set(names))
+    generators = sorted(set(first["generator"]))
     for generator in generators:
-        chosen = names == generator
-        own = None if clusters is None else clusters[chosen]
+        chosen = (first["generator"] == generator).to_numpy()
         found, drawn = _rows(
-            str(generator), modes, labels[chosen], values[chosen], logits[chosen],
-            seed, own, resamples,
-        )  # fmt: skip
-        rows += found
+            first[chosen], modes, values[chosen], logits[chosen], cluster, seed, resamples
+        )
+        for row in found:
+            rows[row["mode"]].append(row)
         draws.append(drawn)
-    table = pd.DataFrame(rows)
-    if len(generators) > 1:
-        table = pd.concat([table, _macro(table, modes, np.mean(draws, axis=0))], ignore_index=True)
-    return table
+    every = [row for block in zip(*rows.values(), strict=True) for row in block]
+    every += [
+        row
+        for at, mode in enumerate(modes)
+        if (row := _macro(rows[mode], [own[at] for own in draws], [own[0] for own in draws]))
+    ]
+    return pd.DataFrame(every)
 
 
 def box_table(
@@ -75,6 +79,7 @@ def box_table(
     modes: Sequence[str],
     *,
     least_probability: float = LEAST_PROBABILITY,
+    cluster: Cluster = "photograph",
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
@@ -83,16 +88,21 @@ def box_table(
     Of every generator those fakes with p_RGB ≥ ``least_probability`` (published 0.2). Columns:
     n (of ``n_fake``), whisker_low, q1, median, q3, whisker_high (the outermost values within 1.5
     interquartile ranges), drop_of_median (median in rgb − median in this mode, in probability) with
-    a 95 % bootstrap interval that draws fakes. NaN where no fake reaches the probability.
+    a 95 % bootstrap interval, drop_low and drop_high, that draws fakes as ``cluster`` says (see
+    :func:`forensift.evaluation.metrics`; ``intervals_over``). NaN where no fake reaches the
+    probability.
     """
     fakes = scores[scores["label"] == FAKE]
-    names = fakes.loc[fakes["mode"] == modes[0], "generator"].to_numpy(dtype=object)
+    first = fakes[fakes["mode"] == modes[0]].reset_index(drop=True)
+    names = first["generator"].to_numpy(dtype=object)
     values = _wide(fakes, modes, "score")
     rows = []
     for generator in sorted(set(names)):
-        of_it = values[names == generator]
-        kept = of_it[of_it[:, 0] >= least_probability]
-        drawn = _medians(kept, f"box\t{seed}\t{generator}", resamples)
+        of_it, paths = values[names == generator], first[names == generator]
+        enough = of_it[:, 0] >= least_probability
+        kept = of_it[enough]
+        clusters, over = clusters_of(paths[enough], cluster)
+        drawn = _medians(kept, clusters, seed, str(generator), resamples)
         for column, mode in enumerate(modes):
             low, high = percentile_interval(drawn[:, 0] - drawn[:, column])
             box = _box(kept[:, column])
@@ -101,6 +111,7 @@ def box_table(
                 {"generator": generator, "mode": mode, "n": len(kept), "n_fake": len(of_it)}
                 | box
                 | {"drop_of_median": drop, "drop_low": low, "drop_high": high}
+                | {"intervals_over": over}
             )
     return pd.DataFrame(rows)
 
@@ -112,42 +123,47 @@ def _wide(scores: pd.DataFrame, modes: Sequence[str], column: str) -> np.ndarray
 
 
 def _rows(
-    generator: str,
+    images: pd.DataFrame,
     modes: Sequence[str],
-    labels: np.ndarray,
     scores: np.ndarray,
     logits: np.ndarray,
+    cluster: Cluster,
     seed: int,
-    clusters: np.ndarray | None,
     resamples: int,
 ) -> tuple[list[dict[str, Any]], np.ndarray]:
-    """Return the rows of one generator and the bootstrap draws of its AP (modes, resamples)."""
+    """Return the rows of one generator and the bootstrap draws of its AP (modes, resamples).
+
+    images: path, label, generator; scores, logits: (images, modes).
+    """
+    labels, generator = images["label"].to_numpy(), str(images["generator"].iloc[0])
+    clusters, over = clusters_of(images, cluster)
     fake = labels == FAKE
-    n_real, n_fake = int((~fake).sum()), int(fake.sum())
     threshold = calibrated_threshold(labels, scores[:, 0])
+    drawn = bootstrap(
+        labels, scores.T, threshold=THRESHOLD, resamples=resamples, seed=seed, key=generator,
+        clusters=clusters,
+    )  # fmt: skip
     first = average_precision(labels, scores[:, 0])
-    rows, draws = [], []
+    rows = []
     for column, mode in enumerate(modes):
         own, logit = scores[:, column], logits[:, column]
-        drawn = bootstrap(
-            labels, own, threshold=THRESHOLD, resamples=resamples, seed=seed,
-            key=generator, clusters=clusters,
-        )  # fmt: skip
-        draws.append(drawn["ap"])
-        ap = average_precision(labels, own)
         row: dict[str, Any] = {"generator": generator, "mode": mode}
-        row |= {"n_real": n_real, "n_fake": n_fake, "ap": ap}
-        row["ap_low"], row["ap_high"] = percentile_interval(drawn["ap"])
-        row["change_ap"] = ap - first
-        row["change_ap_low"], row["change_ap_high"] = percentile_interval(drawn["ap"] - draws[0])
-        at_half = accuracies(labels, own, THRESHOLD)
-        for name, n in zip(_POINTS, (n_real + n_fake, n_real, n_fake), strict=True):
-            row[name] = getattr(at_half, name)
-            row[f"{name}_low"], row[f"{name}_high"] = (
-                wilson(round(row[name] * n), n)
-                if clusters is None
-                else percentile_interval(drawn[name])
+        row |= {"n_real": int((~fake).sum()), "n_fake": int(fake.sum())}
+        points = {"ap": average_precision(labels, own)}
+        points |= vars(accuracies(labels, own, THRESHOLD))
+        for name, value in points.items():
+            row[name] = value
+            row[f"{name}_low"], row[f"{name}_high"] = metric_interval(
+                name, value, drawn[name][column], labels, clusters
             )
+            if name == "ap":
+                row["change_ap"] = value - first
+                changes = drawn["ap"][column] - drawn["ap"][0]
+                row["change_ap_low"], row["change_ap_high"] = (
+                    change_interval("ap", value - first, changes, labels, clusters)
+                    if column
+                    else (0.0, 0.0)
+                )
         row["calibrated_threshold"] = threshold
         at_best = accuracies(labels, own, threshold)
         row |= {f"calibrated_{name}": getattr(at_best, name) for name in _POINTS}
@@ -157,26 +173,28 @@ def _rows(
             row[f"mean_logit_{kind}"] = float(logit[which].mean())
             change = logit[which] - logits[which, 0]
             row[f"change_mean_logit_{kind}"] = float(change.mean())
-        rows.append(row)
-    return rows, np.stack(draws)
+        rows.append(row | {"intervals_over": over})
+    return rows, drawn["ap"]
 
 
-def _macro(table: pd.DataFrame, modes: Sequence[str], drawn: np.ndarray) -> pd.DataFrame:
+def _macro(
+    rows: Sequence[dict[str, Any]], drawn: Sequence[np.ndarray], in_rgb: Sequence[np.ndarray]
+) -> dict[str, Any]:
     """Return the means over generators; intervals of AP and its change, none of the rest."""
-    rows = []
-    for column, mode in enumerate(modes):
-        own = table[table["mode"] == mode]
-        row: dict[str, Any] = {"generator": MACRO, "mode": mode}
-        for name in table.columns.drop(["generator", "mode"]):
-            ends = name.endswith(("_low", "_high"))
-            row[name] = np.nan if ends else own[name].mean()
-        row |= {name: int(own[name].sum()) for name in ("n_real", "n_fake")}
-        row["calibrated_threshold"] = np.nan  # each generator has its own
-        row["ap_low"], row["ap_high"] = percentile_interval(drawn[column])
-        interval = percentile_interval(drawn[column] - drawn[0])
-        row["change_ap_low"], row["change_ap_high"] = interval
-        rows.append(row)
-    return pd.DataFrame(rows)
+    words = ("generator", "mode", "n_real", "n_fake", "intervals_over")
+    ends = ("_low", "_high")
+    row = macro_mean(
+        rows, [name for name in rows[0] if name not in words and not name.endswith(ends)]
+    )
+    if not row:
+        return {}
+    row |= {"mode": rows[0]["mode"], "calibrated_threshold": np.nan}  # each generator has its own
+    row["intervals_over"] = ", ".join(sorted({one["intervals_over"] for one in rows}))
+    changes = [own - first for own, first in zip(drawn, in_rgb, strict=True)]
+    for name, draws, least in (("ap", drawn, 0.0), ("change_ap", changes, -1.0)):
+        intervals = [(one[f"{name}_low"], one[f"{name}_high"]) for one in rows]
+        row[f"{name}_low"], row[f"{name}_high"] = macro_interval(draws, intervals, least)
+    return row
 
 
 def _box(values: np.ndarray) -> dict[str, float]:
@@ -195,10 +213,19 @@ def _box(values: np.ndarray) -> dict[str, float]:
     }
 
 
-def _medians(values: np.ndarray, key: str, resamples: int) -> np.ndarray:
+def _medians(
+    values: np.ndarray, clusters: np.ndarray | None, seed: int, generator: str, resamples: int
+) -> np.ndarray:
     """Return each mode's median (resamples, modes) under resamples of the fakes (n, modes)."""
     if not len(values):
         return np.full((resamples, values.shape[1]), np.nan)
-    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest(), "big"))
-    n = len(values)
-    return np.stack([np.median(values[rng.integers(0, n, n)], axis=0) for _ in range(resamples)])
+    rng = keyed("box", seed, generator)
+    names = np.arange(len(values)) if clusters is None else np.unique(clusters)
+    members = [
+        np.array([at]) if clusters is None else np.flatnonzero(clusters == at) for at in names
+    ]
+    found = np.empty((resamples, values.shape[1]))
+    for row in found:
+        drawn = rng.integers(0, len(members), len(members))
+        row[:] = np.median(values[np.concatenate([members[at] for at in drawn])], axis=0)
+    return found

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 
-from ..data import check_skipped, require_both_classes
+from ..data import require_both_classes
 from ..detectors.detector import Detector
 from ..errors import UserError
-from ..evaluation import calibrated_threshold, sigmoid
+from ..evaluation import calibrated_threshold, score, sigmoid
 from ..fmap_ranking import check_ranking_fits, top
-from ..records import FAKE, REAL, ImageSet, Ranking, Skipped
-from ..sweep import Progress
+from ..records import FAKE, REAL, ImageSet, Ranking, Result, Skipped
+from ..sweep import How
 from .magnitudes import magnitudes, nearest
 from .masks import (
     Mask,
@@ -34,16 +35,32 @@ NEAR = 50  # maps of the most similar strength that a magnitude-matched one is d
 TRAINING_THRESHOLD = 0.5  # of the family that the detector was trained on, as published
 
 
-@dataclass(frozen=True)
-class DropoutResult:
+class Controls(How, total=False):
+    """How feature-map dropout is controlled, and how images are gone over.
+
+    draws: of random-k and of layer-matched random-k, by default 20.
+    ks: further k of the AP(k) curve, by default k/8 … 4k up to half of the maps; () for no curve.
+    band_draws: random draws at each of these k, by default 5.
+    magnitude_matched: also draw maps that respond about as strongly as the top k, whatever their
+        layer: one more pass over the images, and as many draws.
+    """
+
+    draws: int
+    ks: Sequence[int] | None
+    band_draws: int
+    magnitude_matched: bool
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DropoutResult(Result):
     """What dropping feature maps did.
 
     table: one row a generator, mask and draw (``dropout.csv``; columns in ``tables.COLUMNS``).
     summary: one row a generator and mask, macro means included; see :func:`summarise`.
     curve: AP(k); see :func:`curve_table`. Empty where no grid was asked for.
     masks: the masks of the table; ``masks[0]`` is the baseline.
-    logits: float64 (masks, images), images in the set's order; NaN where one could not be read.
-    skipped: the images that could not be read, with the reason.
+    logits: float64 (masks, images), images in the set's order; NaN where one could not be used.
+    skipped: the images that could not be used, with the reason.
     facts: k, draws, seed, training family and what else decided the numbers.
     """
 
@@ -55,7 +72,7 @@ class DropoutResult:
     images: ImageSet
     ranking: Ranking
     skipped: tuple[Skipped, ...] = ()
-    facts: dict[str, object] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
 
     def dropped(self) -> pd.DataFrame:
         """Return which feature maps each mask held (``dropped.csv``)."""
@@ -85,33 +102,19 @@ def dropout(
     ranking: Ranking,
     k: int,
     *,
-    draws: int = 20,
-    ks: Sequence[int] | None = None,
-    band_draws: int = 5,
-    magnitude_matched: bool = False,
     training_family: str | None = None,
-    held_out: ImageSet | None = None,
-    batch_size: int = 16,
-    seed: int = 0,
-    max_skipped: float = 0.01,
-    skipped: list[Skipped] | None = None,
-    progress: Progress | None = None,
+    held_out: ImageSet | float | None = None,
+    **how: Unpack[Controls],
 ) -> DropoutResult:
     """Zero the top k feature maps and, beside it, the controls, and measure every generator.
 
     images: generators that each hold reals and fakes. ranking: of the fakes, as published.
     k: how many maps are dropped (114 for ResNet-50, 27 for EfficientNet-B0 as published).
-    draws: of random-k and of layer-matched random-k.
-    ks: further k of the AP(k) curve, by default k/8 … 4k up to half of the maps; () for no curve.
-    band_draws: random draws at each of these k.
-    magnitude_matched: also draw maps that respond about as strongly as the top k, whatever their
-        layer: one more pass over the images, and as many draws.
     training_family: the generator that the detector was trained on; its threshold is 0.5 and it is
         left out of the mean over unseen generators.
-    held_out: images of neither training nor test; a threshold calibrated on them gives the columns
-        ``…_held_out``.
-    max_skipped: largest share of unreadable images, 0 … 1; ``skipped`` gets them.
-    progress: called with numbers of images that sum to those that could be read.
+    held_out: images of neither training nor test, or the threshold that :func:`held_out_threshold`
+        calibrated on them; it gives the columns ``…_held_out``.
+    how: see :class:`Controls`.
 
     Masks: baseline, top-k, low-k, lowest-non-zero, random-k and random-k-layer-matched, each drawn
     without replacement from outside the top k, and random-k-ensemble (the published figure: AP of
@@ -119,36 +122,29 @@ def dropout(
     the un-dropped model on the same generator's images (published, so optimistic), and at 0.5.
 
     Raises:
-        UserError: the ranking does not fit the detector; k or draws out of range; a generator
-            without reals or fakes; too many unreadable images.
+        UserError: the ranking is of reals or does not fit the detector; k or draws out of range; a
+            generator without reals or fakes; or see :func:`forensift.sweep`.
     """
+    draws, band_draws = how.pop("draws", 20), how.pop("band_draws", 5)
+    ks, matched = how.pop("ks", None), how.pop("magnitude_matched", False)
+    on: How = how  # type: ignore[assignment]
+    seed = on.get("seed", 0)
+    if ranking.label != FAKE:
+        raise UserError("the ranking is of reals; dropout takes the one of fakes")
     check_ranking_fits(ranking, detector)
     _check_options(draws, band_draws, images, training_family)
     masks = _masks(detector, ranking, k, draws, seed)
-    if magnitude_matched:
-        strengths = magnitudes(
-            detector, images, batch_size=batch_size, seed=seed, max_skipped=max_skipped
-        )
+    if matched:
+        strengths = magnitudes(detector, images, **on)
         masks += _magnitude_matched(detector, ranking, k, draws, seed, strengths)
-    grid = (
-        default_grid(k, len(detector.feature_maps), len(ranking)) if ks is None else sorted(set(ks))
-    )
+    whole = len(detector.feature_maps)
+    grid = default_grid(k, whole, len(ranking)) if ks is None else sorted(set(ks))
     curve_masks = _curve_masks(detector, ranking, grid, band_draws, seed)
-    threshold = _held_out_threshold(detector, held_out, batch_size, seed, max_skipped)
-    missed: list[Skipped] = []
+    if isinstance(held_out, ImageSet):
+        held_out = held_out_threshold(detector, held_out, **on)
+    threshold = float("nan") if held_out is None else held_out
     every = [*masks, *curve_masks]
-    logits = masked_scores(
-        detector,
-        images,
-        [mask.feature_maps for mask in every],
-        batch_size=batch_size,
-        seed=seed,
-        skipped=missed,
-        progress=progress,
-    )
-    if skipped is not None:
-        skipped.extend(missed)
-    check_skipped(missed, len(images), max_skipped)
+    logits, done = masked_scores(detector, images, [one.feature_maps for one in every], **on)
     own = logits[: len(masks)]
     table = _rows(images, masks, own, training_family, threshold)
     curve = pd.DataFrame()
@@ -158,21 +154,23 @@ def dropout(
         rows = _rows(images, chosen, logits[along], training_family, threshold, ensemble=False)
         curve = curve_table(rows, training_family)
     facts: dict[str, object] = {
+        "detector": detector.name,
         "k": k,
-        "feature_maps": len(detector.feature_maps),
+        "feature_maps": whole,
         "draws": draws,
-        "magnitude_matched": magnitude_matched,
+        "magnitude_matched": matched,
         "ks": list(grid),
         "band_draws": band_draws,
         "seed": seed,
         "site": "conv",
         "value": "zero",
         "training_family": training_family,
-        "held_out_threshold": None if np.isnan(threshold) else threshold,
+        "held_out_threshold": held_out,
+        "ranking_start": ranking.start,
     }
     summary = summarise(table, training_family)
     return DropoutResult(
-        table, summary, curve, tuple(masks), own, images, ranking, tuple(missed), facts
+        table, summary, curve, tuple(masks), own, images, ranking, done.skipped, facts
     )
 
 
@@ -257,22 +255,16 @@ def _rows(
     return pd.concat(parts, ignore_index=True)
 
 
-def _held_out_threshold(
-    detector: Detector, held_out: ImageSet | None, batch_size: int, seed: int, max_skipped: float
-) -> float:
-    """Return the threshold calibrated on other images with the whole network; NaN without them."""
-    if held_out is None:
-        return float("nan")
-    skipped: list[Skipped] = []
-    scored = masked_scores(
-        detector, held_out, [()], batch_size=batch_size, seed=seed, skipped=skipped
-    )
-    check_skipped(skipped, len(held_out), max_skipped)
-    read = ~np.isnan(scored[0])
-    labels = np.array([entry.label for entry in held_out])[read]
-    if len(set(labels.tolist())) < 2:
-        raise UserError(f"{held_out.root}: held-out images must hold reals and fakes")
-    return calibrated_threshold(labels, sigmoid(scored[0, read]))
+def held_out_threshold(detector: Detector, images: ImageSet, **how: Unpack[How]) -> float:
+    """Return the threshold that suits the whole network best on these images.
+
+    Raises:
+        UserError: the images hold no reals or no fakes.
+    """
+    scores = score(detector, images, **how)
+    if scores["label"].nunique() < 2:
+        raise UserError(f"{images.root}: held-out images must hold reals and fakes")
+    return calibrated_threshold(scores["label"].to_numpy(), scores["score"].to_numpy())
 
 
 def _check_options(

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from typing import Unpack
 
 import numpy as np
 import torch
 
-from ..data import Batch, check_skipped
+from ..data import Batch
 from ..detectors import Detector, observed
-from ..records import FeatureMap, ImageSet, Skipped
-from ..sweep import ExactSum, sweep
-
-
-@dataclass(frozen=True)
-class Strengths:
-    """Of one batch: float64 (N, M), the mean over space of |convolution output| of each map."""
-
-    values: np.ndarray
+from ..records import FeatureMap, ImageSet
+from ..sweep import RGB, ExactSum, How, Look, Rows, Seen, sweep
 
 
 class MagnitudeStatistic:
@@ -35,9 +29,9 @@ class MagnitudeStatistic:
         """Return a statistic of the same kind that has seen nothing."""
         return MagnitudeStatistic(self.sums.words.shape[1])
 
-    def update(self, observation: Strengths) -> None:
-        """Take in the strengths of one batch."""
-        self.sums.add(observation.values / (1 + observation.values))
+    def update(self, batch: Batch, rows: Rows) -> None:
+        """Take in one batch: ``strength`` (N, M), the mean over space of |convolution output|."""
+        self.sums.add(rows["strength"] / (1 + rows["strength"]))
 
     def merge(self, other: MagnitudeStatistic) -> None:
         """Take in what ``other`` has seen."""
@@ -60,34 +54,33 @@ class MagnitudeStatistic:
         return share / np.maximum(1 - share, 2.0**-60)
 
 
-def magnitudes(
-    detector: Detector,
-    images: ImageSet,
-    *,
-    batch_size: int = 16,
-    seed: int = 0,
-    max_skipped: float = 0.01,
-) -> np.ndarray:
+class MagnitudeLook(Look):
+    """The strengths of all feature maps of a detector."""
+
+    statistic: MagnitudeStatistic
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__(detector, MagnitudeStatistic(len(detector.feature_maps)))
+
+    def watch(self) -> AbstractContextManager[Mapping[str, torch.Tensor]]:
+        """Return a block that keeps the strengths of each layer's maps."""
+        return observed(self.detector.network, self.detector.layers, _strength)
+
+    def observe(self, batch: Batch, seen: Mapping[str, Seen]) -> Rows:
+        """Return the strengths (N, M), float64."""
+        caught = seen[RGB].caught
+        return {"strength": torch.cat([caught[one] for one in self.detector.layers], 1).numpy()}
+
+
+def magnitudes(detector: Detector, images: ImageSet, **how: Unpack[How]) -> np.ndarray:
     """Return the typical strength of the detector's feature maps on ``images``, in their order.
 
     The strength of a map on one image is the mean over space of the magnitude of its convolution's
     output, before BatchNorm. One pass.
     """
-    layers = list(detector.layers)
-
-    def observe(batch: Batch, of: ImageSet) -> Strengths:
-        with observed(detector.network, layers, _strength) as seen:
-            detector.logits(batch.pixels)
-        return Strengths(torch.cat([seen[layer] for layer in layers], dim=1).numpy())
-
-    statistic = MagnitudeStatistic(len(detector.feature_maps))
-    skipped: list[Skipped] = []
-    sweep(
-        images, detector.preset, observe, [statistic],
-        batch_size=batch_size, seed=seed, skipped=skipped,
-    )  # fmt: skip
-    check_skipped(skipped, len(images), max_skipped)
-    return statistic.result()
+    look = MagnitudeLook(detector)
+    sweep(images, [look], what="magnitudes", **how)
+    return look.statistic.result()
 
 
 def _strength(layer: str, output: torch.Tensor) -> torch.Tensor:

@@ -98,7 +98,7 @@ def random_k(
             f"k = {k}: only {len(outside)} of {len(feature_maps)} feature maps lie outside the "
             "top k, too few for the random control; use a smaller k"
         )
-    rng = _generator(RANDOM, seed, k, draw)
+    rng = _rng(RANDOM, seed, k, draw)
     drawn = rng.choice(len(outside), size=k, replace=False)
     return Mask(RANDOM, draw, k, tuple(outside[i] for i in sorted(drawn)))
 
@@ -112,7 +112,7 @@ def layer_matched_random_k(
     rest is drawn from the layer's top-k maps; ``shared_with_top_k`` counts these.
     """
     taken = set(first)
-    rng = _generator(LAYER_MATCHED, seed, len(taken), draw)
+    rng = _rng(LAYER_MATCHED, seed, len(taken), draw)
     by_layer: dict[str, list[FeatureMap]] = {}
     for feature_map in feature_maps:
         by_layer.setdefault(feature_map.layer, []).append(feature_map)
@@ -142,7 +142,7 @@ def magnitude_matched_random_k(
     A map whose neighbours are all taken stands for itself; ``shared_with_top_k`` counts these.
     """
     taken = set(first)
-    rng = _generator(MAGNITUDE_MATCHED, seed, len(taken), draw)
+    rng = _rng(MAGNITUDE_MATCHED, seed, len(taken), draw)
     chosen: set[FeatureMap] = set()
     shared = 0
     for one in first:
@@ -160,6 +160,6 @@ def taken_in_order(feature_maps: Sequence[FeatureMap], taken: set[FeatureMap]) -
     return [feature_map for feature_map in feature_maps if feature_map in taken]
 
 
-def _generator(name: str, seed: int, k: int, draw: int) -> np.random.Generator:
+def _rng(name: str, seed: int, k: int, draw: int) -> np.random.Generator:
     # Keyed by name, k and draw, so that adding draws or controls leaves the others as they were.
     return np.random.default_rng([seed, zlib.crc32(name.encode()), k, draw])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ..evaluation import MACRO
+from ..evaluation import LEVEL, MACRO, draws_needed, holm
 from .dropout import DropoutResult
 from .masks import BASELINE, LAYER_MATCHED, MAGNITUDE_MATCHED, RANDOM, TOP
 from .tables import UNSEEN
@@ -50,22 +50,35 @@ def _moves(row: pd.Series) -> str:
 
 
 def _verdict(control: pd.Series) -> str:
-    """Say for which of the three numbers the top k stands out from the control's draws."""
+    """Say for which of the three numbers the top k stands out from the control's draws.
+
+    That is where Holm's p over the three is at most 0.05; where no outcome of so few draws could
+    have that, a number that no draw reaches is said to be open.
+    """
     tested = {
         "the fall of AP": control["p_fall_ap"],
         "the fall of the fakes' logit": control["p_fake_evidence"],
         "the loss of separation": control["p_separation"],
     }
-    least = 1 / (1 + control["draws"])
-    alpha = max(0.05, least)
-    yes = [f"{name} (p = {p:.2g})" for name, p in tested.items() if p <= alpha]
-    no = [f"{name} (p = {p:.2g})" for name, p in tested.items() if p > alpha]
+    draws, needed = int(control["draws"]), draws_needed(len(tested))
+    adjusted = holm(list(tested.values()))
+    groups: dict[str, list[str]] = {"yes": [], "no": [], "open": []}
+    for (name, p), own in zip(tested.items(), adjusted, strict=True):
+        least = draws < needed and p <= max(LEVEL, 1 / (1 + draws))
+        groups["yes" if own <= LEVEL else "open" if least else "no"].append(f"{name} (p = {p:.2g})")
     text = []
-    if yes:
-        text.append(f"The top maps stand out from these in {_list(yes)}")
-    if no:
-        text.append(("but not in " if yes else "The top maps do not stand out in ") + _list(no))
-    return ", ".join(text) + "."
+    if groups["yes"]:
+        text.append(f"The top maps stand out from these in {_list(groups['yes'])}")
+    if groups["no"]:
+        start = "but not in " if groups["yes"] else "The top maps do not stand out in "
+        text.append(start + _list(groups["no"]))
+    said = [", ".join(text)] if text else []
+    if groups["open"]:
+        said.append(
+            f"{draws} draws cannot tell whether they stand out in {_list(groups['open'])}: that "
+            f"takes {needed}, corrected for {len(tested)} numbers"
+        )
+    return "".join(f"{one}. " for one in said).strip()
 
 
 def _list(words: list[str]) -> str:

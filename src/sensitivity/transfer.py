@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 
-from ..data import check_skipped, require_both_classes
+from ..data import Batch, require_both_classes
 from ..detectors.detector import Detector
 from ..errors import UserError
-from ..evaluation import bootstrap, calibrated_threshold, percentile_interval, sigmoid
-from ..fmap_ranking import OmegaStatistic, Start, rank
-from ..records import FAKE, REAL, ImageEntry, ImageSet, Ranking, Skipped
-from ..sweep import Progress
+from ..evaluation import (
+    Cluster,
+    bootstrap,
+    calibrated_threshold,
+    change_interval,
+    clusters_of,
+    sigmoid,
+)
+from ..fmap_ranking import OmegaLook, OmegaStatistic
+from ..records import FAKE, REAL, ImageEntry, ImageSet, Ranking, Result, Skipped
+from ..rng import digest
+from ..sweep import How, Rows, sweep
 from .agreement import RESAMPLES, agreement_table, transferability_table
 from .effect import effect
 from .masks import BASELINE, Mask, baseline, layer_matched_random_k, top_k
@@ -46,21 +55,23 @@ COLUMNS = (
     "n_real",
     "n_fake",
     "images_ranked_on",
+    "intervals_over",
 )
 
 
-@dataclass(frozen=True)
-class Transfer:
+@dataclass(frozen=True, eq=False, repr=False)
+class Transfer(Result):
     """What ω of one generator means to another.
 
     table: one row an ordered pair (``transfer.csv``), columns COLUMNS: ranked_on (A), dropped_on
         (B); falls in points of 100 against the whole network on the same images of B, the interval
-        of AP's by bootstrap of B's images; ``_matched``: the mean over draws of as many random maps
-        of the layers of A's top k; accuracies at the threshold that suits the whole network best on
-        B's images (published, optimistic) and, ``_05``, at 0.5; effect, what moved, in words.
+        of AP's by bootstrap of B's photographs or images, as ``intervals_over`` says; ``_matched``:
+        the mean over draws of as many random maps of the layers of A's top k; accuracies at the
+        threshold that suits the whole network best on B's images (published, optimistic) and,
+        ``_05``, at 0.5; effect, what moved, in words.
     agreement: see :func:`agreement_table`. transferability: see :func:`transferability_table`.
     rankings: by generator. notes: what a reader must know: generators that could not be ranked, or
-        were on few images. skipped: images that could not be read.
+        were on few images. skipped: images that could not be used.
     facts: how ranking and dropping images were told apart, counts, and what decided the numbers.
     """
 
@@ -81,6 +92,43 @@ class Transfer:
         ).reindex(index=rows, columns=columns)
 
 
+class _ByGenerator:
+    """ω of each generator's fakes, as one mergeable statistic."""
+
+    def __init__(self, of: Mapping[str, OmegaStatistic]) -> None:
+        self.of = dict(of)
+
+    def empty(self) -> _ByGenerator:
+        return _ByGenerator({name: one.empty() for name, one in self.of.items()})
+
+    def update(self, batch: Batch, rows: Rows) -> None:
+        names = [entry.generator for entry in batch.entries]
+        for name in dict.fromkeys(names):
+            own = [row for row, generator in enumerate(names) if generator == name]
+            self.of[name].update(batch.take(own), {key: all_[own] for key, all_ in rows.items()})
+
+    def merge(self, other: _ByGenerator) -> None:
+        for name, one in self.of.items():
+            one.merge(other.of[name])
+
+    def state(self) -> dict[str, np.ndarray]:
+        states = {name: one.state() for name, one in self.of.items()}
+        return {
+            f"{name}\t{key}": value for name, own in states.items() for key, value in own.items()
+        }
+
+    def from_state(self, state: Mapping[str, np.ndarray]) -> _ByGenerator:
+        found = {}
+        for name, one in self.of.items():
+            head = f"{name}\t"
+            own = {k.removeprefix(head): v for k, v in state.items() if k.startswith(head)}
+            found[name] = one.from_state(own)
+        return _ByGenerator(found)
+
+    def result(self) -> dict[str, OmegaStatistic]:
+        return self.of
+
+
 def transfer(
     detector: Detector,
     images: ImageSet,
@@ -88,15 +136,12 @@ def transfer(
     *,
     rank_images: ImageSet | None = None,
     min_confidence: float = 0.9,
-    start: Start = "predicted",
     draws: int = 5,
     resamples: int = RESAMPLES,
     few: int = FEW,
-    batch_size: int = 16,
-    seed: int = 0,
-    max_skipped: float = 0.01,
-    skipped: list[Skipped] | None = None,
-    progress: Progress | None = None,
+    cluster: Cluster = "photograph",
+    training_family: str | None = None,
+    **how: Unpack[How],
 ) -> Transfer:
     """Rank ω on each generator's fakes, drop its top k on every generator, and compare the ranks.
 
@@ -104,82 +149,55 @@ def transfer(
     rank_images: the set to rank on; its generators are the rows of the matrix. By default
         ``images`` are halved by file name, so that a name is on one side for every generator and
         for real and fake alike: fakes of one half are ranked on, the other half is dropped on.
-    k: how many maps are dropped. min_confidence, start: as for :func:`forensift.rank`.
+    k: how many maps are dropped. min_confidence: as for :func:`forensift.rank`.
     draws: of the layer-matched random control of each generator's top k.
+    cluster: what the intervals of the falls draw, see :func:`forensift.evaluation.metrics`.
     resamples: of the intervals. few: below this number of images used, a note says so.
-    progress: called with numbers of images, ranked and then scored.
+    training_family: the generator that the detector was trained on, which the sentence sets apart.
 
-    Dropping decodes each image once, for all masks; equal masks are scored once.
+    One pass ranks, one drops.
 
     Raises:
-        UserError: k out of range, a generator without reals or fakes, halves that hold none, too
-            many unreadable images, or no generator that could be ranked.
+        UserError: k out of range, a generator without reals or fakes, halves that hold none, no
+            generator that could be ranked, or see :func:`forensift.sweep`.
     """
     require_both_classes(images)
+    seed = how.get("seed", 0)
     if draws < 0 or resamples < 1:
         raise UserError(f"{draws} draws, {resamples} resamples: at least 0 and 1 are needed")
     if not 1 <= k <= len(detector.feature_maps):
         raise UserError(f"k = {k}: {detector.name} has {len(detector.feature_maps)} feature maps")
-    halved = rank_images is None
     ranked_on, dropped_on = halves(images, seed) if rank_images is None else (rank_images, images)
-    missed: list[Skipped] = []
-    statistics: dict[str, OmegaStatistic] = {}
-    rankings: dict[str, Ranking] = {}
-    notes: list[str] = []
-    for generator in ranked_on.generators:
-        own = ranked_on.only(label=FAKE, generator=generator)
-        if not len(own):
-            notes.append(f"{generator}: no fakes to rank on; its row is missing")
-            continue
-        kept: list[OmegaStatistic] = []
-        try:
-            rankings[generator] = rank(
-                detector, own, start=start, min_confidence=min_confidence, batch_size=batch_size,
-                seed=seed, max_skipped=max_skipped, skipped=missed, progress=progress, keep=kept,
-            )  # fmt: skip
-        except UserError:
-            if not kept:  # not for want of confident images
-                raise
-            notes.append(f"{generator}: {_why(kept[0])}; its row is missing")
-            continue
-        statistics[generator] = kept[0]
-        if kept[0].used < few:
-            notes.append(
-                f"{generator}: ω from {kept[0].used} fakes ({_why(kept[0])}), fewer than {few}: "
-                "read its row with care"
-            )
-    if not rankings:
+    every, missed = _statistics(detector, ranked_on, min_confidence, how)
+    statistics = {name: one for name, one in every.items() if one.used}
+    notes = _notes(ranked_on, every, few)
+    if not statistics:
         raise UserError(f"{ranked_on.root}: no generator could be ranked: {'; '.join(notes)}")
+    rankings = {name: one.result() for name, one in statistics.items()}
     masks = _masks(detector, rankings, k, draws, seed)
-    every = [mask for own_masks in masks.values() for mask in own_masks]
-    logits = masked_scores(
-        detector, dropped_on, [(), *(mask.feature_maps for mask in every)],
-        batch_size=batch_size, seed=seed, skipped=missed, progress=progress,
-    )  # fmt: skip
-    if skipped is not None:
-        skipped.extend(missed)
-    check_skipped(missed, len(dropped_on) + len(ranked_on), max_skipped)
-    table = pd.concat(
-        [
-            _rows(generator, dropped_on, masks, logits, statistics, resamples, seed)
-            for generator in dropped_on.generators
-        ],
-        ignore_index=True,
-    )
+    sets = [mask.feature_maps for own_masks in masks.values() for mask in own_masks]
+    logits, done = masked_scores(detector, dropped_on, [(), *sets], **how)
+    parts = [
+        _rows(generator, dropped_on, masks, logits, statistics, cluster, resamples, seed)
+        for generator in dropped_on.generators
+    ]
     order = {name: place for place, name in enumerate(rankings)}
+    table = pd.concat(parts, ignore_index=True)
     table = table.sort_values("ranked_on", key=lambda names: names.map(order), kind="stable")
     facts: dict[str, object] = {
+        "detector": detector.name,
         "k": k,
         "feature_maps": len(detector.feature_maps),
-        "ranking_images": "halves of the images, by file name" if halved else "another set",
+        "ranking_images": "halves of the images" if rank_images is None else "another set",
         "rank_set_sha256": ranked_on.hash(),
         "drop_set_sha256": dropped_on.hash(),
         "used": {name: one.counts for name, one in statistics.items()},
         "min_confidence": min_confidence,
-        "start": start,
         "draws": draws,
         "resamples": resamples,
+        "cluster": cluster,
         "seed": seed,
+        "training_family": training_family,
         "notes": notes,
     }
     return Transfer(
@@ -188,9 +206,38 @@ def transfer(
         transferability_table(statistics, k),
         rankings,
         tuple(notes),
-        tuple(missed),
+        (*missed, *done.skipped),
         facts,
     )
+
+
+def _statistics(
+    detector: Detector, images: ImageSet, min_confidence: float, how: How
+) -> tuple[dict[str, OmegaStatistic], tuple[Skipped, ...]]:
+    """Return ω of each generator's fakes, and the images that could not be used."""
+    look = OmegaLook(detector, FAKE, min_confidence=min_confidence)
+    fakes = images.only(label=FAKE)
+    grouped = _ByGenerator({name: look.statistic.empty() for name in fakes.generators})
+    look.statistic = grouped  # type: ignore[assignment]
+    done = sweep(fakes, [look], what="ranking every generator", **how)
+    return grouped.result(), done.skipped
+
+
+def _notes(images: ImageSet, statistics: Mapping[str, OmegaStatistic], few: int) -> list[str]:
+    """Return what a reader must know of each row: why it is missing, or on how little it rests."""
+    notes = []
+    for name in images.generators:
+        one = statistics.get(name)
+        if one is None:
+            notes.append(f"{name}: no fakes to rank on; its row is missing")
+        elif not one.used:
+            notes.append(f"{name}: {_why(one)}; its row is missing")
+        elif one.used < few:
+            notes.append(
+                f"{name}: ω from {one.used} fakes ({_why(one)}), fewer than {few}: read its row "
+                "with care"
+            )
+    return notes
 
 
 def halves(images: ImageSet, seed: int = 0) -> tuple[ImageSet, ImageSet]:
@@ -202,7 +249,9 @@ def halves(images: ImageSet, seed: int = 0) -> tuple[ImageSet, ImageSet]:
     Raises:
         UserError: a half lacks a generator's fakes or, the second, its reals.
     """
-    names = sorted({entry.path.name for entry in images}, key=lambda name: _key(seed, name))
+    names = sorted(
+        {entry.path.name for entry in images}, key=lambda name: digest(seed, "halves", name)
+    )
     first = set(names[: len(names) // 2])
     sides: tuple[list[ImageEntry], list[ImageEntry]] = ([], [])
     for entry in images:
@@ -215,7 +264,7 @@ def halves(images: ImageSet, seed: int = 0) -> tuple[ImageSet, ImageSet]:
         if lacking:
             raise UserError(
                 f"{images.root}: {generator} holds too few images to halve; give another set to "
-                "rank on (--rank-data)"
+                "rank on (rank_images)"
             )
     return one, other
 
@@ -241,6 +290,7 @@ def _rows(
     masks: dict[str, list[Mask]],
     logits: np.ndarray,
     statistics: dict[str, OmegaStatistic],
+    cluster: Cluster,
     resamples: int,
     seed: int,
 ) -> pd.DataFrame:
@@ -251,9 +301,20 @@ def _rows(
     for label, kind in ((REAL, "real"), (FAKE, "fake")):
         if not (labels[chosen] == label).any():
             raise UserError(f"generator {generator}: no {kind} image could be read")
+    own_images = pd.DataFrame(
+        [(images.image_id(images.entries[at]), images.entries[at].class_name)
+         for at in np.flatnonzero(chosen)],
+        columns=["path", "class"],
+    )  # fmt: skip
+    clusters, over = clusters_of(own_images, cluster)
     labels, logits = labels[chosen], logits[:, chosen]
     threshold = calibrated_threshold(labels, sigmoid(logits[0]))
-    whole = bootstrap(labels, sigmoid(logits[0]), resamples=5 * resamples, seed=seed, key=generator)
+    # The same images are drawn for all masks, so that what they share cancels.
+    tops = np.cumsum([1, *(len(own) for own in masks.values())])[:-1]
+    drawn = bootstrap(
+        labels, sigmoid(logits[[0, *tops]]), resamples=5 * resamples, seed=seed, key=generator,
+        clusters=clusters,
+    )["ap"]  # fmt: skip
     found: list[dict[str, object]] = []
     place = 1
     for ranked_on, own in masks.items():
@@ -265,11 +326,9 @@ def _rows(
         )
         base = table[table["mask"] == BASELINE].iloc[0]
         top, matched = table.iloc[1], table.iloc[2:]
-        # The same images are drawn for both, so that what they share cancels.
-        less = bootstrap(
-            labels, sigmoid(logits[rows[0]]), resamples=5 * resamples, seed=seed, key=generator
+        low, high = change_interval(
+            "ap", -float(top["change_ap"]), drawn[0] - drawn[1 + len(found)], labels, clusters
         )
-        low, high = percentile_interval(100 * (whole["ap"] - less["ap"]))
         row: dict[str, object] = {
             "ranked_on": ranked_on,
             "dropped_on": generator,
@@ -277,8 +336,8 @@ def _rows(
             "ap": top["ap"],
             "baseline_ap": base["ap"],
             "fall_ap_points": -100 * top["change_ap"],
-            "fall_ap_points_low": low,
-            "fall_ap_points_high": high,
+            "fall_ap_points_low": 100 * low,
+            "fall_ap_points_high": 100 * high,
             "fall_ap_points_matched": -100 * matched["change_ap"].mean(),
         }
         for key in ("real_accuracy", "fake_accuracy", "real_accuracy_05", "fake_accuracy_05"):
@@ -292,6 +351,7 @@ def _rows(
         )
         row |= {key: top[key] for key in ("threshold", "n_real", "n_fake")}
         row["images_ranked_on"] = statistics[ranked_on].used
+        row["intervals_over"] = over
         found.append(row)
     return pd.DataFrame(found)[list(COLUMNS)]
 
@@ -299,7 +359,3 @@ def _rows(
 def _why(statistic: OmegaStatistic) -> str:
     left_out = [f"{n} {reason}" for reason, n in statistic.counts.items() if reason != "used" and n]
     return ", ".join(left_out) or "none left out"
-
-
-def _key(seed: int, name: str) -> str:
-    return hashlib.sha256(f"{seed}\thalves\t{name}".encode()).hexdigest()

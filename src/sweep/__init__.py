@@ -1,10 +1,30 @@
-"""One pass over an image set feeds many mergeable statistics."""
+"""The one loop over image batches: one pass feeds many looks."""
 
 from __future__ import annotations
 
 from .exact import ExactSum
+from .look import RGB, Look, Seen
 from .partials import Partials
-from .statistics import Statistic
-from .sweep import SHARD, Progress, sweep
+from .per_image import PerImage, PixelLook
+from .repeats import first_alike
+from .statistics import Rows, Statistic
+from .sweep import BATCH_SIZE, SHARD, How, Pass, Progress, sweep
 
-__all__ = ["SHARD", "ExactSum", "Partials", "Progress", "Statistic", "sweep"]
+__all__ = [
+    "BATCH_SIZE",
+    "RGB",
+    "SHARD",
+    "ExactSum",
+    "How",
+    "Look",
+    "Partials",
+    "Pass",
+    "PerImage",
+    "PixelLook",
+    "Progress",
+    "Rows",
+    "Seen",
+    "Statistic",
+    "first_alike",
+    "sweep",
+]

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError
 from ..files import versions, write_bytes, write_with
 from ..records import Skipped
 
@@ -19,24 +18,24 @@ State = Mapping[str, np.ndarray]
 
 
 class Partials:
-    """The finished shards of one run, one file a shard, written whole or not at all.
+    """The finished shards of one pass, one file a shard, written whole or not at all.
 
-    folder: holds ``plan.json`` and ``shard-NNNNN.npz`` while the run lasts.
+    folder: that of all passes of a run; this one's is in it, named by what it does and by a digest
+        of its plan, so that passes of other plans are never mixed up.
     plan: every fact that decides the numbers (image set, weights, preset, seed, batch size …);
-        plain JSON. Shards of another plan are never mixed in.
+        plain JSON.
     resume: use the shards that are there; otherwise they are thrown away.
     """
 
-    def __init__(self, folder: Path, plan: Mapping[str, Any], *, resume: bool = False) -> None:
-        self.folder = Path(folder)
-        facts = json.loads(json.dumps({**plan, "versions": versions()}, default=str))
-        self.plan = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-        listed = self.folder / "plan.json"
-        if resume and listed.is_file():
-            self._check(listed, facts)
-        else:
+    def __init__(
+        self, folder: Path, what: str, plan: Mapping[str, Any], *, resume: bool = False
+    ) -> None:
+        facts = json.dumps({**plan, "versions": versions()}, default=str, sort_keys=True)
+        self.plan = hashlib.sha256(facts.encode()).hexdigest()
+        self.folder = Path(folder) / f"{what.replace(' ', '-')}-{self.plan[:12]}"
+        if not resume:
             self.clear()
-            write_bytes(listed, json.dumps(facts, indent=2).encode())
+        write_bytes(self.folder / "plan.json", facts.encode())
 
     def read(self, shard: int) -> tuple[list[dict[str, np.ndarray]], list[Skipped]] | None:
         """Return the states and skipped images of a shard; None if it is missing or damaged."""
@@ -81,17 +80,3 @@ class Partials:
 
     def _path(self, shard: int) -> Path:
         return self.folder / f"shard-{shard:05d}.npz"
-
-    def _check(self, listed: Path, facts: Mapping[str, Any]) -> None:
-        try:
-            before = json.loads(listed.read_text())
-        except ValueError:
-            before = {}
-        differ = [
-            key for key in facts if not isinstance(before, dict) or before.get(key) != facts[key]
-        ]
-        if differ:
-            raise UserError(
-                f"{self.folder} holds shards of another run (other {', '.join(sorted(differ))}); "
-                "start it without --resume or give another --out"
-            )

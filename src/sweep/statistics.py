@@ -7,20 +7,24 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from ..data import Batch
+
+Rows = Mapping[str, np.ndarray]  # what was observed on a batch: arrays of one row an image
+
 
 class Statistic(Protocol):
     """A summary of an image set that can be computed in pieces.
 
     ``merge`` is associative and commutative to the bit, and ``empty()`` is its neutral element, so
-    a result does not depend on shards, workers or the order they finish in. The state takes memory
-    in proportion to the feature maps, never to the images.
+    a result does not depend on shards, workers or the order they finish in. Memory is in proportion
+    to the feature maps, or to the images where each one's own few numbers are the result.
     """
 
     def empty(self) -> Self:
         """Return a statistic of the same kind that has seen nothing."""
         ...
 
-    def update(self, observation: Any) -> None:
+    def update(self, batch: Batch, rows: Rows) -> None:
         """Take in what was observed on one batch of images."""
         ...
 

@@ -1,9 +1,21 @@
-"""Recipes: how each detector is trained."""
+"""How each detector and each generator is trained: recipes, and one loop for all of them."""
 
 from __future__ import annotations
 
-from .recipes import RECIPES, Recipe, get_recipe
-from .settle import settle_norms, settled
-from .train import Settings, train
+from .engine import Task, run
+from .recipes import RECIPES
+from .settings import changed
+from .tasks import TRAININGS, get_recipe, get_training, train
+from .trained import Trained
 
-__all__ = ["RECIPES", "Recipe", "Settings", "get_recipe", "settle_norms", "settled", "train"]
+__all__ = [
+    "RECIPES",
+    "TRAININGS",
+    "Task",
+    "Trained",
+    "changed",
+    "get_recipe",
+    "get_training",
+    "run",
+    "train",
+]

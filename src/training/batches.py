@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,33 +13,10 @@ from torch.utils.data import Dataset
 from ..data.decode import UnreadableImage, read_image
 from ..data.presets import IMAGENET_MEAN, IMAGENET_STD, tiled
 from ..errors import UserError
-from ..forge.crops import keyed_generator
 from ..records import FAKE, REAL, ImageEntry, ImageSet
-from .augment import blur_and_jpeg, validation_blur_and_jpeg
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How images become batches: the recipe's sizes and probabilities, as one run uses them.
-
-    load_size 0 keeps the native size; pairs puts the real and the fake image of the same name into
-    the same batch with the same crop, flip, blur and JPEG, so that only the network differs; tile
-    repeats an image that is smaller than the crop; balanced draws images with replacement, reals
-    and fakes equally often (the published ``--class_bal``).
-    """
-
-    batch_size: int
-    load_size: int
-    crop_size: int
-    squash: bool
-    blur: float
-    jpeg: float
-    pairs: bool
-    seed: int
-    published_blur: bool = False
-    grey: float = 0.0
-    tile: bool = False
-    balanced: bool = False
+from ..rng import keyed_short
+from .augment import blur_and_jpeg
+from .recipes import OneLogitSettings
 
 
 def make_pairs(images: ImageSet) -> list[tuple[ImageEntry, ImageEntry]]:
@@ -55,7 +31,7 @@ def make_pairs(images: ImageSet) -> list[tuple[ImageEntry, ImageEntry]]:
     pairs = [(both[REAL], both[FAKE]) for both in found.values() if len(both) == 2]
     if not pairs:
         raise UserError(
-            f"{images.root}: no real and fake image share a file name; train with --no-pairs"
+            f"{images.root}: no real and fake image share a file name; train without pairs"
         )
     return pairs
 
@@ -67,16 +43,16 @@ class TrainingBatches(Dataset):
     rest that fills no batch is left out. An epoch of ``balanced`` draws as many with replacement.
     """
 
-    def __init__(self, images: ImageSet, sampling: Sampling) -> None:
-        self.sampling = sampling
+    def __init__(self, images: ImageSet, settings: OneLogitSettings) -> None:
+        self.settings = settings
         self.units: Sequence[tuple[ImageEntry, ...]]
-        self.units = make_pairs(images) if sampling.pairs else [(entry,) for entry in images]
-        self.weights = _equal_weights(self.units) if sampling.balanced else None
-        self.units_a_step = max(1, sampling.batch_size // len(self.units[0]))
+        self.units = make_pairs(images) if settings.pairs else [(entry,) for entry in images]
+        self.weights = _equal_weights(self.units) if settings.balanced else None
+        self.units_a_step = max(1, settings.batch_size // len(self.units[0]))
         if len(self.units) < self.units_a_step:
             raise UserError(
-                f"{images.root}: {len(self.units)} {'pairs' if sampling.pairs else 'images'} do "
-                f"not fill a batch of {sampling.batch_size}; give a smaller --batch-size"
+                f"{images.root}: {len(self.units)} {'pairs' if settings.pairs else 'images'} do "
+                f"not fill a batch of {settings.batch_size}; give a smaller batch size"
             )
 
     @property
@@ -84,12 +60,9 @@ class TrainingBatches(Dataset):
         """Steps in one pass over the data."""
         return len(self.units) // self.units_a_step
 
-    def __len__(self) -> int:
-        return 2**31 - 1
-
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        seed, epoch = self.sampling.seed, step // self.steps_an_epoch
-        rng = keyed_generator(seed, "order", epoch)
+        seed, epoch = self.settings.seed, step // self.steps_an_epoch
+        rng = keyed_short(seed, "order", epoch)
         order = rng.permutation(len(self.units))
         if self.weights is not None:
             order = rng.choice(len(self.units), len(self.units), p=self.weights)
@@ -97,8 +70,8 @@ class TrainingBatches(Dataset):
         images, labels = [], []
         for place in range(start, start + self.units_a_step):
             for entry in self.units[order[place]]:
-                rng = keyed_generator(seed, "augment", step, place)
-                images.append(augmented(entry, self.sampling, rng))
+                rng = keyed_short(seed, "augment", step, place)
+                images.append(augmented(entry, self.settings, rng))
                 labels.append(float(entry.label))
         return to_batch(images), torch.tensor(labels)[:, None]
 
@@ -110,59 +83,73 @@ def _equal_weights(units: Sequence[tuple[ImageEntry, ...]]) -> np.ndarray:
     return weights / weights.sum()
 
 
-def loaded(entry: ImageEntry, sampling: Sampling) -> np.ndarray:
+def read(entry: ImageEntry) -> Image.Image:
+    """Return the RGB image of an entry.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return read_image(entry.path)
+    except UnreadableImage as error:
+        raise UserError(
+            f"{entry.path}: {error}; remove it or train on a manifest without it"
+        ) from error
+
+
+def loaded(entry: ImageEntry, settings: OneLogitSettings) -> np.ndarray:
     """Return uint8 (H, W, 3) at the recipe's load size.
 
     Raises:
         UserError: the image cannot be read, or is smaller than the crop.
     """
-    try:
-        image = read_image(entry.path)
-    except UnreadableImage as error:
-        raise UserError(
-            f"{entry.path}: {error}; remove it or train on a manifest without it"
-        ) from error
-    size = sampling.load_size
+    image = read(entry)
+    size = settings.load_size
     if size:
         width, height = image.size
         shorter = min(width, height)
         kept = (size * width // shorter, size * height // shorter)  # as torchvision cuts it off
-        image = image.resize((size, size) if sampling.squash else kept, Image.Resampling.BILINEAR)
-    if sampling.tile and min(image.size) < sampling.crop_size:
-        image = tiled(image, sampling.crop_size)
-    if min(image.size) < sampling.crop_size:
+        image = image.resize((size, size) if settings.squash else kept, Image.Resampling.BILINEAR)
+    if settings.tile and min(image.size) < settings.side:
+        image = tiled(image, settings.side)
+    if min(image.size) < settings.side:
         raise UserError(
             f"{entry.path}: {image.width} × {image.height} is smaller than the crop of "
-            f"{sampling.crop_size}; give a smaller --crop-size or a --load-size"
+            f"{settings.side}; give a smaller crop size or a load size"
         )
     return np.asarray(image)
 
 
-def augmented(entry: ImageEntry, sampling: Sampling, rng: np.random.Generator) -> np.ndarray:
+def augmented(
+    entry: ImageEntry, settings: OneLogitSettings, rng: np.random.Generator
+) -> np.ndarray:
     """Return a training crop: load, blur, JPEG, crop, flip, greyscale, in the published order."""
-    image = loaded(entry, sampling)
-    image = blur_and_jpeg(
-        image, sampling.blur, sampling.jpeg, rng, published_blur=sampling.published_blur
-    )
-    side = sampling.crop_size
+    image = loaded(entry, settings)
+    strikes = (settings.blur, settings.jpeg)
+    image = blur_and_jpeg(image, strikes, rng, published_blur=settings.published_blur)
+    side = settings.side
     top = int(rng.integers(0, image.shape[0] - side + 1))
     left = int(rng.integers(0, image.shape[1] - side + 1))
     crop = image[top : top + side, left : left + side]
     crop = crop[:, ::-1] if rng.random() < 0.5 else crop
-    if sampling.grey and rng.random() < sampling.grey:
+    if settings.grey and rng.random() < settings.grey:
         crop = np.asarray(Image.fromarray(np.ascontiguousarray(crop)).convert("L").convert("RGB"))
     return crop
 
 
-def validation_crop(entry: ImageEntry, sampling: Sampling, *, clean: bool) -> np.ndarray:
+def validation_crop(entry: ImageEntry, settings: OneLogitSettings, *, clean: bool) -> np.ndarray:
     """Return a centre crop; blur and JPEG as published unless ``clean``, keyed by the file name."""
-    image = loaded(entry, sampling)
+    image = loaded(entry, settings)
     if not clean:
-        rng = keyed_generator(sampling.seed, "validation", entry.path.name)
-        image = validation_blur_and_jpeg(
-            image, sampling.blur, sampling.jpeg, rng, published_blur=sampling.published_blur
+        rng = keyed_short(settings.seed, "validation", entry.path.name)
+        image = blur_and_jpeg(
+            image,
+            (settings.blur, settings.jpeg),
+            rng,
+            published_blur=settings.published_blur,
+            validation=True,
         )
-    side = sampling.crop_size
+    side = settings.side
     top, left = (round((length - side) / 2) for length in image.shape[:2])  # as torchvision does
     return image[top : top + side, left : left + side]
 

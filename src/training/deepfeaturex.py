@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 
 from ..detectors import load_strictly, read_checkpoint
@@ -21,11 +21,12 @@ from ..detectors.deepfeaturex import (
     first_convolution,
 )
 from ..errors import UserError
+from ..files import write_csv
 from ..records import ImageSet
 from .deepfeaturex_data import Classified, balanced_split, distinct, drawn_rest, split
 from .deepfeaturex_task import ClassTask, DFXSettings
-from .engine import run
-from .guidance import BASE, COMPLETE, class_of, of_stage
+from .engine import Progress, run, seeded
+from .guidance import BASE, COMPLETE, class_of, make_guidance, of_stage, read_guidance
 from .initialise import started
 
 FOLDERS = {"dm_generated": "bm-dm", "gan_generated": "bm-gan", "real": "bm-real"}  # as published
@@ -59,19 +60,16 @@ def base_task(
 
 
 def complete_task(
-    images: ImageSet,
-    guidance: pd.DataFrame,
-    base_models: Mapping[str, Path],
-    settings: DFXSettings,
+    images: ImageSet, guidance: pd.DataFrame, base_models: Mapping[str, Path], settings: DFXSettings
 ) -> ClassTask:
     """Return the training of the head on three frozen base models, weights 1 − share of the class.
 
     base_models: weights of the base model of each class. Validation is balanced.
     """
-    torch.manual_seed(settings.seed)
-    network = DeepFeatureX(settings.backbone)
-    for branch, main in zip(BRANCHES, CLASSES, strict=True):
+    with seeded(settings.seed):
+        network = DeepFeatureX(settings.backbone)
         model = base_model(settings.backbone)
+    for branch, main in zip(BRANCHES, CLASSES, strict=True):
         load_strictly(model, read_checkpoint(base_models[main])[0], base_models[main])
         kept = network.get_submodule(branch)
         kept.load_state_dict(model.state_dict(), strict=False)  # all but the last linear layer
@@ -118,58 +116,55 @@ def plain_task(images: ImageSet, guidance: pd.DataFrame, settings: DFXSettings) 
     )
 
 
-Progress = Callable[[int, int, str], None]
-
-
 def train_all(
     images: ImageSet,
     guidance: pd.DataFrame,
     settings: DFXSettings,
     out: Path,
     *,
-    device: torch.device | str = "cpu",
-    workers: int = 1,
     progress: Progress | None = None,
-    plain: bool = False,
-    stop_after: int | None = None,
-) -> dict[str, pd.DataFrame]:
+    **how: Any,
+) -> dict[str, tuple[ClassTask, pd.DataFrame]]:
     """Train base models and head one after another in sub-folders of ``out``; return histories.
 
-    Folders: bm-dm, bm-gan, bm-real, complete, and with ``plain`` the baseline's, plain. Each
-    resumes by itself; the complete network is ``complete/deepfeaturex.safetensors``. stop_after:
-    end each training's call after so many epochs; where one is not done, the head waits for it.
+    Folders: bm-dm, bm-gan, bm-real, with ``plain`` the baseline's, plain, and complete. Each
+    resumes by itself; the complete network is ``complete/deepfeaturex.safetensors``; where a base
+    model is not done (``stop_after``), the head waits for it.
+    how, progress: see :func:`engine.run`.
     """
     images = distinct(images)
+    found: dict[str, tuple[ClassTask, pd.DataFrame]] = {}
 
     def go(task: ClassTask, folder: str) -> bool:
-        found = run(
-            task,
-            out / folder,
-            seed=settings.seed,
-            device=device,
-            workers=workers,
-            progress=progress and (lambda done, total, text: progress(done, total, told + text)),
-            stop_after=stop_after,
-        )
-        histories[folder] = found
-        return bool(len(found)) and int(found["step"].iloc[-1]) >= task.last_step
+        def told(done: int, total: int, text: str) -> None:
+            if progress is not None:
+                progress(done, total, f"{folder}: {text}")
 
-    histories: dict[str, pd.DataFrame] = {}
-    finished = True
-    for main, folder in FOLDERS.items():
-        told = f"{folder}: "
-        finished &= go(base_task(images, guidance, main, settings), folder)
-    if plain:
-        told = f"{PLAIN_FOLDER}: "
+        history = run(task, out / folder, progress=told, **how)
+        found[folder] = (task, history)
+        return bool(len(history)) and int(history["step"].iloc[-1]) >= task.last_step
+
+    done = [
+        go(base_task(images, guidance, main, settings), folder) for main, folder in FOLDERS.items()
+    ]
+    if settings.plain:
         go(plain_task(images, guidance, settings), PLAIN_FOLDER)
-    if finished:
-        told = f"{COMPLETE_FOLDER}: "
+    if all(done):
         made = {
             main: out / folder / f"{NAME}-base-{main}.safetensors"
             for main, folder in FOLDERS.items()
         }
         go(complete_task(images, guidance, made, settings), COMPLETE_FOLDER)
-    return histories
+    return found
+
+
+def guidance_of(images: ImageSet, settings: DFXSettings, out: Path) -> pd.DataFrame:
+    """Return the guidance table that is asked for, or make it in ``out``."""
+    if settings.guidance:
+        return read_guidance(Path(settings.guidance))
+    table = make_guidance(images, seed=settings.seed, by=settings.by, diffusion=settings.diffusion)
+    write_csv(out / "guidance.csv", table)
+    return table
 
 
 def _classified(images: ImageSet, settings: DFXSettings) -> Classified:
@@ -186,11 +181,13 @@ def _both(images: Classified, main: str, share: float) -> None:
     count = sum(label for _, label in images)
     if count in (0, len(images)):
         lacking = f"of class {main}" if count == 0 else f"of the others at a share of {share:g}"
-        raise UserError(f"base model for {main}: no images {lacking}; check --data or --share")
+        raise UserError(
+            f"base model for {main}: no images {lacking}; check the images or the share"
+        )
 
 
 def _new(settings: DFXSettings, classes: int = 2) -> nn.Module:
     """Return a backbone with its last layer, as the settings say to start."""
-    torch.manual_seed(settings.seed)
-    network = base_model(settings.backbone, classes)
-    return started(network, first_convolution(network), settings.start)
+    with seeded(settings.seed):
+        network = base_model(settings.backbone, classes)
+        return started(network, first_convolution(network), settings.start)

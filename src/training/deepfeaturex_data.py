@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import Dataset
 
-from ..data.decode import UnreadableImage, read_image
 from ..data.presets import Preset
 from ..errors import UserError
 from ..files import sha256
-from ..forge.crops import keyed_generator
 from ..records import ImageEntry, ImageSet
+from ..rng import keyed_short
+from .batches import read
 from .guidance import architecture_of, unit_of
 
 Classified = list[tuple[ImageEntry, int]]
@@ -54,7 +53,7 @@ def drawn_rest(
             others[architecture_of(entry)].append(entry.path)
     drawn: set[Path] = set()
     for name, paths in others.items():
-        rng = keyed_generator(seed, "rest", main, name)
+        rng = keyed_short(seed, "rest", main, name)
         chosen = rng.permutation(len(paths))[: int(share * len(paths))]
         drawn |= {paths[place] for place in chosen}
     return drawn
@@ -70,7 +69,7 @@ def split(
         raise UserError(
             f"{len(images)} images of one photograph cannot be split into training and validation"
         )
-    order = keyed_generator(seed, "split", *key).permutation(len(units))
+    order = keyed_short(seed, "split", *key).permutation(len(units))
     held_out = {units[place] for place in order[:count]}
     training = [one for one in images if unit_of(one[0].path, by) not in held_out]
     return training, [one for one in images if unit_of(one[0].path, by) in held_out]
@@ -90,7 +89,7 @@ def balanced_split(
     each = int(share * counts.min())
     if each == 0:
         raise UserError(f"too few images to hold {share:.0%} of the smallest class out: {counts}")
-    rng = keyed_generator(seed, "balanced split")
+    rng = keyed_short(seed, "balanced split")
     pool, rest = images, images
     if by != "image":
         rest, pool = split(images, share, seed, by, "balanced")
@@ -143,22 +142,19 @@ class ClassBatches(Dataset):
         count = classes * len(self.units) if matched else len(images)
         self.steps = min(len(self.units), max(1, round(count / batch_size)))
 
-    def __len__(self) -> int:
-        return 2**31 - 1
-
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         epoch, place = divmod(step, self.steps)
-        order = keyed_generator(self.seed, "order", epoch).permutation(len(self.units))
+        order = keyed_short(self.seed, "order", epoch).permutation(len(self.units))
         pixels, labels = [], []
         for unit in np.array_split(order, self.steps)[place]:
-            rng = keyed_generator(self.seed, "view", step, int(unit))
+            rng = keyed_short(self.seed, "view", step, int(unit))
             draw = rng.random(5)
             for entry, label in self._drawn(self.units[unit], rng):
                 pixels.append(self._view(entry, draw))
                 labels.append(label)
         if len({one.shape for one in pixels}) > 1:
             raise UserError(
-                "images of different sizes in one batch: train with --crop-size or another preset"
+                "images of different sizes in one batch: give a crop size or another preset"
             )
         stacked = torch.from_numpy(np.stack(pixels).transpose(0, 3, 1, 2).copy())
         return self.preset.normalise(stacked), torch.tensor(labels)
@@ -172,17 +168,13 @@ class ClassBatches(Dataset):
 
     def _view(self, entry: ImageEntry, draw: np.ndarray) -> np.ndarray:
         """Return uint8 (H, W, 3); draw: five numbers in [0, 1) that decide crop and symmetry."""
-        try:
-            image: Image.Image = read_image(entry.path)
-        except UnreadableImage as error:
-            raise UserError(f"{entry.path}: {error}; train on images without it") from error
-        pixels = np.asarray(self.preset.geometry(image, entry.path.name, self.seed))
+        pixels = np.asarray(self.preset.geometry(read(entry), entry.path.name, self.seed))
         side = self.crop_size
         if side:
             if min(pixels.shape[:2]) < side:
                 raise UserError(
                     f"{entry.path}: {pixels.shape[1]} × {pixels.shape[0]} pixels are fewer than "
-                    f"the crop of {side}; give a smaller --crop-size"
+                    f"the crop of {side}; give a smaller crop size"
                 )
             top, left = (
                 int(d * (n - side + 1)) for d, n in zip(draw[:2], pixels.shape[:2], strict=True)

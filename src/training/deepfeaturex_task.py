@@ -17,60 +17,52 @@ from torch.nn.functional import cross_entropy
 
 from ..data import batches, check_skipped, get_preset
 from ..detectors.deepfeaturex import NAME
-from ..errors import UserError
 from ..forge.families import DIFFUSION
 from ..records import ImageSet, Skipped
 from .deepfeaturex_data import ClassBatches, Classified
+from .engine import Device, Task
+from .guidance import UNITS
+from .settings import Settings, setting
 from .settle import measure_norms
 
 SELECTED = {"validation_loss": -1, "accuracy": 1, "balanced_accuracy": 1}  # what is better
 
 
 @dataclass(frozen=True)
-class DFXSettings:
-    """One run of the four trainings; by default the published values.
+class DFXSettings(Settings):
+    """One run of the four trainings; by default the published values."""
 
-    backbone: a network of torchvision; start: 'default', 'high-pass' (a first convolution that
-    ignores smooth content, for training without ImageNet weights) or a file of torchvision weights
-    of the whole backbone; share: how much of each other architecture a base model sees; by: what
-    is kept together in splits, a photograph with its crops and fakes, or all of one 'name'
-    (published: each image alone, 'image'); decay_epochs: StepLR(decay_epochs, 0.1), 0: none;
-    cosine: the rate falls along half a cosine to zero instead; diffusion: generators that are
-    diffusion models, every other is a GAN.
-    crop_size, symmetries, matched: see ``ClassBatches``; the published training uses none of them.
-    epoch_steps: steps between two validations, 0: a pass over the data; max_steps, head_steps: end
-    of a base model's and of the head's training, 0: after ``epochs``; head_rate: the head's
-    learning rate, 0: the same. settle: before a validation, measure the statistics of the trained
-    BatchNorms anew over so many batches (their running average remembers about ten); select: the
-    column whose best epoch is kept: validation_loss as published, accuracy or balanced_accuracy.
-    """
-
-    backbone: str = "resnet50"
-    preset: str = "deepfeaturex"
-    start: str = "default"
-    share: float = 0.04
-    by: str = "photograph"
-    batch_size: int = 32
-    learning_rate: float = 1e-4
-    head_rate: float = 0.0
-    weight_decay: float = 1e-3
-    decay_epochs: int = 0
-    cosine: bool = False
-    epochs: int = 50
-    epoch_steps: int = 0
-    max_steps: int = 0
-    head_steps: int = 0
-    crop_size: int = 0
-    symmetries: bool = False
-    matched: bool = False
-    settle: int = 0
-    select: str = "validation_loss"
-    diffusion: tuple[str, ...] = DIFFUSION
-    seed: int = 0
+    backbone: str = setting("resnet50", "A network of torchvision.")
+    preset: str = setting("deepfeaturex", "Preprocessing, kept in the weights' header.")
+    share: float = setting(0.04, "How much of each other architecture a base model sees.", least=0)
+    by: str = setting(
+        "photograph",
+        "Kept together in splits: a photograph with its crops and fakes, all images of one name, "
+        "or (published) each image alone.",
+        among=UNITS,
+    )
+    guidance: str = setting("", "CSV that says which image trains what; by default it is made.")
+    plain: bool = setting(False, "Train the plain baseline too: one backbone, three classes.")
+    head_rate: float = setting(0.0, "The head's learning rate; 0: the same.", least=0)
+    weight_decay: float = setting(1e-3, "Of Adam.", least=0)
+    decay_epochs: int = setting(0, "Epochs after which the rate falls to a tenth; 0: never.")
+    cosine: bool = setting(False, "Let the rate fall along half a cosine to zero instead.")
+    max_steps: int = setting(0, "End of a base model's training; 0: after the epochs.", least=0)
+    head_steps: int = setting(0, "End of the head's training; 0: after the epochs.", least=0)
+    crop_size: int = setting(0, "Random crops after the preset's geometry; 0: none.", least=0)
+    symmetries: bool = setting(False, "Mirror and turn crops at random.")
+    matched: bool = setting(False, "Balanced batches: one image of each class from one crop.")
+    settle: int = setting(
+        0, "Before a validation, measure the trained BatchNorms anew over so many batches.", least=0
+    )
+    select: str = setting("validation_loss", "Column of the best epoch.", among=tuple(SELECTED))
+    diffusion: tuple[str, ...] = setting(
+        DIFFUSION, "Generators that are diffusion models; every other is a GAN."
+    )
 
 
-class ClassTask:
-    """A training that tells classes apart by cross-entropy; see :class:`engine.Task`.
+class ClassTask(Task):
+    """A training that tells classes apart by cross-entropy.
 
     learnt: the parameters that are; all others are frozen. weights: of the classes in the loss.
     History: loss and accuracy on the validation images, and balanced_accuracy (mean over classes).
@@ -90,10 +82,8 @@ class ClassTask:
         facts: Mapping[str, str] | None = None,
         head: bool = False,
     ) -> None:
-        if settings.select not in SELECTED:
-            raise UserError(f"select {settings.select!r}: choose {', '.join(SELECTED)}")
         self.name, self.network, self.learner = name, network, network
-        self.settings, self.validation = settings, validation
+        self.settings, self.validation, self.seed = settings, validation, settings.seed
         self.preset = get_preset(settings.preset)
         self.learnt = list(learnt)
         network.requires_grad_(False)
@@ -129,23 +119,20 @@ class ClassTask:
             **(facts or {}),
         }
 
-    def optimiser(self) -> torch.optim.Optimizer:
-        """Return Adam over what is learnt, with L2 decay."""
-        return torch.optim.Adam(self.learnt, self.rate, weight_decay=self.settings.weight_decay)
+    def optimisers(self) -> tuple[torch.optim.Optimizer, ...]:
+        decay = self.settings.weight_decay
+        return (torch.optim.Adam(self.learnt, self.rate, weight_decay=decay),)
 
     def data(self) -> ClassBatches:
-        """Return the batches by step."""
         return self.batches
 
-    def loss(self, batch: Any, device: torch.device | str) -> torch.Tensor:
-        """Return the cross-entropy, weighted where the classes are."""
+    def loss(self, batch: Any, device: Device) -> torch.Tensor:
         pixels, labels = batch
         pixels = pixels.to(device, memory_format=torch.channels_last)
         weights = None if self.weights is None else self.weights.to(device)
         return cross_entropy(self.network(pixels), labels.to(device), weights)
 
     def rates(self, epoch: int, step: int) -> list[float]:
-        """Return the learning rate: constant, in steps, or along a cosine."""
         settings = self.settings
         if settings.cosine:
             return [self.rate * 0.5 * (1 + float(np.cos(np.pi * step / self.last_step)))]
@@ -153,8 +140,7 @@ class ClassTask:
             return [self.rate * 0.1 ** (epoch // settings.decay_epochs)]
         return [self.rate]
 
-    def validate(self, device: torch.device | str) -> dict[str, float]:
-        """Return loss, accuracy and balanced accuracy on whole validation images."""
+    def validate(self, device: Device) -> dict[str, float]:
         if self.settings.settle:
             self._settle(device)
         logits, labels = self._logits(device)
@@ -167,7 +153,7 @@ class ClassTask:
             "balanced_accuracy": float(np.mean(shares)),
         }
 
-    def _settle(self, device: torch.device | str) -> None:
+    def _settle(self, device: Device) -> None:
         self.network.train()  # frozen backbones stay in evaluation mode
         norms = [
             one
@@ -180,45 +166,28 @@ class ClassTask:
         measure_norms(self.network, norms, views, device)
 
     @torch.no_grad()
-    def _logits(self, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
-        entries = tuple(entry for entry, _ in self.validation)
-        images = ImageSet(Path(), entries)
+    def _logits(self, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
+        truth = {entry.path: label for entry, label in self.validation}
+        images = ImageSet(Path(), tuple(entry for entry, _ in self.validation))
         skipped: list[Skipped] = []
         found: list[torch.Tensor] = []
-        order: list[int] = []
+        labels: list[int] = []
         for batch in batches(images, self.preset, 32, seed=self.settings.seed, skipped=skipped):
             pixels = self.preset.normalise(batch.pixels.to(device))
             pixels = pixels.contiguous(memory_format=torch.channels_last)
             found.append(self.network(pixels).float().cpu())
-            order += batch.indices.tolist()
-        check_skipped(skipped, len(entries), 0.0)
-        return torch.cat(found), torch.tensor([self.validation[index][1] for index in order])
+            labels += [truth[entry.path] for entry in batch.entries]
+        check_skipped(skipped, len(images), 0.0)
+        return torch.cat(found), torch.tensor(labels)
 
     def score(self, row: Mapping[str, float]) -> tuple[float, ...]:
-        """Return how good an epoch is by ``select``, and of equal ones by its validation loss."""
-        return goodness(row, self.settings.select)
-
-    def ended(self) -> bool:
-        """Nothing ends it early."""
-        return False
-
-    def state(self) -> dict[str, Any]:
-        """Nothing beside the network is remembered."""
-        return {}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Nothing is to be taken back."""
-
-
-def goodness(row: Mapping[Any, float], select: str) -> tuple[float, float]:
-    """Return how good an epoch of a history is, higher is better."""
-    return row[select] * SELECTED[select], -row["validation_loss"]
+        return row[self.settings.select] * SELECTED[self.settings.select], -row["validation_loss"]
 
 
 def _deciding(settings: DFXSettings, head: bool) -> dict[str, Any]:
     """Return the settings that decide what a step does."""
     found = dataclasses.asdict(settings)
-    for name in ("head_rate", "head_steps") if not head else ("max_steps",):
+    for name in ("guidance", "plain", *(("max_steps",) if head else ("head_rate", "head_steps"))):
         found.pop(name)
     if not settings.cosine:  # without it, where a training ends changes no step before
         for name in ("epochs", "max_steps", "head_steps"):

@@ -30,7 +30,9 @@ from .dna_det_data import (
     held_out_transformed,
     reals,
 )
+from .engine import Device, Task, descend, seeded
 from .initialise import INITIALISATIONS, started
+from .settings import Settings, setting
 from .transformations import TRANSFORMATIONS
 
 WEIGHTING_RATE = 0.01  # learning rate of the automatic weighting
@@ -38,41 +40,26 @@ AT_ONCE = 8  # whole images in a validation batch
 
 
 @dataclass(frozen=True)
-class DNASettings:
-    """One run; by default the published 'celeba' configuration.
+class DNASettings(Settings):
+    """One run; by default the published 'celeba' configuration."""
 
-    classes: () is 'real' and every generator of the training set; width: of the network's first
-    block; preset: makes the square that the crops are cut from (dna-det-256 …); crops, crop_size:
-    of every image; batch_size: images of each class a step (of all, in pre-training);
-    decay_steps: after so many steps the rates are multiplied by ``decay``; patience: epochs that
-    may go by without reaching the best ``metric`` (accuracy or macro_f1); contrastive: with the
-    contrastive loss and its weighting, without which this is a plain network; double_softmax: the
-    published classification loss, cross-entropy of probabilities; start: 'default', 'high-pass'
-    (first filters that ignore smooth content), or weights whose tensors of equal name and shape
-    are taken; pretrain: tell 170 transformations of the real images apart; max_steps, epoch_steps:
-    0 means the published epochs.
-    """
-
-    classes: tuple[str, ...] = ()
-    width: int = 64
-    preset: str = "dna-det"
-    crops: int = 16
-    crop_size: int = 64
-    batch_size: int = 32
-    learning_rate: float = 1e-4
-    decay_steps: int = 500
-    decay: float = 0.9
-    epochs: int = 30
-    patience: int = 20
-    metric: str = "accuracy"
-    contrastive: bool = True
-    temperature: float = TEMPERATURE
-    double_softmax: bool = False
-    start: str = "default"
-    pretrain: bool = False
-    seed: int = 0
-    max_steps: int = 0
-    epoch_steps: int = 0
+    classes: tuple[str, ...] = setting((), "Of the network; none: real and every generator.")
+    width: int = setting(64, "Of the network's first block.", least=1)
+    preset: str = setting("dna-det", "Makes the square that crops are cut from: dna-det-256 ….")
+    crops: int = setting(16, "Of every image.", least=1)
+    crop_size: int = setting(64, "Side of a crop in pixels.", least=1)
+    batch_size: int = setting(32, "Images of each class a step (of all, in pre-training).", least=1)
+    epochs: int = setting(30, "End after so many epochs.", least=1)
+    decay_steps: int = setting(500, "After so many steps the rates are multiplied …", least=1)
+    decay: float = setting(0.9, "… by this.", least=0)
+    patience: int = setting(20, "Epochs that may go by without reaching the best.", least=0)
+    metric: str = setting("accuracy", "Of the best epoch.", among=("accuracy", "macro_f1"))
+    contrastive: bool = setting(True, "With the contrastive loss; without, a plain network.")
+    temperature: float = setting(TEMPERATURE, "Of the contrastive loss.")
+    double_softmax: bool = setting(
+        False, "The published classification loss: cross-entropy of probabilities."
+    )
+    pretrain: bool = setting(False, "Tell 170 transformations of the real images apart.")
 
 
 RECIPES: dict[str, DNASettings] = {
@@ -119,18 +106,19 @@ class Learner(nn.Module):
         return self.network.classification_head(pooled), projected
 
 
-class DNATask:
-    """DNA-Det's training; see :class:`engine.Task`.
+class DNATask(Task):
+    """DNA-Det's training, or its pre-training.
 
-    Validation is on whole images, unbalanced: accuracy, macro_f1, macro_recall; the history also
-    has the epoch's mean loss_classes and loss_contrastive.
+    Validation is on whole images, unbalanced: accuracy, macro_f1, macro_recall.
+
+    Raises:
+        UserError: a class without images, too few images, or weights that cannot be started from.
     """
 
     def __init__(self, training: ImageSet, validation: ImageSet, settings: DNASettings) -> None:
         self.name = f"{NAME}-pretrain" if settings.pretrain else NAME
         self.settings, self.preset = settings, get_preset(settings.preset)
-        if settings.metric not in ("accuracy", "macro_f1"):
-            raise UserError(f"metric {settings.metric!r}: choose accuracy or macro_f1")
+        self.seed = settings.seed
         kind = {
             "crops": settings.crops,
             "side": settings.crop_size,
@@ -146,12 +134,12 @@ class DNATask:
             self.classes = tuple(found)
             self.batches = BalancedBatches(found, self.preset, **kind)
             self.held_out = held_out(validation, self.classes)
-        torch.manual_seed(settings.seed)
-        network = build(self.classes, settings.width)
-        self._learner = Learner(network, contrastive=settings.contrastive)
+        with seeded(settings.seed):
+            network = build(self.classes, settings.width)
+            self._learner = Learner(network, contrastive=settings.contrastive)
+            begin(network, settings.start)
         self.network: nn.Module = network
         self.learner: nn.Module = self._learner
-        begin(network, settings.start)
         self.epoch_steps = settings.epoch_steps or self.batches.steps_an_epoch
         self.last_step = settings.max_steps or settings.epochs * self.epoch_steps
         facts = dataclasses.asdict(settings)
@@ -163,24 +151,24 @@ class DNATask:
         }
         facts.pop("max_steps")  # changes nothing in what a step does
         self.identity = {"detector": self.name, "data": training.hash(), **facts}
-        self.best, self.waited = -1.0, 0
-        self._losses: list[tuple[float, float]] = []
+        self.highest, self.waited = -1.0, 0
 
-    def optimiser(self) -> torch.optim.Optimizer:
-        """Return Adam(0.9, 0.999); the automatic weighting has a group of its own."""
+    def optimisers(self) -> tuple[torch.optim.Optimizer, ...]:
         learner = self._learner
         own = [one for name, one in learner.named_parameters() if not name.startswith("weighting.")]
         groups = [{"params": own, "lr": self.settings.learning_rate}]
         if learner.weighting is not None:
             groups.append({"params": list(learner.weighting.parameters()), "lr": WEIGHTING_RATE})
-        return torch.optim.Adam(groups)
+        return (torch.optim.Adam(groups),)
 
     def data(self) -> Any:
-        """Return the balanced or the transformed batches."""
         return self.batches
 
-    def loss(self, batch: Views, device: torch.device | str) -> Tensor:
-        """Return the weighted sum of both losses over all crops of a batch.
+    def loss(self, batch: Views, device: Device) -> Tensor:
+        return self.losses(batch, device)["loss"]
+
+    def losses(self, batch: Views, device: Device) -> dict[str, Tensor]:
+        """Return the weighted sum, loss_classes and loss_contrastive over all crops of a batch.
 
         Crop groups go through the network one after another, so that BatchNorm sees one crop of
         every image at a time.
@@ -194,21 +182,25 @@ class DNATask:
         logits = torch.cat([logits for logits, _ in found])
         classes = classification_loss(logits, every, double_softmax=self.settings.double_softmax)
         if self._learner.weighting is None:
-            self._losses.append((float(classes.detach()), float("nan")))
-            return classes
+            return {"loss": classes, "loss_classes": classes}
         projections = torch.cat([projected for _, projected in found])
         contrastive = supervised_contrastive(projections, every, self.settings.temperature)
-        self._losses.append((float(classes.detach()), float(contrastive.detach())))
-        return self._learner.weighting((classes, contrastive))
+        total = self._learner.weighting((classes, contrastive))
+        return {"loss": total, "loss_classes": classes, "loss_contrastive": contrastive}
+
+    def learn(
+        self, batch: Views, optimisers: tuple[torch.optim.Optimizer, ...], step: int, device: Device
+    ) -> dict[str, Tensor]:
+        found = self.losses(batch, device)
+        descend(optimisers[0], found["loss"])
+        return found
 
     def rates(self, epoch: int, step: int) -> list[float]:
-        """Return the rates of StepLR, which advances with every step, not every epoch."""
         factor = self.settings.decay ** (step // self.settings.decay_steps)
         return [self.settings.learning_rate * factor, WEIGHTING_RATE * factor]
 
     @torch.no_grad()
-    def validate(self, device: torch.device | str) -> dict[str, float]:
-        """Return accuracy and macro means on whole images, and the epoch's mean losses."""
+    def validate(self, device: Device) -> dict[str, float]:
         counts = np.zeros((len(self.classes), len(self.classes)))
         for start in range(0, len(self.held_out), AT_ONCE):
             part = self.held_out[start : start + AT_ONCE]
@@ -220,39 +212,22 @@ class DNATask:
                 counts[truth, predicted] += 1
         measured = class_metrics(counts)
         found = {name: float(measured[name]) for name in ("accuracy", "macro_f1", "macro_recall")}
-        if self._losses:
-            means = np.mean(self._losses, axis=0)
-            found |= {"loss_classes": float(means[0]), "loss_contrastive": float(means[1])}
-        self._losses = []
         (value,) = self.score(found)
-        self.waited = 0 if value >= self.best else self.waited + 1
-        self.best = max(self.best, value)
+        self.waited = 0 if value >= self.highest else self.waited + 1
+        self.highest = max(self.highest, value)
         return found
 
     def score(self, row: Mapping[str, float]) -> tuple[float, ...]:
-        """Return the metric that selects the model, rounded as published."""
         return (round(row[self.settings.metric], 4),)
 
     def ended(self) -> bool:
-        """Whether more epochs than the patience went by without reaching the best."""
         return self.waited > self.settings.patience
 
     def state(self) -> dict[str, Any]:
-        """Return the best metric and the epochs since."""
-        return {"best": self.best, "waited": self.waited}
+        return {"highest": self.highest, "waited": self.waited}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take them back."""
-        self.best, self.waited = state["best"], state["waited"]
-
-
-def task(training: ImageSet, validation: ImageSet, settings: DNASettings) -> DNATask:
-    """Return the training of DNA-Det, or its pre-training, for :func:`engine.run`.
-
-    Raises:
-        UserError: a class without images, too few images, or weights that cannot be started from.
-    """
-    return DNATask(training, validation, settings)
+        self.highest, self.waited = state["highest"], state["waited"]
 
 
 def classification_loss(logits: Tensor, labels: Tensor, *, double_softmax: bool = False) -> Tensor:
@@ -278,7 +253,7 @@ def warm_start(network: nn.Module, path: Path) -> list[str]:
     Raises:
         UserError: no such file, or no convolution of it fits.
     """
-    state, _ = read_checkpoint(path)
+    state = read_checkpoint(path).state
     wanted = network.state_dict()
     fits = {
         key: value.to(wanted[key].dtype)

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from ..data.decode import UnreadableImage, read_image
 from ..data.presets import Preset
 from ..errors import UserError
 from ..evaluation.source_attribution import without_repeats
-from ..forge.crops import keyed_generator
 from ..records import REAL, ImageEntry, ImageSet
+from ..rng import keyed_short
+from .batches import read
 from .transformations import SIDE, TRANSFORMATIONS
 
 Views = tuple[torch.Tensor, torch.Tensor]
@@ -45,20 +45,6 @@ def by_class(images: ImageSet, classes: Sequence[str] = ()) -> dict[str, tuple[I
     return {name: there[name] for name in chosen}
 
 
-def read(entry: ImageEntry) -> Image.Image:
-    """Return the RGB image of an entry.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        return read_image(entry.path)
-    except UnreadableImage as error:
-        raise UserError(
-            f"{entry.path}: {error}; remove it or train on a manifest without it"
-        ) from error
-
-
 def crops_of(image: Image.Image, count: int, side: int, rng: np.random.Generator) -> np.ndarray:
     """Return ``count`` independent random crops, uint8 (count, side, side, 3).
 
@@ -84,7 +70,7 @@ class _Batches(Dataset):
     """
 
     def __init__(
-        self, items: int, preset: Preset, crops: int, side: int, batch_size: int, seed: int
+        self, items: int, preset: Preset, *, crops: int, side: int, batch_size: int, seed: int
     ) -> None:
         if items < batch_size:
             raise UserError(f"{items} images a class do not fill a batch of {batch_size}")
@@ -96,20 +82,17 @@ class _Batches(Dataset):
         """Steps in one pass over the data."""
         return self.items // self.batch_size
 
-    def __len__(self) -> int:
-        return 2**31 - 1
-
     def _item(self, index: int, step: int, place: int) -> list[tuple[Image.Image, int]]:
         raise NotImplementedError
 
     def __getitem__(self, step: int) -> Views:
         epoch, place = divmod(step, self.steps_an_epoch)
-        order = keyed_generator(self.seed, "order", epoch).permutation(self.items)
+        order = keyed_short(self.seed, "order", epoch).permutation(self.items)
         views, labels = [], []
         for at in range(self.batch_size):
             item = self._item(int(order[place * self.batch_size + at]), step, at)
             for number, (image, label) in enumerate(item):
-                rng = keyed_generator(self.seed, "crops", step, at, number)
+                rng = keyed_short(self.seed, "crops", step, at, number)
                 views.append(crops_of(self.preset.geometry(image), self.crops, self.side, rng))
                 labels.append(label)
         stacked = np.stack(views, axis=1).transpose(0, 1, 4, 2, 3)
@@ -120,17 +103,10 @@ class BalancedBatches(_Batches):
     """Each item is one image of every class; smaller classes start again where they end."""
 
     def __init__(
-        self,
-        classes: Mapping[str, Sequence[ImageEntry]],
-        preset: Preset,
-        *,
-        crops: int,
-        side: int,
-        batch_size: int,
-        seed: int,
+        self, classes: Mapping[str, Sequence[ImageEntry]], preset: Preset, **sizes: int
     ) -> None:
         self.classes = list(classes.values())
-        super().__init__(max(map(len, self.classes)), preset, crops, side, batch_size, seed)
+        super().__init__(max(map(len, self.classes)), preset, **sizes)
 
     def _item(self, index: int, step: int, place: int) -> list[tuple[Image.Image, int]]:
         return [
@@ -142,21 +118,12 @@ class BalancedBatches(_Batches):
 class TransformedBatches(_Batches):
     """The pre-training task: each item is an image with a transformation drawn at every access."""
 
-    def __init__(
-        self,
-        entries: Sequence[ImageEntry],
-        preset: Preset,
-        *,
-        crops: int,
-        side: int,
-        batch_size: int,
-        seed: int,
-    ) -> None:
+    def __init__(self, entries: Sequence[ImageEntry], preset: Preset, **sizes: int) -> None:
         self.entries = entries
-        super().__init__(len(entries), preset, crops, side, batch_size, seed)
+        super().__init__(len(entries), preset, **sizes)
 
     def _item(self, index: int, step: int, place: int) -> list[tuple[Image.Image, int]]:
-        rng = keyed_generator(self.seed, "transformation", step, place)
+        rng = keyed_short(self.seed, "transformation", step, place)
         label = int(rng.integers(len(TRANSFORMATIONS)))
         return [(transformed(self.entries[index], label, rng), label)]
 
@@ -194,7 +161,7 @@ def held_out_transformed(images: ImageSet, seed: int, each: int = 2) -> HeldOut:
     for label in range(len(TRANSFORMATIONS)):
         for turn in range(each):
             key = ("validation", label, turn)
-            entry = entries[int(keyed_generator(seed, *key).integers(len(entries)))]
+            entry = entries[int(keyed_short(seed, *key).integers(len(entries)))]
             found.append((partial(_transformed_by_key, entry, label, seed, key), label))
     return found
 
@@ -202,4 +169,4 @@ def held_out_transformed(images: ImageSet, seed: int, each: int = 2) -> HeldOut:
 def _transformed_by_key(
     entry: ImageEntry, label: int, seed: int, key: tuple[str | int, ...]
 ) -> Image.Image:
-    return transformed(entry, label, keyed_generator(seed, *key, "crop"))
+    return transformed(entry, label, keyed_short(seed, *key, "crop"))

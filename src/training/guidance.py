@@ -9,9 +9,9 @@ import pandas as pd
 
 from ..data.photos import photograph_name
 from ..errors import UserError
-from ..forge.crops import keyed_generator
 from ..forge.families import DIFFUSION
 from ..records import REAL, ImageEntry, ImageSet
+from ..rng import keyed_short
 
 COLUMNS = ("label", "image_path", "model")
 STAGES = ("base", "complete", "test")
@@ -72,7 +72,7 @@ def make_guidance(
     rows = []
     for entry in images:
         key = images.image_id(entry)
-        at = keyed_generator(seed, "guidance", unit_of(entry.path, by, key)).random()
+        at = keyed_short(seed, "guidance", unit_of(entry.path, by, key)).random()
         label = BASE if at < shares[0] else COMPLETE if at < shares[0] + shares[1] else TEST
         rows.append((label, key, architecture_of(entry)))
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -12,6 +12,7 @@ from torchvision.models import ResNet
 
 from ..detectors import Architecture, read_checkpoint
 from ..errors import UserError
+from .engine import seeded
 
 INITIALISATIONS = ("default", "high-pass")
 _SECOND_DIFFERENCE = torch.tensor([[-1.0, 2.0, -1.0], [2.0, -4.0, 2.0], [-1.0, 2.0, -1.0]])
@@ -19,10 +20,7 @@ _NORM = 8.0  # of a high-pass filter: its answer to a photograph then has a spre
 
 
 def initialise(
-    architecture: Architecture,
-    start: str,
-    seed: int,
-    options: Mapping[str, Any] | None = None,
+    architecture: Architecture, start: str, seed: int, options: Mapping[str, Any] | None = None
 ) -> nn.Module:
     """Return the architecture's network, ready to train.
 
@@ -35,8 +33,9 @@ def initialise(
     Raises:
         UserError: no such initialisation or file, or a file of another network.
     """
-    torch.manual_seed(seed)
-    return started(architecture.build(**(options or {})), architecture.first_convolution, start)
+    with seeded(seed):
+        network = architecture.build(**(options or {}))
+        return started(network, architecture.first_convolution, start)
 
 
 def started(network: nn.Module, first_convolution: str, start: str) -> nn.Module:
@@ -95,7 +94,7 @@ def _has_shortcut(arguments: Any) -> bool:
 
 
 def _from_file(network: nn.Module, path: Path) -> nn.Module:
-    state, _ = read_checkpoint(path)
+    state = read_checkpoint(path).state
     wanted = network.state_dict()
     heads = [
         key

@@ -1,96 +1,103 @@
-"""The published training recipes as data."""
+"""The published training recipes of detectors with one logit, as data."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from ..errors import UserError
+from .settings import Settings, setting
+
+PRECISIONS = ("float32", "bf16")
+NATIVE_CROP = 224  # of images at their native size
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a detector is trained; the fields are the published values.
+class OneLogitSettings(Settings):
+    """One run of a recipe of a detector with one logit: real against fake."""
 
-    load_size: shorter side (or both sides if ``squash``) before augmentation, in pixels;
-    crop_size: side of the random crop; tile: repeat an image that is smaller than the crop;
-    blur, jpeg, grey: probabilities of blur, JPEG and greyscale; batch_size: images a step;
-    learning_rate: of Adam(0.9, 0.999) without decay; plateau: Wang et al.'s rule, that divides
-    the rate by 10 after 5 epochs without progress and ends below 1e-6; decay: (epochs, factor),
-    the rate's fixed schedule where there is no plateau rule; epochs: the cap; seed: the default.
-    """
-
-    name: str
-    follows: str
-    load_size: int = 256
-    crop_size: int = 224
-    squash: bool = False
-    blur: float = 0.0
-    jpeg: float = 0.0
-    grey: float = 0.0
-    batch_size: int = 64
-    learning_rate: float = 1e-4
-    plateau: bool = True
-    decay: tuple[int, float] | None = None
-    epochs: int = 10_000
-    tile: bool = False
-    seed: int = 0
-
-
-_WANG = "Wang et al. 2020, Blur+JPEG"
-
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe("blur-jpg-0.5", f"{_WANG} (0.5)", blur=0.5, jpeg=0.5),
-        Recipe("blur-jpg-0.1", f"{_WANG} (0.1)", blur=0.1, jpeg=0.1),
-        Recipe(
-            "colour-robust",
-            "Chandrasegaran et al. 2022, Blur+JPEG (0.5) with random greyscale",
-            blur=0.5,
-            jpeg=0.5,
-            grey=0.5,
-        ),
-        Recipe(
-            "npr",
-            "Tan et al. 2024",
-            squash=True,
-            batch_size=32,
-            learning_rate=2e-4,
-            plateau=False,
-            decay=(10, 0.9),
-            epochs=50,
-        ),
-        Recipe(
-            "lgrad",
-            "Tan et al. 2023, on gradient images",
-            squash=True,
-            batch_size=16,
-            learning_rate=5e-4,
-            plateau=False,
-            decay=(10, 0.8),
-            epochs=100,
-        ),
-        Recipe(
-            "npr-genimage",
-            "Tan et al. 2024, GenImage (on sdv4)",
-            load_size=0,
-            tile=True,
-            batch_size=32,
-            learning_rate=2e-4,
-            plateau=False,
-            epochs=1,
-            seed=70,
-        ),
+    batch_size: int = setting(64, "Images a step.", least=1)
+    epochs: int = setting(10_000, "End after so many epochs.", least=1)
+    crop_size: int = setting(
+        0, f"Side of the crop; 0: 7/8 of the load size, {NATIVE_CROP} at native size.", least=0
     )
+    load_size: int = setting(256, "Shorter side before the crop; 0: native size.", least=0)
+    squash: bool = setting(False, "Both sides get the load size.")
+    tile: bool = setting(False, "Repeat an image that is smaller than the crop.")
+    blur: float = setting(0.0, "Probability of a blur.", least=0)
+    jpeg: float = setting(0.0, "Probability of JPEG.", least=0)
+    grey: float = setting(0.0, "Probability of greyscale.", least=0)
+    published_blur: bool = setting(False, "Truncate to 8 bits after each pass of the blur.")
+    plateau: bool = setting(
+        True, "Divide the rate by 10 after 5 epochs without progress; end below 1e-6."
+    )
+    decay_epochs: int = setting(0, "Without that rule: epochs between falls of the rate; 0: none.")
+    decay: float = setting(0.9, "What the rate is then multiplied by.", least=0)
+    pairs: bool = setting(
+        False,
+        "Put real and fake of the same file name into the same batch, cropped and compressed "
+        "alike, so that only the generator differs.",
+    )
+    balanced: bool = setting(
+        False, "Draw reals and fakes equally often, with replacement; an epoch stays as long."
+    )
+    precision: str = setting(
+        "float32", "bf16 is faster: all but the first convolution and the loss.", among=PRECISIONS
+    )
+    freeze: tuple[str, ...] = setting(
+        (), "Modules (name prefixes) whose convolutions keep the weights they start with."
+    )
+    settle: int = setting(
+        0,
+        "At the end, measure BatchNorm's statistics anew over so many batches and write the last "
+        "step instead of the best epoch.",
+        least=0,
+    )
+    settle_crop: int = setting(0, "Side of the crops for that; 0: as in training.", least=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.balanced and self.pairs:
+            raise UserError("pairs are balanced already: leave out one of the two")
+
+    @property
+    def side(self) -> int:
+        """Pixels a side of a crop."""
+        return self.crop_size or (self.load_size * 7 // 8 if self.load_size else NATIVE_CROP)
+
+
+@dataclass(frozen=True)
+class LGradSettings(OneLogitSettings):
+    """The same for LGrad."""
+
+    stages: int = setting(4, "How many of ResNet-50's stages the network has: 1 to 4.", least=1)
+
+
+RECIPES: dict[str, OneLogitSettings] = {
+    # Wang et al. 2020, Blur+JPEG (0.5) and (0.1)
+    "blur-jpg-0.5": OneLogitSettings(blur=0.5, jpeg=0.5),
+    "blur-jpg-0.1": OneLogitSettings(blur=0.1, jpeg=0.1),
+    # Chandrasegaran et al. 2022: Blur+JPEG (0.5) with random greyscale
+    "colour-robust": OneLogitSettings(blur=0.5, jpeg=0.5, grey=0.5),
+    # Tan et al. 2024
+    "npr": OneLogitSettings(
+        squash=True, batch_size=32, learning_rate=2e-4, plateau=False, decay_epochs=10, epochs=50
+    ),
+    # Tan et al. 2023, on gradient images
+    "lgrad": OneLogitSettings(
+        squash=True,
+        batch_size=16,
+        learning_rate=5e-4,
+        plateau=False,
+        decay_epochs=10,
+        decay=0.8,
+        epochs=100,
+    ),
+    # Tan et al. 2024, GenImage (on sdv4)
+    "npr-genimage": OneLogitSettings(
+        load_size=0, tile=True, batch_size=32, learning_rate=2e-4, plateau=False, epochs=1, seed=70
+    ),
 }
-
-
-def get_recipe(name: str) -> Recipe:
-    """Return the recipe of that name.
-
-    Raises:
-        UserError: there is none; the message lists those there are.
-    """
-    if name not in RECIPES:
-        raise UserError(f"no recipe is called {name!r}; there are {list(RECIPES)}")
-    return RECIPES[name]
+LGRAD_RECIPES = {
+    name: LGradSettings(**{one.name: getattr(recipe, one.name) for one in fields(recipe)})
+    for name, recipe in RECIPES.items()
+}

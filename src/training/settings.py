@@ -1,55 +1,64 @@
-"""Change the settings of a recipe by name: what ``--set KEY=VALUE`` means."""
+"""What a training is told: frozen dataclasses whose fields say what they are."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from ..errors import UserError
 
-Settings = TypeVar("Settings")
-_TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+Given = TypeVar("Given")
 
 
-def changed(settings: Settings, given: Mapping[str, Any], pairs: Sequence[str] = ()) -> Settings:
-    """Return a frozen dataclass with other values.
+def setting(
+    default: Any, said: str, *, least: float | None = None, among: Sequence[Any] = ()
+) -> Any:
+    """Return a field with its default, what it means, its smallest value and its choices."""
+    return field(default=default, metadata={"said": said, "least": least, "among": tuple(among)})
 
-    given: values by field name, None where a field keeps its own; pairs: 'name=value' as typed:
-    true or false for a switch, commas between the items of a list. ``pairs`` win.
+
+@dataclass(frozen=True)
+class Checked:
+    """Settings of any kind, refused where a value is none of its choices or too small.
 
     Raises:
-        UserError: no such field (the message lists them with their values), or not its type.
+        UserError: the message names the field and what it may be.
     """
-    fields = {one.name: getattr(settings, one.name) for one in dataclasses.fields(settings)}  # type: ignore[arg-type]
-    types = get_type_hints(type(settings))
-    new = {name: value for name, value in given.items() if value is not None and name in fields}
-    for pair in pairs:
-        name, sign, text = pair.partition("=")
-        name = name.strip().replace("-", "_")
-        if not sign or name not in fields:
-            known = ", ".join(f"{key}={_typed(value)}" for key, value in fields.items())
-            raise UserError(f"--set {pair}: there are {known}")
-        try:
-            new[name] = _parsed(text.strip(), types[name])
-        except ValueError as error:
-            raise UserError(f"--set {pair}: {error}") from None
+
+    def __post_init__(self) -> None:
+        for one in dataclasses.fields(self):
+            value = getattr(self, one.name)
+            least, among = one.metadata.get("least"), one.metadata.get("among")
+            if among and value not in among:
+                raise UserError(f"{one.name} {value!r}: choose {', '.join(map(str, among))}")
+            if least is not None and value < least:
+                raise UserError(f"{one.name} {value}: must be at least {least:g}")
+
+
+@dataclass(frozen=True)
+class Settings(Checked):
+    """What every training of a detector is told."""
+
+    start: str = setting(
+        "default",
+        "Where to start: default, PyTorch's initialisation; high-pass, one that ignores smooth "
+        "content and starts shallow, for training without ImageNet weights; or a weights file.",
+    )
+    seed: int = setting(0, "Of everything random.")
+    preset: str = setting("", "Preprocessing that goes with the weights, kept in their header.")
+    batch_size: int = setting(32, "Images a step.", least=1)
+    learning_rate: float = setting(1e-4, "Learning rate of Adam.", least=0)
+    epochs: int = setting(50, "End after so many epochs.", least=1)
+    max_steps: int = setting(0, "End after so many steps; 0: after the epochs.", least=0)
+    epoch_steps: int = setting(
+        0, "Steps between two validations, that patience counts; 0: all data.", least=0
+    )
+    crop_size: int = setting(0, "Side of a crop in pixels.", least=0)
+
+
+def changed(settings: Given, given: Mapping[str, Any]) -> Given:
+    """Return settings with the values that are given by name; None keeps the settings' own."""
+    new = {name: value for name, value in given.items() if value is not None}
     return dataclasses.replace(settings, **new)  # type: ignore[type-var]
-
-
-def _parsed(text: str, kind: Any) -> Any:
-    if kind is bool:
-        if text.lower() not in _TRUTH:
-            raise ValueError("true or false")
-        return _TRUTH[text.lower()]
-    if kind in (int, float, str):
-        return kind(text)
-    if get_origin(kind) is tuple and get_args(kind)[0] is str:
-        return tuple(one.strip() for one in text.split(",") if one.strip())
-    raise ValueError("this setting cannot be given here")
-
-
-def _typed(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)

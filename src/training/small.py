@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 import torch
@@ -12,12 +12,15 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from ..data.presets import get_preset
 from ..detectors.detector import Detector, WeightsOrigin, convolution_maps
 from ..records import ImageSet
-from .batches import Sampling, TrainingBatches
+from .batches import TrainingBatches
+from .engine import Device, Progress, Task, cosine_rates, run, seeded
+from .recipes import OneLogitSettings
 
 WIDTHS = (16, 32, 32, 32)
 STRIDES = (1, 2, 2, 1)
 LEARNING_RATE = 3e-3
 BATCH = 32
+EPOCH = 20  # steps
 
 
 def small_network(seed: int = 0) -> nn.Sequential:
@@ -25,8 +28,7 @@ def small_network(seed: int = 0) -> nn.Sequential:
 
     Modules are called conv1, bn1, relu1 …, pool, flatten, fc; 112 feature maps in all.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         network = nn.Sequential()
         channels = 3
         for place, (width, stride) in enumerate(zip(WIDTHS, STRIDES, strict=True), start=1):
@@ -41,6 +43,35 @@ def small_network(seed: int = 0) -> nn.Sequential:
     return network
 
 
+class Small(Task):
+    """Pairs of reals and fakes, binary cross-entropy, AdamW along a cosine; no validation."""
+
+    epoch_steps = EPOCH
+
+    def __init__(self, name: str, images: ImageSet, side: int, steps: int, seed: int) -> None:
+        self.name, self.seed, self.last_step = name, seed, steps
+        self.network = self.learner = small_network(seed)
+        settings = OneLogitSettings(
+            batch_size=BATCH, load_size=0, crop_size=side, pairs=True, seed=seed
+        )
+        self.batches = TrainingBatches(images, settings)
+        self.schedule = cosine_rates(LEARNING_RATE, steps)
+
+    def optimisers(self) -> tuple[torch.optim.Optimizer, ...]:
+        return (torch.optim.AdamW(self.network.parameters(), LEARNING_RATE, weight_decay=1e-2),)
+
+    def data(self) -> TrainingBatches:
+        return self.batches
+
+    def loss(self, batch: Any, device: Device) -> torch.Tensor:
+        pixels, labels = batch
+        logits = self.network(pixels.to(device, memory_format=torch.channels_last))
+        return binary_cross_entropy_with_logits(logits, labels.to(device))
+
+    def rates(self, epoch: int, step: int) -> list[float]:
+        return [self.schedule[step]]
+
+
 def train_small(
     images: ImageSet,
     *,
@@ -48,7 +79,7 @@ def train_small(
     steps: int = 400,
     seed: int = 0,
     name: str = "small",
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Detector, pd.DataFrame]:
     """Train :func:`small_network` on pairs of ``images`` and return it as a detector.
 
@@ -59,33 +90,13 @@ def train_small(
         The detector (native size, preset 'wang-nocrop'; equal seeds give equal weights on one
         machine), and its history: step, loss (mean binary cross-entropy over the last 20 steps).
     """
-    network = small_network(seed).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    sampling = Sampling(BATCH, 0, side, False, 0.0, 0.0, True, seed)
-    data = TrainingBatches(images, sampling)
-    optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    history, losses = [], []
-    for step in range(steps):
-        pixels, labels = data[step]
-        loss = binary_cross_entropy_with_logits(
-            network(pixels.to(memory_format=torch.channels_last)), labels
-        )
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        losses.append(float(loss.detach()))
-        if (step + 1) % 20 == 0 or step + 1 == steps:
-            history.append((step + 1, sum(losses) / len(losses)))
-            losses = []
-        if progress is not None:
-            progress(step + 1, steps, name)
-    network = network.eval().requires_grad_(True)
+    task = Small(name, images, side, steps, seed)
+    history = run(task, None, workers=0, progress=progress)
     detector = Detector(
         name,
-        network,
+        task.network,
         get_preset("wang-nocrop"),
-        convolution_maps(network),
+        convolution_maps(task.network),
         WeightsOrigin("trained on planted traces", "", "bare"),
     )
-    return detector, pd.DataFrame(history, columns=["step", "loss"])
+    return detector, history[["step", "loss"]]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from ..data.degrade import blur_opencv, jpeg_opencv, resize_opencv
+
 SIDE = 128  # pixels of the crop that is transformed
 
 QUALITIES = tuple(range(30, 100, 3))
@@ -15,13 +17,7 @@ SECOND = (
     39, 99, 36, 93, 60, 75, 81, 39, 63, 69, 60, 87, 90, 48, 81, 75, 72, 78, 54, 33, 81, 30, 36, 99,
 )  # fmt: skip
 KERNELS = tuple(range(3, 30, 2))
-INTERPOLATIONS = {
-    "nearest": cv2.INTER_NEAREST,
-    "linear": cv2.INTER_LINEAR,
-    "cubic": cv2.INTER_CUBIC,
-    "area": cv2.INTER_AREA,
-    "lanczos4": cv2.INTER_LANCZOS4,
-}
+INTERPOLATIONS = ("nearest", "linear", "cubic", "area", "lanczos4")
 SCALES = tuple(percent / 100 for percent in range(15, 91, 5))
 VARIANCES = tuple(range(10, 50, 3))
 
@@ -46,28 +42,18 @@ class Transformation:
         value = self.values[0]
         if self.kind == "jpeg":
             for quality in self.values:
-                image = exchanged_jpeg(image, int(quality))
+                # R and B exchanged, as the library of the published code did.
+                image = jpeg_opencv(image, int(quality), exchanged=True)
             return image
         if self.kind == "blur":
             size = int(value)
-            return cv2.GaussianBlur(image, (size, size), blur_sigma(size))
+            return blur_opencv(image, size, blur_sigma(size))
         if self.kind == "median":
             return cv2.medianBlur(image, int(value))
         if self.kind == "resize":
-            return down_and_up(image, value, INTERPOLATIONS[self.method])
+            return down_and_up(image, value, self.method)
         noisy = image + rng.normal(0.0, value**0.5, image.shape)
         return np.clip(noisy, 0, 255).astype(np.uint8)  # truncated, not rounded, as published
-
-
-def exchanged_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    """Send RGB through OpenCV's JPEG as if it were BGR: chroma with R and B exchanged.
-
-    The library of the published code did so; it shows in the chroma planes alone.
-    """
-    _, code = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    decoded = cv2.imdecode(code, cv2.IMREAD_COLOR)
-    assert decoded is not None
-    return decoded
 
 
 def blur_sigma(kernel: int) -> float:
@@ -75,11 +61,11 @@ def blur_sigma(kernel: int) -> float:
     return 0.3 * ((kernel - 1) / 2 - 1) + 0.8
 
 
-def down_and_up(image: np.ndarray, scale: float, code: int) -> np.ndarray:
+def down_and_up(image: np.ndarray, scale: float, method: str) -> np.ndarray:
     """Resize to int(side · scale) and back by the same interpolation."""
     height, width = image.shape[:2]
-    small = cv2.resize(image, (int(width * scale), int(height * scale)), interpolation=code)
-    return cv2.resize(small, (width, height), interpolation=code)
+    small = resize_opencv(image, method, size=(int(width * scale), int(height * scale)))
+    return resize_opencv(small, method, size=(width, height))
 
 
 TRANSFORMATIONS: tuple[Transformation, ...] = (

@@ -1,1 +1,53 @@
 """What a result looks like: its tables, its figures, its sentence, wherever it is seen."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from .html import html_of
+from .pages import markdown_of
+from .save import save
+from .text import markdown, percent
+from .view import Shown, View
+
+__all__ = ["Shown", "View", "html_of", "markdown", "markdown_of", "percent", "save", "view_of"]
+
+# Which module says what a result of this class looks like; imported when one is there.
+WHERE = {
+    "Forged": "forge",
+    "Trained": "training",
+    "Evaluation": "evaluation",
+    "ColourResult": "colour",
+    "DropoutResult": "dropout",
+    "Embedding": "embedding",
+    "Explanations": "explanation",
+    "Faithfulness": "faithfulness",
+    "Found": "scan",
+    "Gradients": "gradients",
+    "LooseScores": "score",
+    "MedianTestResult": "median_test",
+    "Patches": "patches",
+    "Ranking": "ranking",
+    "Rankings": "ranking",
+    "Robustness": "robustness",
+    "Transfer": "transfer",
+}
+
+
+def view_of(result: Any) -> View:
+    """Return what a result looks like.
+
+    Raises:
+        TypeError: an object that is no result.
+    """
+    if hasattr(result, "view"):  # of a study, which stands below this room
+        own = result.view()
+        assert isinstance(own, View)
+        return own
+    name = type(result).__name__
+    if name not in WHERE:
+        raise TypeError(f"{name} is no result")
+    found = import_module(f".{WHERE[name]}", __name__).view(result)
+    assert isinstance(found, View)
+    return found

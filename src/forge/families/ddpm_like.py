@@ -88,10 +88,10 @@ class PartWay(nn.Module):
             x = x + (following - sigma) * self.noise(x, x.new_full((len(x),), sigma))
         return x
 
-    def training_loss(self, image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def training_loss(self, image: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         """Return the mean squared error of the predicted noise (Ho et al. 2020, eq. 14)."""
-        sigma = LARGEST * (0.02 + 0.98 * torch.rand(len(image), generator=generator))
-        noise = torch.randn(image.shape, generator=generator).to(image)
+        sigma = LARGEST * (0.02 + 0.98 * torch.rand(len(image), generator=rng))
+        noise = torch.randn(image.shape, generator=rng).to(image)
         sigma = sigma.to(image)
         return mse_loss(self.noise(image + sigma[:, None, None, None] * noise, sigma), noise)
 

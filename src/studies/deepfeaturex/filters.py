@@ -11,30 +11,21 @@ import numpy as np
 from PIL import Image
 
 from ...data import UnreadableImage, read_image
+from ...data.degrade import blur_opencv, encode_jpeg, jpeg, resize_opencv
 from ...errors import UserError
 from ...files import write_bytes
 from ...records import ImageSet, Skipped
 from ...training.guidance import architecture_of, class_of
 
 BLUR_SIGMA = 4.0  # whatever the kernel: the published code passes a border constant, 4, as σ
+FULL = "4:4:4"  # JPEG without chroma subsampling
 
 Filter = Callable[[Image.Image], Image.Image]
 
 
-def _jpeg_bytes(image: Image.Image, quality: int) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality, subsampling=0)
-    return buffer.getvalue()
-
-
 def _jpeg(quality: int) -> Filter:
-    """Pillow's JPEG without chroma subsampling (4:4:4)."""
-
-    def run(image: Image.Image) -> Image.Image:
-        with Image.open(io.BytesIO(_jpeg_bytes(image, quality))) as decoded:
-            return decoded.convert("RGB")
-
-    return run
+    """Pillow's JPEG without chroma subsampling."""
+    return lambda image: jpeg(image, quality, subsampling=FULL)
 
 
 def _array(run: Callable[[np.ndarray], np.ndarray]) -> Filter:
@@ -43,13 +34,11 @@ def _array(run: Callable[[np.ndarray], np.ndarray]) -> Filter:
 
 def _blur(kernel: int) -> Filter:
     """A Gaussian of σ = 4 cut off by the kernel; the published scripts call it noise."""
-    return _array(lambda image: cv2.GaussianBlur(image, (kernel, kernel), BLUR_SIGMA))
+    return _array(lambda pixels: blur_opencv(pixels, kernel, BLUR_SIGMA))
 
 
 def _scale(factor: float) -> Filter:
-    return _array(
-        lambda image: cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-    )
+    return _array(lambda pixels: resize_opencv(pixels, "area", factor=factor))
 
 
 def _rotate(degrees: float) -> Filter:
@@ -100,7 +89,7 @@ def write_filtered(
     *,
     diffusion: Sequence[str],
     skipped: list[Skipped] | None = None,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[str, int, int], object] | None = None,
 ) -> list[Path]:
     """Write ``testing_dset-<tag>/<class>/<architecture>/<name>`` for each filter; return folders.
 
@@ -108,7 +97,7 @@ def write_filtered(
     Images that are there already are kept; unreadable ones are appended to ``skipped``.
     """
     filters = chosen_filters(tags)
-    for entry in images:
+    for place, entry in enumerate(images, 1):
         image: Image.Image | None = None
         for tag, run in filters.items():
             quality = int(tag[6:]) if tag.startswith("jpegQF") else 0
@@ -124,11 +113,11 @@ def write_filtered(
                     skipped.append(Skipped(entry.path, error.reason))
                 break
             if quality:
-                write_bytes(path, _jpeg_bytes(image, quality))
+                write_bytes(path, encode_jpeg(image, quality=quality, subsampling=FULL))
                 continue
             buffer = io.BytesIO()
             run(image).save(buffer, "PNG")
             write_bytes(path, buffer.getvalue())
         if progress is not None:
-            progress(1)
+            progress("filtering", place, len(images))
     return [out / f"testing_dset-{tag}" for tag in filters]

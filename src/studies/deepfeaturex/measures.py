@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import precision_recall_fscore_support
 
 from ...data import Transform
+from ...data.photos import photograph_names
 from ...detectors import Detector
 from ...errors import UserError
 from ...evaluation.intervals import RESAMPLES
-from ...evaluation.paired import photograph_names
 from ...evaluation.source_attribution import attribute, evaluate_attribution
-from ...forge.crops import keyed_generator
-from ...records import REAL, ImageSet, Skipped
+from ...records import REAL, ImageSet
+from ...rng import keyed_short
+from ...sweep import How
 from ...training.guidance import class_of
 
 AVERAGES = ("macro", "micro", "binary")
@@ -29,10 +31,8 @@ def predictions(
     *,
     diffusion: Sequence[str],
     transform: Transform | None = None,
-    batch_size: int = 16,
-    seed: int = 0,
-    skipped: list[Skipped] | None = None,
-    progress: Callable[[int], object] | None = None,
+    what: str = "testing",
+    **how: Unpack[How],
 ) -> pd.DataFrame:
     """Return path, label, generator, truth, predicted and p:CLASS of every readable image.
 
@@ -42,16 +42,7 @@ def predictions(
     kinds = {entry.generator: class_of(entry, diffusion) for entry in images if entry.label != REAL}
     if "rest" in detector.classes:
         kinds = {name: kind if kind in detector.classes else "rest" for name, kind in kinds.items()}
-    return attribute(
-        detector,
-        images,
-        sources=kinds,
-        batch_size=batch_size,
-        seed=seed,
-        skipped=skipped,
-        transform=transform,
-        progress=progress,
-    )
+    return attribute(detector, images, sources=kinds, transform=transform, what=what, **how)
 
 
 def balanced(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -78,7 +69,7 @@ def _drawn(table: pd.DataFrame, counts: Mapping[str, int], seed: int) -> pd.Data
     kept: list[int] = []
     for name, count in counts.items():
         rows = np.flatnonzero(table["truth"] == name)
-        order = keyed_generator(seed, "balanced", name, len(rows)).permutation(len(rows))
+        order = keyed_short(seed, "balanced", name, len(rows)).permutation(len(rows))
         kept += rows[order[:count]].tolist()
     return table.iloc[sorted(kept)].reset_index(drop=True)
 

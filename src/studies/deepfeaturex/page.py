@@ -2,53 +2,55 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 
 import pandas as pd
 
-from ...errors import UserError
-from ...files import write_bytes
-from ...views.sections import markdown
+from ...figures import plot_confusion_matrix
+from ...views import Shown, View, markdown_of
+from ...views.text import percent
+from ...views.view import Draw
 from .filters import WORDS
-from .study import CLEAN
+from .study import CLEAN, Study
 
 CLASS_WORDS = {"dm_generated": "diffusion", "gan_generated": "GAN", "real": "real"}
 CHANCE = 1 / 3
 
 
-def write_page(folder: Path, path: Path) -> None:
-    """Write the Markdown page of the tables in ``folder``; what was not run is left out.
+PARTS = (
+    ("measures", "Classes", ["detector", "protocol"], "three classes, and real against fake"),
+    ("generalisation", "Generators seen in training (inner) or not (outer)", ["detector", "set"],
+     "real against fake, as many fakes as reals"),
+    ("robustness", "Robustness", ["detector", "filter"],
+     "three classes, the images of inner generators after a filter"),
+    ("base_models", "Base models", ["main"],
+     "one class against the rest, all test images; positive: the main class"),
+    ("comparison", "Backbones", ["detector"], "three classes"),
+)  # fmt: skip
+ABOUT = (
+    "Percent; [ ] are 95 % intervals drawn by photograph. Balanced accuracy is the mean over the "
+    "true classes, a third by chance. Of real against fake, real is the positive class, as "
+    "published, and as many fakes are drawn as there are reals."
+)
 
-    Raises:
-        UserError: no measures.csv there.
-    """
-    measures = _read(folder / "measures.csv")
-    if measures is None:
-        raise UserError(f"{folder}: no measures.csv; make it with forensift deepfeaturex test")
-    parts = [
-        "# Real, GAN or diffusion?",
-        "Made by `forensift deepfeaturex test`; no number is written by hand. Percent; [ ] are "
-        "95 % intervals drawn by photograph. Balanced accuracy is the mean over the true classes, "
-        "a third by chance. Of real against fake, real is the positive class, as published, and "
-        "as many fakes are drawn as there are reals.",
-        said(measures),
-        markdown(_rows(measures, ["detector", "protocol"])),
-    ]
-    if (folder / "confusion.png").is_file():
-        parts.append("![Confusion matrix](confusion.png)")
-    for name, title, words, keys in (
-        ("generalisation", "Generators seen in training (inner) or not (outer)",
-         "Real against fake, as many fakes as reals.", ["detector", "set"]),
-        ("robustness", "Robustness", "Three classes, the images of inner generators after a "
-         "filter.", ["detector", "filter"]),
-        ("base_models", "Base models", "One class against the rest, all test images; positive: "
-         "the main class.", ["main"]),
-        ("comparison", "Backbones", "Three classes.", ["detector"]),
-    ):  # fmt: skip
-        table = _read(folder / f"{name}.csv")
-        if table is not None:
-            parts += [f"## {title}", words, markdown(_rows(table, keys))]
-    write_bytes(path, ("\n\n".join(parts) + "\n").encode())
+
+def view(study: Study) -> View:
+    """Return every table that is not empty, and the page ``results.md``."""
+    names = [name for name, *_ in PARTS] + ["predictions", "confusion"]
+    tables = {name: getattr(study, name) for name in names if len(getattr(study, name))}
+    shown = tuple(
+        Shown(f"{title}: {words}; {ABOUT}" if not at else f"{title}: {words}",
+              _rows(tables[name], keys), keys=len(keys))
+        for at, (name, title, keys, words) in enumerate(PARTS)
+        if name in tables
+    )  # fmt: skip
+    text = said(study.measures) if len(study.measures) else ""
+    drawn: dict[str, Draw] = {}
+    if len(study.confusion):
+        drawn["confusion"] = lambda: plot_confusion_matrix(study.confusion, words=CLASS_WORDS)
+    found = View("Real, GAN or diffusion?", text, tables, shown, drawn, facts=study.facts)
+    page = f"{markdown_of(found, level=1)}\n"
+    return replace(found, files={"results.md": lambda path: path.write_text(page, "utf-8")})
 
 
 def said(measures: pd.DataFrame) -> str:
@@ -58,7 +60,7 @@ def said(measures: pd.DataFrame) -> str:
     above = "above" if first["balanced_accuracy_low"] > CHANCE else "not clearly above"
     text = (
         f"{first['detector']} tells the three classes apart with a balanced accuracy of "
-        f"{_percent(first, 'balanced_accuracy')}, {above} chance."
+        f"{percent(first, 'balanced_accuracy')}, {above} chance."
     )
     for _, other in rows.iloc[1:].iterrows():
         apart = (
@@ -67,7 +69,7 @@ def said(measures: pd.DataFrame) -> str:
         )
         more = first["balanced_accuracy"] - other["balanced_accuracy"]
         text += (
-            f" {other['detector']}: {_percent(other, 'balanced_accuracy')}, "
+            f" {other['detector']}: {percent(other, 'balanced_accuracy')}, "
             f"{abs(100 * more):.1f} points {'less' if more > 0 else 'more'}"
             f"{'' if apart else '; the intervals overlap'}."
         )
@@ -85,7 +87,7 @@ def _rows(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
             shown[word] = [f"{value:,.0f}" for value in table[column]]
     for column, word in (("accuracy", "accuracy"), ("balanced_accuracy", "balanced accuracy")):
         if column in table:
-            shown[word] = [_percent(row, column) for _, row in table.iterrows()]
+            shown[word] = [percent(row, column) for row in table.to_dict("records")]
     others = {
         "precision": "precision", "recall": "recall", "f1": "F1",
         "real_or_fake_accuracy": "real or fake",
@@ -105,12 +107,3 @@ def _rows(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 def _word(value: object) -> str:
     text = str(value)
     return WORDS.get(text) or CLASS_WORDS.get(text) or ("as it is" if text == CLEAN else text)
-
-
-def _percent(row: pd.Series, column: str) -> str:
-    low, high = row[f"{column}_low"], row[f"{column}_high"]
-    return f"{100 * row[column]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def _read(path: Path) -> pd.DataFrame | None:
-    return pd.read_csv(path) if path.is_file() else None

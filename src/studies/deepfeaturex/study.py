@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Unpack
 
 import pandas as pd
-from PIL import Image
 
-from ...data import check_skipped
 from ...detectors import Detector
 from ...detectors.deepfeaturex import CLASSES
 from ...evaluation.source_attribution import confusion_table
-from ...records import ImageSet, Skipped
+from ...records import ImageSet, Result, Skipped
+from ...sweep import How
 from ...training.deepfeaturex_data import distinct
-from .filters import Filter, chosen_filters
+from ...views import View
+from .filters import chosen_filters
 from .generalisation import Families, generalisation
 from .measures import measure, numbers, predictions, with_intervals
 
 CLEAN = "clean"
 
 
-@dataclass
-class Study:
+@dataclass(eq=False, repr=False)
+class Study(Result):
     """Tables of a study; ``robustness`` and others are empty where they were not asked for.
 
     confusion: counts of the complete network on all images, truth in rows.
@@ -37,17 +38,15 @@ class Study:
     generalisation: pd.DataFrame = field(default_factory=pd.DataFrame)
     base_models: pd.DataFrame = field(default_factory=pd.DataFrame)
 
-    def tables(self) -> dict[str, pd.DataFrame]:
-        """Return the tables that are not empty, by file name."""
-        named = {
-            "measures": self.measures,
-            "predictions": self.predictions,
-            "confusion": self.confusion,
-            "robustness": self.robustness,
-            "generalisation": self.generalisation,
-            "base_models": self.base_models,
-        }
-        return {f"{name}.csv": table for name, table in named.items() if len(table)}
+    comparison: pd.DataFrame = field(default_factory=pd.DataFrame)
+    skipped: tuple[Skipped, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def view(self) -> View:
+        """Return the tables that are not empty, and what the three-class numbers show."""
+        from .page import view
+
+        return view(self)
 
 
 def study(
@@ -58,44 +57,31 @@ def study(
     known: ImageSet | None = None,
     base_models: Sequence[Detector] = (),
     filters: Sequence[str] | None = None,
-    batch_size: int = 16,
-    seed: int = 0,
     resamples: int = 1000,
-    skipped: list[Skipped] | None = None,
-    max_skipped: float = 0.01,
-    progress: Callable[[int], object] | None = None,
+    **how: Unpack[How],
 ) -> Study:
     """Test three-class detectors, the first of which is the one that matters, on the same images.
 
     detectors: by the name they have in the tables ('deepfeaturex', 'plain baseline').
     images: the test images, all generators. known: those of inner generators, which the three-class
     numbers, the robustness and the base models are measured on (default: all of ``images``).
-    filters: tags of ``FILTERS``, () is all, None leaves robustness out. progress: is told how many
-    images more a network has seen.
+    filters: tags of ``FILTERS``, () is all, None leaves robustness out.
     """
     families = families or Families()
     images = distinct(images)
     known = images if known is None else distinct(known)
-    unread: list[Skipped] = []
+    seed, unread = how.get("seed", 0), how.setdefault("skipped", [])
 
-    def look(detector: Detector, shown: ImageSet, change: Filter | None = None) -> pd.DataFrame:
-        def transform(image: Image.Image, key: str) -> Image.Image:
-            return image if change is None else change(image)
-
-        lost: list[Skipped] = []
-        table = predictions(
+    def look(detector: Detector, shown: ImageSet, tag: str = CLEAN) -> pd.DataFrame:
+        change = None if tag == CLEAN else chosen_filters([tag])[tag]
+        return predictions(
             detector,
             shown,
             diffusion=families.diffusion,
-            transform=None if change is None else transform,
-            batch_size=batch_size,
-            seed=seed,
-            skipped=lost,
-            progress=progress,
+            transform=None if change is None else lambda image, key: change(image),
+            what=f"{detector.name}, {tag}, {len(shown)} images",
+            **how,
         )
-        check_skipped(lost, len(shown), max_skipped)
-        unread.extend(one for one in lost if one not in unread)
-        return table
 
     measured, clean, families_table = [], {}, []
     for name, detector in detectors.items():
@@ -107,21 +93,12 @@ def study(
         table = generalisation(everything, there, seed=seed, resamples=resamples)
         families_table.append(table.assign(detector=name))
     hard = []
-    changes: dict[str, Filter | None] = {}
-    if filters is not None:
-        changes = {CLEAN: None, **chosen_filters(filters)}
-    for tag, change in changes.items():
+    for tag in () if filters is None else (CLEAN, *chosen_filters(filters)):
         for name, detector in detectors.items():
-            table = clean[name] if change is None else look(detector, known, change)
-            hard.append(
-                {
-                    "detector": name,
-                    "filter": tag,
-                    "n": len(table),
-                    **with_intervals(table, CLASSES, seed, resamples),
-                    "f1": numbers(table)["f1"],
-                }
-            )
+            table = clean[name] if tag == CLEAN else look(detector, known, tag)
+            shares = with_intervals(table, CLASSES, seed, resamples)
+            row = {"detector": name, "filter": tag, "n": len(table), **shares}
+            hard.append({**row, "f1": numbers(table)["f1"]})
     bases = []
     for model in base_models:
         table = look(model, known)
@@ -131,8 +108,12 @@ def study(
         shares = with_intervals(table, model.classes, seed, resamples)
         bases.append({"main": main, "n": len(table), **shares, **own})
     first = next(iter(detectors))
-    if skipped is not None:
-        skipped.extend(unread)
+    facts = {
+        "detectors": {name: one.weights.sha256 for name, one in detectors.items()},
+        "families": {key: list(value) for key, value in vars(families).items()},
+        "used": len(clean[first]),
+        "positive": "real",
+    }
     return Study(
         _first(pd.concat(measured, ignore_index=True), "detector"),
         clean[first],
@@ -140,6 +121,8 @@ def study(
         pd.DataFrame(hard),
         _first(pd.concat(families_table, ignore_index=True), "detector"),
         pd.DataFrame(bases),
+        skipped=tuple(dict.fromkeys(unread)),
+        facts=facts,
     )
 
 
@@ -148,9 +131,8 @@ def compare(
     images: ImageSet,
     *,
     diffusion: Sequence[str],
-    batch_size: int = 16,
-    seed: int = 0,
     resamples: int = 1000,
+    **how: Unpack[How],
 ) -> pd.DataFrame:
     """Return how networks of several backbones do on the same images, one row each.
 
@@ -158,11 +140,11 @@ def compare(
     megabytes (of the file), seconds_an_image (on this machine), and the numbers of ``measure`` on
     all three classes and of real against fake (``real_or_fake_accuracy``).
     """
-    images = distinct(images)
+    images, seed = distinct(images), how.get("seed", 0)
     rows = []
     for name, (detector, path) in detectors.items():
         started = time.monotonic()
-        table = predictions(detector, images, diffusion=diffusion, batch_size=batch_size, seed=seed)
+        table = predictions(detector, images, diffusion=diffusion, **how)
         seconds = (time.monotonic() - started) / max(1, len(table))
         found = measure(table, CLASSES, seed=seed, resamples=resamples).set_index("protocol")
         kept = ("accuracy", "balanced_accuracy")

@@ -1,36 +1,41 @@
-"""The whole study on the embedded default: photographs → fakes → every stage → tables, figures."""
+"""The whole study on the embedded default: photographs → fakes → every verb → its results."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Unpack
 
-import pandas as pd
-
-from ...data import keep_pixels
+from ... import views
+from ...data.colour import PUBLISHED_MODES
 from ...detectors import Detector, load_detector, shipped_detectors, shipped_weights
+from ...embedding import embedding_of, feature_look
 from ...errors import UserError
-from ...evaluation import evaluate, score
-from ...files import write_csv, write_manifest
+from ...evaluation import ScoreLook, evaluation_of, robustness
+from ...explain import explain, faithfulness
+from ...fmap_ranking import rankings, top
 from ...forge import TRAINED
-from ...records import ImageSet, Ranking
-from ...sensitivity import PUBLISHED_K, ColourResult, DropoutResult, dropout, sentence
-from ...views.sections import Section, Table
-from . import rows, stages
-from .dropping import draw_dropout, rank_both, save_dropout
-from .world import TRAINING_FAMILY, forged, photographs_of
+from ...histograms import MaximaLook, median_of
+from ...patches import PeakLook, patches_of
+from ...records import FAKE, ImageSet, Ranking, Result
+from ...sensitivity import PUBLISHED_K, colour_of, dropout, held_out_threshold, transfer
+from ...sweep import How, Look, sweep
+from ...views import View
+from .asked import Asked
+from .pages import results_markdown, write_index
+from .robust import ColourRobust
+from .world import TRAINING_FAMILY, forged
 
 DETECTORS = ("resnet50", "efficientnet-b0", "npr")
 ROBUST = "colour-robust"
-BATCH = 32
 # Beside the published k, the largest k tried that leaves the reals' accuracy within 5 points on the
 # validation photographs (docs/training.md): these maps blind the detector without damaging it.
 OWN_K = {"resnet50": 200, "efficientnet-b0": 10}
 UNSEEN_COLLAGE = "dcgan-like"
-EVALUATED = "percent; [ ] 95 % intervals, drawn by photograph"
+METHODS = ("lrp", "guided-gradcam")
 
 # One line of progress: what is being done, and to what.
 Say = Callable[[str], None]
@@ -43,7 +48,7 @@ class Scale:
     pairs: real and fake of each family to look at; rank_pairs: of the training family, to rank on;
     side: pixels of an image; draws: of each random control; maps: in a collage; transfer_pairs: of
     every family, to rank on for the transfer matrix; transfer_draws: of its control; explained:
-    images that attribution methods are tested on; modes: of colour; conditions: that all shipped
+    images that explanation methods are tested on; modes: of colour; conditions: that all shipped
     detectors are scored under.
     """
 
@@ -55,49 +60,54 @@ class Scale:
     transfer_pairs: int = 12
     transfer_draws: int = 1
     explained: int = 4
-    modes: tuple[str, ...] = stages.COLOUR_MODES
+    modes: tuple[str, ...] = ("rgb", "grey", "chroma-only", "swap-gbr")
     conditions: tuple[str, ...] = ("clean", "jpeg-75", "blur-1", "grey")
 
 
-@dataclass(frozen=True)
-class Study:
-    """One detector's part: its evaluation, rankings, dropout where k is known, and all sections."""
+@dataclass(frozen=True, eq=False, repr=False)
+class Demo(Result):
+    """All of it: every stage's result, in the folder DETECTOR/STAGE, or STAGE where it is of all.
 
-    name: str
-    evaluation: pd.DataFrame
-    rankings: dict[str, Ranking]
-    dropouts: dict[int, DropoutResult]
-    sentences: dict[int, str]
-    sections: tuple[Section, ...]
-
-
-@dataclass(frozen=True)
-class Demo:
-    """All of it, and how long each stage took in seconds."""
+    studies: detector → stage → result; whole: stage → result of all detectors;
+    passes: detector → images of the test set that its whole network saw in the shared sweep.
+    """
 
     folder: Path
-    studies: tuple[Study, ...]
-    sections: tuple[Section, ...]
-    families: tuple[str, ...]
-    facts: dict[str, object]
-    seconds: dict[str, float]
+    studies: Mapping[str, Mapping[str, Result]]
+    whole: Mapping[str, Result]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def view(self) -> View:
+        """Return the demo as pages; each stage has its own view."""
+        files = {"results.md": lambda path: path.write_text(results_markdown(self), "utf-8")}
+        files["index.html"] = lambda path: write_index(self, path)
+        said = " ".join(
+            f"{name}: {stages['evaluation'].said}" for name, stages in self.studies.items()
+        )
+        return View("The whole study", said, {}, files=files, facts=self.facts)
 
 
-class _Clock:
-    """Sums the seconds of each stage, and tells which one begins."""
+class _Stages:
+    """Runs stages: says what is done, takes the time, saves each result as soon as it is there."""
 
-    def __init__(self, say: Say) -> None:
-        self.say, self.started = say, time.monotonic()
+    def __init__(self, out: Path, how: How, say: Say) -> None:
+        self.out, self.how, self.say = out, how, say
         self.seconds: dict[str, float] = {}
+        self.found: dict[str, dict[str, Result]] = {}
 
     @contextmanager
-    def stage(self, name: str, text: str = "") -> Iterator[None]:
+    def time(self, stage: str, text: str = "") -> Iterator[None]:
         if text:
             self.say(text)
         since = time.monotonic()
         yield
-        took = self.seconds.get(name, 0.0) + time.monotonic() - since
-        self.seconds[name] = round(took, 1)
+        self.seconds[stage] = round(self.seconds.get(stage, 0) + time.monotonic() - since, 1)
+
+    def keep(self, name: str, stage: str, result: Result) -> None:
+        """Save a result to NAME/STAGE, or STAGE where ``name`` is empty."""
+        with self.time("tables and figures"):
+            views.save(result, self.out / name / stage)
+        self.found.setdefault(name, {})[stage] = result
 
 
 def demo(
@@ -107,14 +117,15 @@ def demo(
     families: Sequence[str] = TRAINED,
     scale: Scale | None = None,
     ks: Sequence[int] = (),
-    seed: int = 0,
     device: str = "cpu",
     say: Say = print,
+    **how: Unpack[How],
 ) -> Demo:
-    """Run the whole study on photographs that no training saw, and save tables and figures.
+    """Run the whole study on photographs that no training saw, and save every stage's result.
 
     The *test* photographs are forged into every family and looked at; ω is ranked on fakes of the
-    *validation* photographs, so that no image is used for both. Each image is decoded once.
+    *validation* photographs, so that no image is used for both. One sweep over the test images
+    feeds evaluation, colour, median test, patches and embedding of a detector.
 
     Args:
         detectors: whose weights the project ships; feature maps are dropped where k is published,
@@ -125,151 +136,185 @@ def demo(
     Raises:
         UserError: weights or photographs are missing, or ``out`` holds other crops.
     """
-    scale = scale or Scale()
-    out = Path(out)
+    scale, out, seed, started = scale or Scale(), Path(out), how.get("seed", 0), time.monotonic()
     if TRAINING_FAMILY not in families:
         raise UserError(f"the families must hold {TRAINING_FAMILY}, which detectors are trained on")
-    clock = _Clock(say)
+    stages = _Stages(out, how, say)
     loaded = [load_detector(name, device=device) for name in detectors]
     about = f"forging {scale.pairs} pairs a family from held-out photographs: {', '.join(families)}"
-    with clock.stage("forge", about):
-        test = forged(out / "images" / "test", "test", families, scale.pairs, scale.side, seed)
-        ranked = forged(
-            out / "images" / "rank", "validation", (TRAINING_FAMILY,), scale.rank_pairs,
-            scale.side, seed,
-        )  # fmt: skip
-        everywhere = forged(
-            out / "images" / "transfer", "validation", families, scale.transfer_pairs,
-            scale.side, seed,
-        )  # fmt: skip
-    studies: list[Study] = []
-    colours: dict[str, ColourResult] = {}
-    robust: dict[str, ColourResult] = {}
-    with keep_pixels() as kept:
-        for detector in loaded:
-            first = not any(study.dropouts for study in studies)
-            study, colours[detector.name] = _study(
-                detector, test, ranked, everywhere if first else None, out / detector.name, scale,
-                ks, seed, clock,
-            )  # fmt: skip
-            studies.append(study)
-        for name in detectors:
-            if shipped_weights(name, ROBUST).is_file():
-                other = load_detector(name, weights=ROBUST, device=device)
-                folder = out / f"{name}-{ROBUST}"
-                with clock.stage("colour", f"{name}, {ROBUST}: scoring in RGB and in grey"):
-                    modes = ("rgb", "grey")
-                    _, robust[name] = stages.colour_stage(other, test, folder, seed, modes)
-    sections: tuple[Section, ...] = ()
-    if robust:
-        sections = (stages.robust_stage(colours, robust, out),)
+    with stages.time("forge", about):
+        sets = {
+            kind: forged(out / "images" / kind, split, which, pairs, scale.side, seed)
+            for kind, split, which, pairs in (
+                ("test", "test", families, scale.pairs),
+                ("rank", "validation", (TRAINING_FAMILY,), scale.rank_pairs),
+                ("transfer", "validation", families, scale.transfer_pairs),
+            )
+        }
+    passes: dict[str, int] = {}
+    transferred = False
+    for detector in loaded:
+        asked = _ks(detector, ks)
+        passes[detector.name] = _study(detector, sets, asked, scale, stages)
+        if asked and not transferred and "ranking" in stages.found[detector.name]:
+            transferred = True
+            _transfer(detector, sets, asked[0], scale, stages)
+    _robust(detectors, sets["test"], stages, device)
     every = {one.name: one for one in loaded}
     if tuple(detectors) == DETECTORS:  # nothing less was asked for
         every = shipped_detectors(device)
-    with clock.stage("robustness", f"{', '.join(every)}: {', '.join(scale.conditions)}"):
-        sections += (stages.conditions_stage(every, test, scale.conditions, out, seed),)
-    clock.seconds["whole"] = round(time.monotonic() - clock.started, 1)
+    with stages.time("robustness", f"{', '.join(every)}: {', '.join(scale.conditions)}"):
+        found = robustness(every, sets["test"], scale.conditions, **stages.how)
+    stages.keep("", "robustness", found)
+    stages.seconds["whole"] = round(time.monotonic() - started, 1)
     facts: dict[str, object] = {
         "detectors": {one.name: one.weights.sha256 for one in loaded},
         "families": tuple(families),
         "training_family": TRAINING_FAMILY,
         "scale": vars(scale),
         "seed": seed,
-        "image_set_sha256": {"test": test.hash(), "rank": ranked.hash()},
-        "images": {"test": len(test), "rank": len(ranked), "transfer": len(everywhere)},
-        "images_decoded": kept.decoded,
-        "images_asked_for": kept.given,
-        "sentences": {study.name: study.sentences for study in studies},
-        "seconds": clock.seconds,
+        "image_set_sha256": {kind: images.hash() for kind, images in sets.items()},
+        "images": {kind: len(images) for kind, images in sets.items()},
+        "network_passes_over_test_images": passes,
+        "seconds": stages.seconds,
     }
-    write_manifest(out, facts)
-    return Demo(out, tuple(studies), sections, tuple(families), facts, clock.seconds)
+    whole = stages.found.pop("")
+    studies = {name: found for name, found in stages.found.items() if ROBUST not in name}
+    return Demo(out, studies, whole, facts)
+
+
+def _ks(detector: Detector, more: Sequence[int]) -> list[int]:
+    known = [PUBLISHED_K.get(detector.name), OWN_K.get(detector.name), *more]
+    return list(dict.fromkeys(k for k in known if k))
 
 
 def _study(
     detector: Detector,
-    test: ImageSet,
-    ranked: ImageSet,
-    everywhere: ImageSet | None,
-    folder: Path,
+    sets: Mapping[str, ImageSet],
+    asked: Sequence[int],
     scale: Scale,
+    stages: _Stages,
+) -> int:
+    """Run every stage of one detector; return the images that its network saw in the sweep."""
+    name, test, seed = detector.name, sets["test"], stages.how.get("seed", 0)
+    with stages.time("rank", f"{name}: LRP on {len(sets['rank'])} images for the ranking"):
+        ranked = rankings(detector, sets["rank"], name=TRAINING_FAMILY, **stages.how)
+    stages.keep(name, "ranking", ranked)
+    fakes = ranked.of.get("fake")
+    ks = list(asked) if fakes is not None else []
+    scores = ScoreLook(detector, colours=scale.modes)
+    features = feature_look(detector, test, *((fakes, ks[0]) if fakes and ks else ()))
+    looks: list[Look] = [scores, features]
+    maxima, peaks = None, []
+    if fakes is not None and ks:
+        maxima = MaximaLook(detector, top(fakes, ks[0]), PUBLISHED_MODES, test.only(label=FAKE))
+        collages = [one for one in (TRAINING_FAMILY, UNSEEN_COLLAGE) if one in test.generators]
+        peaks = [PeakLook(detector, top(fakes, scale.maps), 5, one) for one in collages]
+        looks += [maxima, *peaks]
+    about = f"{name}: {len(test)} images in {len(scale.modes)} colour modes"
+    with stages.time("sweep", about):
+        done = sweep(test, looks, what=f"{name}: looking", **stages.how)
+    with stages.time("evaluate"):
+        evaluation = evaluation_of(scores, done, seed=seed)
+    stages.keep(name, "evaluation", evaluation)
+    if fakes is not None and ks:
+        _dropouts(detector, fakes, ks, sets, scale, stages)
+        dropped = {k: stages.found[name][f"dropout-k{k}"] for k in ks}
+        stages.keep(name, "asked", Asked.of(evaluation, dropped, TRAINING_FAMILY))
+    with stages.time("colour"):
+        colours = colour_of(scores, done, seed=seed)
+    stages.keep(name, "colour", colours)
+    if maxima is not None:
+        with stages.time("median test", f"{name}: median tests of {ks[0]} maps"):
+            stages.keep(name, "median-test", median_of(maxima, done, facts={"seed": seed}))
+    for look in peaks:
+        assert fakes is not None
+        with stages.time("patches", f"{name}: patches of {scale.maps} maps, {look.generator}"):
+            found = patches_of(look, done, fakes, **stages.how)
+        stages.keep(name, f"patches-{look.generator}", found)
+    with stages.time("embedding", f"{name}: t-SNE of {len(test)} images"):
+        embedding = embedding_of(features, done, fakes if ks else None, seed=seed)
+    stages.keep(name, "embedding", embedding)
+    _explain(detector, test, scale, stages)
+    return done.networks // max(1, len(scale.modes))
+
+
+def _dropouts(
+    detector: Detector,
+    ranking: Ranking,
     ks: Sequence[int],
-    seed: int,
-    clock: _Clock,
-) -> tuple[Study, ColourResult]:
-    """Run every stage for one detector; ``everywhere``: to rank on for the transfer matrix."""
-    name = detector.name
-    with clock.stage("evaluate", f"{name}: scoring {len(test)} images"):
-        scores = score(detector, test, batch_size=BATCH, seed=seed)
-        table = evaluate(scores, seed=seed, clusters=photographs_of(scores))
-        write_csv(folder / "scores.csv", scores)
-        write_csv(folder / "evaluation.csv", table)
-    sections = [
-        Section("Evaluation", "", (Table(EVALUATED, rows.evaluation_rows(table)),), (), True)
-    ]
-    with clock.stage("rank", f"{name}: LRP on {len(ranked)} images for the ranking"):
-        rankings = rank_both(detector, ranked, folder, seed, clock.say)
-    fakes = rankings.get("fake")
-    published = PUBLISHED_K.get(name)
-    asked = [k for k in (published, OWN_K.get(name), *ks) if k and fakes is not None]
-    dropouts: dict[int, DropoutResult] = {}
-    for k in dict.fromkeys(asked):
-        about = f"{name}: dropping {k} of {len(detector.feature_maps)} feature maps"
-        with clock.stage("dropout", about):
-            most = len(detector.feature_maps) // 2  # random maps must lie outside the top k
-            dropouts[k] = dropout(
+    sets: Mapping[str, ImageSet],
+    scale: Scale,
+    stages: _Stages,
+) -> None:
+    name, whole = detector.name, len(detector.feature_maps)
+    with stages.time("dropout", f"{name}: a threshold on the validation photographs"):
+        threshold = held_out_threshold(detector, sets["rank"], **stages.how)
+    for k in ks:
+        # Random maps must lie outside the top k.
+        grid = (k // 4, k, 4 * k) if k == ks[0] and 4 * k < whole // 2 else ()
+        with stages.time("dropout", f"{name}: dropping {k} of {whole} feature maps"):
+            found = dropout(
                 detector,
-                test,
-                rankings["fake"],
+                sets["test"],
+                ranking,
                 k,
                 draws=scale.draws,
-                training_family=TRAINING_FAMILY,
-                held_out=ranked,
-                batch_size=BATCH,
-                seed=seed,
-                ks=(k // 4, k, 4 * k) if k == asked[0] and 4 * k < most else (),
+                ks=grid,
                 band_draws=1,
+                training_family=TRAINING_FAMILY,
+                held_out=threshold,
+                **stages.how,
             )
-            save_dropout(dropouts[k], folder, k)
-    said = {k: sentence(result) for k, result in dropouts.items()}
-    with clock.stage("figures"):
-        sections += draw_dropout(name, rankings, dropouts, said, folder)
-    if dropouts:
-        sections.append(
-            Section(
-                "Asked and measured",
-                "",
-                (
-                    Table(
-                        "points are of AP or accuracy in percent", rows.asked_rows(table, dropouts)
-                    ),
-                ),
-                (),
-                True,
-            )
+        stages.keep(name, f"dropout-k{k}", found)
+
+
+def _transfer(
+    detector: Detector,
+    sets: Mapping[str, ImageSet],
+    k: int,
+    scale: Scale,
+    stages: _Stages,
+) -> None:
+    name = detector.name
+    with stages.time("transfer", f"{name}: ranking on every family, dropping on every other"):
+        found = transfer(
+            detector,
+            sets["test"],
+            k,
+            rank_images=sets["transfer"],
+            training_family=TRAINING_FAMILY,
+            draws=scale.transfer_draws,
+            **stages.how,
         )
-    with clock.stage("colour", f"{name}: scoring in {len(scale.modes)} colour modes"):
-        section, colours = stages.colour_stage(detector, test, folder, seed, scale.modes)
-        sections.append(section)
-    if fakes is not None and asked:
-        k = asked[0]
-        with clock.stage("median test", f"{name}: median tests of {k} maps"):
-            sections.append(stages.median_stage(detector, test, fakes, k, folder, seed))
-        collages = [one for one in (TRAINING_FAMILY, UNSEEN_COLLAGE) if one in test.generators]
-        with clock.stage("patches", f"{name}: patches of {scale.maps} maps"):
-            sections.append(
-                stages.patches_stage(detector, test, fakes, scale.maps, collages, folder, seed)
-            )
-    with clock.stage("embedding", f"{name}: t-SNE of {len(test)} images"):
-        ranking, k = (fakes, asked[0]) if asked else (None, 0)
-        sections.append(stages.embedding_stage(detector, test, ranking, k, folder, seed))
-    if everywhere is not None and asked:
-        with clock.stage("transfer", f"{name}: ranking on every family, dropping on every other"):
-            sections.append(
-                stages.transfer_stage(
-                    detector, test, everywhere, asked[0], folder, seed, scale.transfer_draws
-                )
-            )
-    with clock.stage("explain", f"{name}: attribution, and tests of the methods"):
-        sections.append(stages.explain_stage(detector, test, scale.explained, folder, seed))
-    return Study(name, table, rankings, dropouts, said, tuple(sections)), colours
+    stages.keep(name, "transfer", found)
+
+
+def _explain(detector: Detector, images: ImageSet, scale: Scale, stages: _Stages) -> None:
+    """Show where decisions come from, and test the methods that say so."""
+    name, how = detector.name, stages.how
+    fakes = images.only(label=FAKE)
+    few = [fakes.only(generator=one).entries[0] for one in fakes.generators][:4]
+    with stages.time("explain", f"{name}: explanations, and tests of the methods"):
+        some = ImageSet(images.root, tuple(few), images.layout)
+        shown = explain(detector, some, METHODS, **how)
+        tested = faithfulness(detector, images, n=scale.explained, **how)
+    stages.keep(name, "explanation", shown)
+    stages.keep(name, "faithfulness", tested)
+
+
+def _robust(detectors: Sequence[str], test: ImageSet, stages: _Stages, device: str) -> None:
+    """Put the colour-robust detectors beside the baseline: AP on RGB and on grey (T-FF)."""
+    found = {}
+    for name in detectors:
+        if shipped_weights(name, ROBUST).is_file():
+            spec = f"{name}-{ROBUST}"
+            detector = load_detector(name, weights=ROBUST, device=device)
+            with stages.time("colour", f"{name}, {ROBUST}: scoring in RGB and in grey"):
+                look = ScoreLook(detector, colours=PUBLISHED_MODES)
+                done = sweep(test, [look], what=f"{spec}: colours", **stages.how)
+                found[name] = colour_of(look, done, seed=stages.how.get("seed", 0))
+            stages.keep(spec, "colour", found[name])
+    if found:
+        plain = {name: stages.found[name]["colour"] for name in found}
+        stages.keep("", "colour-robust", ColourRobust.of(plain, found))

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
 from ...data import photographs, scan
 from ...errors import UserError
 from ...forge import forge
-from ...forge.crops import photograph_of
 from ...records import ImageSet
 
 TRAINING_FAMILY = "progan-like"  # the only one that a detector has seen
@@ -35,9 +31,3 @@ def forged(
             f"{2 * pairs * len(families)}; give another --out or delete it"
         )
     return images
-
-
-def photographs_of(scores: pd.DataFrame) -> np.ndarray:
-    """Return each image's photograph: crops of one are no independent images, so intervals draw
-    photographs."""
-    return np.array([photograph_of(Path(path)) for path in scores["path"]])

@@ -9,11 +9,19 @@ from .page import (
     STUDY,
     WORDS,
     accuracy_rows,
-    fingerprints_said,
     write_page,
 )
 from .splits import CLOSED, CROSS, FAMILIES, WEIGHTS, Sizes, generators_of, planned
-from .study import ALL_CROSS, Study, predictions, study, study_sets, world_embedding
+from .study import (
+    ALL_CROSS,
+    Study,
+    labelled,
+    predictions,
+    study,
+    study_sets,
+    tabulate,
+    world_embedding,
+)
 from .world import NETWORKS, forge_world
 
 __all__ = [
@@ -34,14 +42,15 @@ __all__ = [
     "Study",
     "accuracy_rows",
     "class_maps",
-    "fingerprints_said",
     "forge_world",
     "generators_of",
+    "labelled",
     "planned",
     "predictions",
     "study",
     "study_fingerprints",
     "study_sets",
+    "tabulate",
     "world_embedding",
     "write_page",
 ]

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 from torch import nn
 
-from ...data import batches
+from ...data import Batch
+from ...data.conditions import CLEAN
+from ...data.photos import photograph_name
 from ...detectors import Detector
 from ...errors import UserError
 from ...explain import GradCAM
 from ...explain.heat import heat
-from ...forge.crops import photograph_of
-from ...records import REAL, ImageSet, Skipped
+from ...records import REAL, ImageSet
+from ...sweep import How, Look, PerImage, Rows, Seen, sweep
 from .splits import REAL as REAL_CLASS
 from .splits import family_of
 
@@ -43,7 +46,7 @@ def class_maps(
     *,
     crops: int = 1,
     layer: str = LAYER,
-    batch_size: int = 4,
+    **how: Unpack[How],
 ) -> list[ClassMap]:
     """Return Grad-CAM of the predicted class's probability for the same crops in every set.
 
@@ -58,31 +61,47 @@ def class_maps(
     """
     if not detector.classes:
         raise UserError(f"{detector.name} has one logit and no classes")
-    cam = GradCAM(nn.Sequential(detector.network, nn.Softmax(dim=1)), f"0.{layer}")
     wanted = set(_first_crops(sets, crops))
-    found = []
+    found: list[ClassMap] = []
     for name, images in sets.items():
         entries = tuple(entry for entry in images if entry.path.name in wanted)
         chosen = ImageSet(images.root, entries)
-        skipped: list[Skipped] = []
-        for batch in batches(chosen, detector.preset, batch_size, skipped=skipped):
-            run = cam(detector.preset.normalise(batch.pixels.to(detector.device)))
-            values = run.relevance.float().cpu().numpy()
-            for place, index in enumerate(batch.indices):
-                entry = entries[index]
-                target = int(run.targets[place])
-                found.append(
-                    ClassMap(
-                        name,
-                        chosen.image_id(entry),
-                        REAL_CLASS if entry.label == REAL else family_of(entry.generator),
-                        detector.classes[target],
-                        float(run.logits[place, target]),
-                        batch.pixels[place].numpy(),
-                        unit(values[place]),
-                    )
+        look = _ClassLook(detector, layer)
+        used = sweep(chosen, [look], what=f"Grad-CAM, {name}", **how).used
+        for entry in used:
+            row = look.statistic.rows[CLEAN, chosen.image_id(entry)]
+            target = int(row["target"])
+            found.append(
+                ClassMap(
+                    name,
+                    chosen.image_id(entry),
+                    REAL_CLASS if entry.label == REAL else family_of(entry.generator),
+                    detector.classes[target],
+                    float(row["share"][target]),
+                    row["pixels"],
+                    unit(row["map"]),
                 )
+            )
     return found
+
+
+class _ClassLook(Look):
+    """Grad-CAM of the predicted class's probability."""
+
+    statistic: PerImage
+
+    def __init__(self, detector: Detector, layer: str) -> None:
+        super().__init__(detector, PerImage(), colours=(), facts={"layer": layer})
+        self.cam = GradCAM(nn.Sequential(detector.network, nn.Softmax(dim=1)), f"0.{layer}")
+
+    def observe(self, batch: Batch, seen: Mapping[str, Seen]) -> Rows:
+        run = self.cam(self.detector.preset.normalise(batch.pixels.to(self.detector.device)))
+        return {
+            "map": run.relevance.float().cpu().numpy(),
+            "target": run.targets.cpu().numpy(),
+            "share": run.logits.cpu().numpy(),
+            "pixels": batch.pixels.numpy(),
+        }
 
 
 def unit(cam: np.ndarray) -> np.ndarray:
@@ -97,5 +116,5 @@ def _first_crops(sets: Mapping[str, ImageSet], crops: int) -> Sequence[str]:
     first: dict[str, str] = {}
     for entry in sorted(next(iter(sets.values())), key=lambda one: one.path.name):
         if all(entry.path.name in there for there in names):
-            first.setdefault(photograph_of(entry.path), entry.path.name)
+            first.setdefault(photograph_name(entry.path.stem), entry.path.name)
     return list(first.values())[:crops]

@@ -17,61 +17,59 @@ training.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.utils.data import Dataset
 
 from ...data import read_image, scan
+from ...data.photos import photograph_names
 from ...errors import UserError
-from ...evaluation import percentile_interval, wilson
-from ...forge.crops import keyed_generator, photograph_of
-from ...records import FAKE
+from ...evaluation import cluster_mean
+from ...figures import plot_fingerprints
+from ...records import FAKE, Result
+from ...rng import keyed_short
+from ...training.engine import Device, Progress, Task, cosine_rates, descend, run, seeded
+from ...training.settings import Checked, setting
+from ...views.view import Draw, View
 from .splits import CLOSED, WEIGHTS
 
 # The two questions: name, set to train on, set to test on.
-TASKS = (
-    ("architecture", CLOSED[0], CLOSED[-1]),
-    ("weights", *WEIGHTS),
-)
+TASKS = (("architecture", CLOSED[0], CLOSED[-1]), ("weights", *WEIGHTS))
 GRID, SHIFT = "grid", "shift"
 SHIFTS = 8  # pixels: two periods of the up-sampling
 RESAMPLES = 2000
 
-Progress = Callable[[int, int, str], None]
-
 
 @dataclass(frozen=True)
-class FingerprintSettings:
-    """patch: pixels a side; place: (top, left) that is trained on, None for the middle; stride: of
-    the grid; steps, batch (crops a step, each in all classes), learning_rate: of Adam, decayed by a
-    cosine to zero; limit: most crops read of a set.
-    """
+class FingerprintSettings(Checked):
+    """How patches are trained on and tested."""
 
-    patch: int = 32
-    place: tuple[int, int] | None = None
-    stride: int = 8
-    steps: int = 1500
-    batch: int = 16
-    learning_rate: float = 2e-3
-    seed: int = 0
-    limit: int | None = None
+    patch: int = setting(32, "Side of a patch in pixels.", least=8)
+    place: tuple[int, int] | None = setting(None, "(top, left) trained on; None: the middle.")
+    stride: int = setting(8, "Of the grid of test places; a multiple of 4.", least=4)
+    steps: int = setting(1500, "Training steps a task.", least=1)
+    batch: int = setting(16, "Crops a step, each in all classes.", least=1)
+    learning_rate: float = setting(2e-3, "Of Adam, decayed by a cosine to zero.", least=0)
+    seed: int = setting(0, "Of everything random.")
+    limit: int | None = setting(None, "Most crops read of a set.")
 
 
-@dataclass(frozen=True)
-class Fingerprints:
+@dataclass(frozen=True, eq=False, repr=False)
+class Fingerprints(Result):
     """positions: a row a task, kind ('grid', 'shift') and position: top, left, trained (whether it
-    is the place of training), n, accuracy, low, high (Wilson, 95 %).
+    is the place of training), n, accuracy, low, high (95 %).
 
     summary: a row a task: classes, chance, crops, positions (of the grid), worst (of the grid),
     trained (accuracy at the place of training), elsewhere (mean over the rest of the grid), fall
     (trained − elsewhere), and the mean accuracy over shifts of a multiple of four pixels in both
-    directions (in_phase) and over all others (out_of_phase); intervals draw photographs.
+    directions (in_phase) and over all others (out_of_phase). All intervals draw photographs.
     history: task, step, loss (mean since the last row), train_accuracy.
     """
 
@@ -79,6 +77,35 @@ class Fingerprints:
     summary: pd.DataFrame
     history: pd.DataFrame
     facts: dict[str, object] = field(default_factory=dict)
+
+    def view(self) -> View:
+        """Return the accuracy at each place, and whether it is bound to that of the training."""
+        tables = {
+            "positions": self.positions,
+            "fingerprints": self.summary,
+            "history": self.history,
+        }
+        chances = self.summary.set_index("task")["chance"].to_dict()
+        drawn: dict[str, Draw] = {
+            "fingerprints": lambda: plot_fingerprints(self.positions, self.facts, chances)
+        }
+        said = fingerprints_said(self.summary)
+        return View("Fingerprints", said, tables, figures=drawn, facts=self.facts)
+
+
+def fingerprints_said(summary: pd.DataFrame) -> str:
+    """Say for each task whether its accuracy is bound to the place, or to the phase."""
+    said = []
+    for row in summary.to_dict("records"):
+        bound = "falls" if row["fall_low"] > 0 else "does not clearly fall"
+        said.append(
+            f"{str(row['task']).capitalize()}: {100 * row['trained']:.1f} % at the place of "
+            f"training (chance {100 * row['chance']:.0f} %); it {bound} elsewhere, to "
+            f"{100 * row['elsewhere']:.1f} % on average over {row['positions'] - 1} places in the "
+            f"same phase of the up-sampling, and is {100 * row['out_of_phase']:.1f} % where the "
+            "patch is shifted out of that phase."
+        )
+    return " ".join(said)
 
 
 @dataclass(frozen=True)
@@ -103,22 +130,23 @@ def study_fingerprints(
         train, test = (read_crops(data, name, settings.limit) for name in (training, testing))
         place = _place(settings, train.pixels.shape[-1])
 
-        def said(step: int, at: int = at, task: str = task) -> None:
+        def told(done: int, of: int, text: str, at: int = at, task: str = task) -> None:
             if progress is not None:
-                total = len(TASKS) * settings.steps
-                progress(at * settings.steps + step, total, task)
+                progress(at * of + done, len(TASKS) * of, f"{task}: {text}")
 
-        network, rows = train_at(train, place, settings, said)
-        history += [{"task": task, **row} for row in rows]
-        table, own = tested(network, test, place, settings)
+        patches = PatchTask(train, place, settings)
+        rows = run(patches, None, workers=0, progress=told)[["step", "loss", "train_accuracy"]]
+        history.append(rows.assign(task=task))
+        table, own = tested(patches.network, test, place, settings)
         positions.append(table.assign(task=task))
         summary.append({"task": task, **own})
-    placed = pd.concat(positions, ignore_index=True)
-    placed.insert(0, "task", placed.pop("task"))
+    placed, learnt = (pd.concat(one, ignore_index=True) for one in (positions, history))
+    for table in (placed, learnt):
+        table.insert(0, "task", table.pop("task"))
     return Fingerprints(
         placed,
         pd.DataFrame(summary),
-        pd.DataFrame(history),
+        learnt,
         {"patch": settings.patch, "place": place, "stride": settings.stride,
          "steps": settings.steps, "seed": settings.seed, "side": int(train.pixels.shape[-1])},
     )  # fmt: skip
@@ -167,44 +195,54 @@ class PatchNet(nn.Sequential):
         )
 
 
-def train_at(
-    crops: Crops,
-    place: tuple[int, int],
-    settings: FingerprintSettings,
-    progress: Callable[[int], object] | None = None,
-) -> tuple[PatchNet, list[dict[str, float]]]:
-    """Return a network trained on patches at ``place`` alone, and its history.
+class PatchTask(Task):
+    """The training on patches of one place: Adam along a cosine, cross-entropy.
 
     A step shows the patches of some crops in every class, so that their content says nothing.
     """
-    torch.manual_seed(settings.seed)
-    classes = len(crops.classes)
-    network = PatchNet(classes)
-    optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate)
-    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
-    patches = _cut(crops.pixels, place, settings.patch)
-    truth = torch.arange(classes).repeat(min(settings.batch, len(patches)))
-    every = max(1, settings.steps // 20)
-    rows, loss_sum, right = [], 0.0, 0.0
-    for step in range(settings.steps):
-        rng = keyed_generator(settings.seed, "fingerprints", step)
-        drawn = rng.choice(len(patches), min(settings.batch, len(patches)), replace=False)
-        logits = network(_signed(patches[drawn]))
-        loss = cross_entropy(logits, truth)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        decay.step()
-        loss_sum += float(loss.detach())
-        right += float((logits.argmax(1) == truth).float().mean())
-        if (step + 1) % every == 0:
-            rows.append(
-                {"step": step + 1, "loss": loss_sum / every, "train_accuracy": right / every}
-            )
-            loss_sum, right = 0.0, 0.0
-        if progress is not None:
-            progress(step + 1)
-    return network.eval(), rows
+
+    name = "patches"
+    channels_last = False
+
+    def __init__(self, crops: Crops, place: tuple[int, int], settings: FingerprintSettings) -> None:
+        self.settings, self.seed = settings, settings.seed
+        with seeded(settings.seed):
+            self.network = self.learner = PatchNet(len(crops.classes))
+        self.patches = Patches(_cut(crops.pixels, place, settings.patch), settings)
+        self.truth = torch.arange(len(crops.classes)).repeat(self.patches.count)
+        self.last_step = settings.steps
+        self.epoch_steps = max(1, settings.steps // 20)
+        self.schedule = cosine_rates(settings.learning_rate, settings.steps)
+
+    def optimisers(self) -> tuple[torch.optim.Optimizer, ...]:
+        return (torch.optim.Adam(self.network.parameters(), self.settings.learning_rate),)
+
+    def data(self) -> Patches:
+        return self.patches
+
+    def rates(self, epoch: int, step: int) -> list[float]:
+        return [self.schedule[step]]
+
+    def learn(
+        self, batch: Any, optimisers: tuple[torch.optim.Optimizer, ...], step: int, device: Device
+    ) -> dict[str, torch.Tensor]:
+        logits = self.network(batch)
+        loss = cross_entropy(logits, self.truth)
+        descend(optimisers[0], loss)
+        right = (logits.argmax(1) == self.truth).float().mean()
+        return {"loss": loss, "train_accuracy": right}
+
+
+class Patches(Dataset):
+    """Item s: the patches of some crops (crops · classes, 3, h, w), drawn by the seed and step."""
+
+    def __init__(self, patches: np.ndarray, settings: FingerprintSettings) -> None:
+        self.patches, self.seed = patches, settings.seed
+        self.count = min(settings.batch, len(patches))
+
+    def __getitem__(self, step: int) -> torch.Tensor:
+        rng = keyed_short(self.seed, "fingerprints", step)
+        return _signed(self.patches[rng.choice(len(self.patches), self.count, replace=False)])
 
 
 def tested(
@@ -229,13 +267,13 @@ def tested(
         if place[0] + down <= last and place[1] + right <= last
     ]
     found = {one: _right(network, crops, one, patch) for one in dict.fromkeys([*grid, *shifts])}
+    clusters = np.repeat(photograph_names(crops.names), len(crops.classes))
     rows = []
     for kind, places in ((GRID, grid), (SHIFT, shifts)):
         for top, left in places:
             own = found[top, left]
-            hits = int(own.sum())
-            share = (own.size, hits / own.size, *wilson(hits, own.size))
-            rows.append((kind, top, left, (top, left) == place, *share))
+            share = cluster_mean(own.ravel(), clusters, resamples=RESAMPLES, seed=settings.seed)
+            rows.append((kind, top, left, (top, left) == place, own.size, *share))
     columns = ["kind", "top", "left", "trained", "n", "accuracy", "low", "high"]
     return pd.DataFrame(rows, columns=columns), _summary(
         found, grid, shifts, place, crops, settings
@@ -265,7 +303,7 @@ def _summary(
         "in_phase": np.mean(phases[True] or nothing, axis=0),
         "out_of_phase": np.mean(phases[False] or nothing, axis=0),
     }
-    photographs = [photograph_of(Path(name)) for name in crops.names]
+    photographs = photograph_names(crops.names)
     row: dict[str, object] = {
         "classes": len(crops.classes),
         "chance": 1 / len(crops.classes),
@@ -274,19 +312,11 @@ def _summary(
         "worst": min(float(found[one].mean()) for one in grid),
     }
     for name, value in values.items():
-        row[name] = float(value.mean())
-        row[f"{name}_low"], row[f"{name}_high"] = _interval(value, photographs, settings.seed)
+        row[name], row[f"{name}_low"], row[f"{name}_high"] = cluster_mean(
+            value, photographs, least=-1.0 if name == "fall" else 0.0, resamples=RESAMPLES,
+            seed=settings.seed,
+        )  # fmt: skip
     return row
-
-
-def _interval(values: np.ndarray, photographs: list[str], seed: int) -> tuple[float, float]:
-    """Return the 95 % interval of the mean of one number a crop, photographs drawn."""
-    names, member_of = np.unique(photographs, return_inverse=True)
-    sums = np.bincount(member_of, values, len(names))
-    counts = np.bincount(member_of, minlength=len(names))
-    rng = keyed_generator(seed, "fingerprints interval", *names)
-    drawn = rng.integers(0, len(names), (RESAMPLES, len(names)))
-    return percentile_interval(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
 
 
 @torch.no_grad()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from ...errors import UserError
 from ...files import write_bytes
-from ...views.sections import markdown
+from ...views.text import markdown, percent
+from .fingerprints import fingerprints_said
 from .splits import CROSS
 from .study import ALL_CROSS, TEST
 
@@ -116,10 +115,10 @@ def accuracy_rows(metrics: pd.DataFrame, differences: pd.DataFrame) -> pd.DataFr
         accuracy = own[(own["metric"] == "accuracy") & (own["generator"].fillna("") == "")]
         shown = {"test set": WORDS[name], "images": str(int(accuracy["n"].iloc[0]))}
         for row in accuracy.to_dict("records"):
-            shown[str(row["detector"])] = _interval(row, "value")
+            shown[str(row["detector"])] = percent(row, "value", ends=("low", "high"))
         for row in differences[differences["set"] == name].to_dict("records"):
             head = f"{row['first']} − {row['second']}"
-            shown[head] = _interval(row, "difference", signed=True)
+            shown[head] = percent(row, "difference", ends=("low", "high"), sign=True)
         rows.append(shown)
     return pd.DataFrame(rows)
 
@@ -150,7 +149,7 @@ def drop_rows(drops: pd.DataFrame) -> pd.DataFrame:
                 "fakes": str(row["n"]),
                 "closed networks": f"{100 * row['closed']:.1f}",
                 "these networks": f"{100 * row['crossed']:.1f}",
-                "fall (points)": _interval(row, "drop", signed=True),
+                "fall (points)": percent(row, "drop", ends=("low", "high"), sign=True),
             }
         )
     return pd.DataFrame(rows)
@@ -174,12 +173,12 @@ def fingerprint_rows(summary: pd.DataFrame) -> pd.DataFrame:
                 "task": str(row["task"]),
                 "classes": str(row["classes"]),
                 "chance": f"{100 * row['chance']:.0f}",
-                "place of training": _interval(row, "trained", "trained"),
-                "elsewhere": _interval(row, "elsewhere", "elsewhere"),
+                "place of training": percent(row, "trained"),
+                "elsewhere": percent(row, "elsewhere"),
                 "worst place": f"{100 * row['worst']:.1f}",
-                "fall (points)": _interval(row, "fall", "fall", signed=True),
-                "shifted by 4": _interval(row, "in_phase", "in_phase"),
-                "shifted by 1-3": _interval(row, "out_of_phase", "out_of_phase"),
+                "fall (points)": percent(row, "fall", sign=True),
+                "shifted by 4": percent(row, "in_phase"),
+                "shifted by 1-3": percent(row, "out_of_phase"),
             }
         )
     return pd.DataFrame(rows)
@@ -206,21 +205,6 @@ def study_said(metrics: pd.DataFrame, differences: pd.DataFrame, drops: pd.DataF
             f" On those it is {verdict} {row['second']}: {points:+.1f} points {ends} of accuracy."
         )
     return said
-
-
-def fingerprints_said(summary: pd.DataFrame) -> str:
-    """Say for each task whether its accuracy is bound to the place, or to the phase."""
-    said = []
-    for row in summary.to_dict("records"):
-        bound = "falls" if row["fall_low"] > 0 else "does not clearly fall"
-        said.append(
-            f"{str(row['task']).capitalize()}: {100 * row['trained']:.1f} % at the place of "
-            f"training (chance {100 * row['chance']:.0f} %); it {bound} elsewhere, to "
-            f"{100 * row['elsewhere']:.1f} % on average over {row['positions'] - 1} places in the "
-            f"same phase of the up-sampling, and is {100 * row['out_of_phase']:.1f} % where the "
-            "patch is shifted out of that phase."
-        )
-    return " ".join(said)
 
 
 def _study(folder: Path, metrics: pd.DataFrame) -> list[str]:
@@ -263,13 +247,6 @@ def _figures(folder: Path, page: Path, *names: str) -> list[str]:
 def _sets(metrics: pd.DataFrame) -> list[str]:
     there = set(metrics["set"])
     return [name for name in (TEST, *CROSS, ALL_CROSS) if name in there]
-
-
-def _interval(row: Mapping[Any, Any], name: str, ends: str = "", *, signed: bool = False) -> str:
-    low, high = (row[f"{ends}_{end}" if ends else end] for end in ("low", "high"))
-    sign = "+" if signed else ""
-    value = f"{100 * row[name]:{sign}.1f}"
-    return value if low != low else f"{value} [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
 
 
 def _read(path: Path) -> pd.DataFrame | None:

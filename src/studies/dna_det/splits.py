@@ -12,7 +12,8 @@ from typing import cast
 
 from ...data.photos import Split
 from ...errors import UserError
-from ...forge import Variant, family_of, get_variant, variant_name
+from ...forge import family_of
+from ...training.variants import Variant, get_variant, variant_name
 
 FAMILIES = ("progan-like", "dcgan-like", "pixelshuffle-like", "stylegan2-like")
 PER_FAMILY = ("seed-2", "loss-hinge", "finetune", "photos")
@@ -29,7 +30,7 @@ REAL = "real"
 class Sizes:
     """How much is made: pairs a network in each kind of set, pixels a side, training steps.
 
-    steps: of every network, None for each variant's own number (``forge.variant_settings``).
+    steps: of every network, None for each variant's own number (``variant_settings``).
     """
 
     train: int = 720

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Unpack
 
-import numpy as np
 import pandas as pd
 
 from ...data import scan
+from ...data.photos import photograph_names
 from ...detectors import Detector
 from ...embedding import Embedding, embed
 from ...errors import UserError
-from ...evaluation import percentile_interval
+from ...evaluation import cluster_mean
 from ...evaluation.source_attribution import (
     attribute,
     confusion_table,
@@ -21,8 +22,10 @@ from ...evaluation.source_attribution import (
     without_repeats,
 )
 from ...forge import family_of
-from ...forge.crops import keyed_generator, photograph_of
-from ...records import FAKE, REAL, ImageEntry, ImageSet, Skipped
+from ...records import FAKE, REAL, ImageEntry, ImageSet, Result
+from ...sweep import How
+from ...views import View
+from .cams import LAYER, ClassMap, class_maps
 from .splits import CLOSED, CROSS, classes_of
 from .splits import REAL as REAL_CLASS
 
@@ -31,8 +34,8 @@ ALL_CROSS = "all cross sets"
 RESAMPLES = 2000
 
 
-@dataclass(frozen=True)
-class Study:
+@dataclass(frozen=True, eq=False, repr=False)
+class Study(Result):
     """What the study found, as tidy tables; fractions, and intervals of 95 % over photographs.
 
     predictions: a row an image and detector: detector, set, path (below the world), label,
@@ -51,6 +54,16 @@ class Study:
     confusion: pd.DataFrame
     differences: pd.DataFrame
     drops: pd.DataFrame
+    embeddings: Mapping[str, Embedding] = field(default_factory=dict)
+    maps: Mapping[str, Sequence[ClassMap]] = field(default_factory=dict)
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def view(self) -> View:
+        """Return accuracies by set, and the published files."""
+        from .study_view import view
+
+        return view(self)
 
 
 def study_sets(data: Path) -> dict[str, ImageSet]:
@@ -82,9 +95,8 @@ def predictions(
     detector: Detector,
     sets: Mapping[str, ImageSet],
     *,
-    batch_size: int = 8,
-    skipped: list[Skipped] | None = None,
-    progress: Callable[[int], object] | None = None,
+    what: str = "attributing",
+    **how: Unpack[How],
 ) -> pd.DataFrame:
     """Return the detector's predictions on every set; see ``Study.predictions``.
 
@@ -94,18 +106,89 @@ def predictions(
     tables = []
     for name, images in sets.items():
         table = attribute(
-            detector, images, sources=classes_of(list(images.generators)),
-            batch_size=batch_size, skipped=skipped, progress=progress,
-        )  # fmt: skip
+            detector,
+            images,
+            sources=classes_of(list(images.generators)),
+            what=f"{what}, {name}",
+            **how,
+        )
         table.insert(0, "set", name)
         stems = [Path(path).name for path in table["path"]]
-        table.insert(6, "photograph", [photograph_of(Path(stem)) for stem in stems])
+        table.insert(6, "photograph", photograph_names(stems))
         table.insert(7, "crop", stems)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
 
+def labelled(specs: Sequence[str]) -> dict[str, str]:
+    """Return which detector (NAME, NAME:VARIANT, NAME=FILE) each label of ``LABEL:=SPEC`` means.
+
+    Raises:
+        UserError: two of one label.
+    """
+    found: dict[str, str] = {}
+    for text in specs:
+        label, mark, spec = text.partition(":=")
+        spec = spec if mark else text
+        label = label if mark else Path(spec.rpartition("=")[2]).stem
+        if label in found:
+            raise UserError(f"{text}: a second detector labelled {label}; write LABEL:={spec}")
+        found[label] = spec
+    return found
+
+
 def study(
+    detectors: Mapping[str, Detector],
+    data: Path,
+    *,
+    per_group: int = 0,
+    crops: int = 0,
+    layer: str = LAYER,
+    resamples: int = RESAMPLES,
+    **how: Unpack[How],
+) -> Study:
+    """Let detectors name the family of every image of a world; compare the first with the rest.
+
+    detectors: by a label for people; data: the world. per_group: images of each network in the
+    t-SNE; crops: that Grad-CAM is made of, in ``layer``; 0 leaves them out.
+
+    Raises:
+        UserError: a set is missing, or a detector without the classes.
+    """
+    sets = study_sets(data)
+    found = {
+        label: predictions(detector, sets, what=label, **how)
+        for label, detector in detectors.items()
+    }
+    classes = {label: detector.classes for label, detector in detectors.items()}
+    result = tabulate(found, classes, resamples=resamples, seed=how.get("seed", 0))
+    embeddings, maps = {}, {}
+    for label, detector in detectors.items():
+        if per_group:
+            embeddings[label] = world_embedding(detector, sets, per_group=per_group, **how)
+        if crops:
+            maps[label] = class_maps(detector, sets, crops=crops, layer=layer, **how)
+    facts = {
+        "detectors": [
+            {
+                "name": label,
+                "file": one.weights.path,
+                "sha256": one.weights.sha256,
+                "preset": one.preset.name,
+                "classes": one.classes,
+            }
+            for label, one in detectors.items()
+        ],
+        "image_sets_sha256": {name: images.hash() for name, images in sets.items()},
+        "images": sum(map(len, sets.values())),
+        "resamples": resamples,
+        "layer": layer,
+        "seed": how.get("seed", 0),
+    }
+    return replace(result, embeddings=embeddings, maps=maps, facts=facts)
+
+
+def tabulate(
     found: Mapping[str, pd.DataFrame],
     classes: Mapping[str, tuple[str, ...]],
     *,
@@ -134,6 +217,7 @@ def study(
         pd.concat(confusion, ignore_index=True),
         _differences(found, resamples, seed),
         _drops(found, resamples, seed),
+        classes=classes,
     )
 
 
@@ -144,8 +228,7 @@ def world_embedding(
     per_group: int | None = 25,
     settings: str = "dna-det",
     perplexity: float | None = None,
-    seed: int = 0,
-    progress: Callable[[int], None] | None = None,
+    **how: Unpack[How],
 ) -> Embedding:
     """Return the t-SNE of the pooled features over all sets, as published but seeded.
 
@@ -159,7 +242,7 @@ def world_embedding(
     root = next(iter(sets.values())).root
     found = embed(
         detector, ImageSet(root, entries), settings=settings, perplexity=perplexity,
-        per_group=per_group, seed=seed, progress=progress,
+        per_group=per_group, **how,
     )  # fmt: skip
     table = found.table
     reals = table["label"] == REAL
@@ -221,11 +304,7 @@ def _drops(found: Mapping[str, pd.DataFrame], resamples: int, seed: int) -> pd.D
 def _mean(
     values: pd.Series, photographs: pd.Series, resamples: int, seed: int
 ) -> tuple[float, float, float]:
-    """Return a mean with its 95 % interval, whole photographs drawn with replacement."""
-    names, member_of = np.unique(photographs.to_numpy(dtype=str), return_inverse=True)
-    sums = np.bincount(member_of, values.to_numpy(), len(names))
-    counts = np.bincount(member_of, minlength=len(names)).astype(float)
-    rng = keyed_generator(seed, "attribution study", *names)
-    drawn = rng.integers(0, len(names), (resamples, len(names)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    return float(values.mean()), *percentile_interval(means)
+    """Return the mean of differences of right and wrong, whole photographs drawn."""
+    return cluster_mean(
+        values.to_numpy(), photographs.to_numpy(), least=-1.0, resamples=resamples, seed=seed
+    )

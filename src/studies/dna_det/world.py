@@ -14,20 +14,16 @@ from ...data.photos import Split, photographs
 from ...errors import UserError
 from ...files import sha256, write_csv, write_manifest
 from ...forge import (
-    REGIME,
-    Variant,
     facts_of,
     family_of,
     forge,
-    get_regime,
     load_generator,
     psnr_crops,
     psnr_of,
     shipped_path,
-    train_and_save,
-    variant_name,
-    variant_settings,
 )
+from ...training.generators import GeneratorTask, train_generator
+from ...training.variants import REGIME, Variant, variant_name, variant_settings
 from .splits import CLOSED, CROSS, FAMILIES, SEEDS, WEIGHTS, Sizes, generators_of, planned
 
 NETWORKS = "networks"  # the folder of their weights
@@ -46,7 +42,7 @@ def forge_world(
 ) -> pd.DataFrame:
     """Train the networks of ``planned`` and forge the sets; what is there already is kept.
 
-    regime: how the networks are trained, a name of ``forge.REGIMES``.
+    regime: how the networks are trained, a name of ``training.variants.REGIMES``.
 
     Every set is ``<set>/<generator>/{0_real,1_fake}/*.png``. Its photographs are those of its
     split, so no photograph is in two of train, validation and test; all test sets, closed and
@@ -115,22 +111,13 @@ def _trained(
     settings = variant_settings(family, variant, regime)
     if steps is not None:
         settings = replace(settings, steps=steps)
-    shares = get_regime(regime).encoder
     path = folder / f"{stem}.safetensors"
     if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        train_and_save(
-            stem,
-            family,
-            settings,
-            photographs(cast(Split, variant.photos)),
-            photographs("test" if variant.photos == "validation" else "validation"),
-            folder,
-            start=shipped_path(family) if variant.fine_tuned or shares else None,
-            encoder_only=not variant.fine_tuned and shares,
-            critic=settings.loss != "none",
-            progress=progress,
-        )
+        trained_on = photographs(cast(Split, variant.photos))
+        held_out = photographs("test" if variant.photos == "validation" else "validation")
+        settings = replace(settings, save_critic=settings.loss != "none")
+        task = GeneratorTask(family, trained_on, held_out, settings, stem)
+        train_generator(task, folder, progress=progress)
     facts = facts_of(path)
     wanted = {"seed": settings.seed, "steps": settings.steps, "loss": settings.loss}
     wanted |= {"batch_size": settings.batch_size, "learning_rate": f"{settings.learning_rate:g}"}

@@ -1,29 +1,28 @@
-"""Does an attribution lie where the trace was planted? Shares, pointing game, intervals."""
+"""Does a map lie where the trace was planted? Shares, pointing game, intervals."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
 
-from ...data.presets import generator
 from ...detectors.detector import Detector
 from ...detectors.precision import full_float32
-from ...evaluation import percentile_interval
+from ...evaluation import cluster_mean
 from ...lrp import LRP
+from ...rng import keyed
 
 RESAMPLES = 2000
-ATTRIBUTIONS = ("lrp", "gradient", "random")
+METHODS = ("lrp", "gradient", "random")
 CHUNK = 32
 
 
-def attribution_maps(
+def method_maps(
     detector: Detector, pixels: torch.Tensor, image_ids: Sequence[str], seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """Return the maps float64 (N, H, W) of ATTRIBUTIONS for uint8 images (N, 3, H, W).
+    """Return the maps float64 (N, H, W) of METHODS for uint8 images (N, 3, H, W).
 
     lrp: relevance of the logit, summed over colour, signed. gradient: sum over colour of the
     absolute gradient of the logit. random: uniform noise, keyed by seed and image.
@@ -39,7 +38,7 @@ def attribution_maps(
             (slope,) = torch.autograd.grad(detector.decide(detector.network(leaf)).sum(), leaf)
         found["gradient"].append(_arrays(slope.abs()))
     maps = {name: np.concatenate(parts) for name, parts in found.items()}
-    maps["random"] = np.stack([generator(seed, one).random(pixels.shape[2:]) for one in image_ids])
+    maps["random"] = np.stack([keyed(seed, one).random(pixels.shape[2:]) for one in image_ids])
     return maps
 
 
@@ -68,38 +67,21 @@ def in_box(maps: np.ndarray, boxes: np.ndarray) -> pd.DataFrame:
     return table
 
 
-def cluster_interval(
-    values: np.ndarray, clusters: Sequence[str], seed: int = 0
-) -> tuple[float, float, float]:
-    """Return the mean of ``values`` (N,) and its 95 % interval when whole clusters are redrawn.
-
-    clusters: what each value belongs to (the photograph of a crop). NaN values are left out.
-    """
-    names, of = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
-    known = ~np.isnan(values)
-    sums = np.bincount(of[known], weights=values[known], minlength=len(names))
-    counts = np.bincount(of[known], minlength=len(names))
-    digest = hashlib.sha256(f"{seed}\t{len(names)}".encode()).digest()
-    rng = np.random.default_rng(int.from_bytes(digest, "big"))
-    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES)
-    with np.errstate(invalid="ignore"):
-        means = (drawn @ sums) / (drawn @ counts)
-    return float(values[known].mean()), *percentile_interval(means)
-
-
 def localisation_table(
-    per_image: Mapping[str, pd.DataFrame], clusters: Sequence[str], seed: int = 0
+    per_image: Mapping[str, pd.DataFrame], clusters: np.ndarray, seed: int = 0
 ) -> pd.DataFrame:
-    """Return one row an attribution: the means of :func:`in_box` with 95 % intervals.
+    """Return one row a method: the means of :func:`in_box` with 95 % intervals.
 
-    per_image: attribution → table of :func:`in_box`; clusters: the photographs, as its rows.
+    per_image: method → table of :func:`in_box`; clusters: the photographs, as its rows.
     """
     rows = []
     for name, table in per_image.items():
-        row: dict[str, object] = {"attribution": name, "images": len(table)}
+        row: dict[str, object] = {"method": name, "images": len(table)}
         row["area"] = table["area"].mean()
         for column in ("share", "hit", "other_share", "other_hit"):
-            mean, low, high = cluster_interval(table[column].to_numpy(), clusters, seed)
+            mean, low, high = cluster_mean(
+                table[column].to_numpy(), clusters, resamples=RESAMPLES, seed=seed
+            )
             row |= {column: mean, f"{column}_low": low, f"{column}_high": high}
         rows.append(row)
     return pd.DataFrame(rows)

@@ -2,49 +2,65 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ...figures import save
 from ...figures.planted import plot_along_k, plot_ground_truth, plot_planted_examples
 from ...files import write_bytes, write_with
-from .localisation import ATTRIBUTIONS
+from ...views import Shown, View
+from ...views.text import markdown, with_interval
+from ...views.view import Draw, Write
+from .localisation import METHODS
 from .parts import AIMS
-from .study import PlantedStudy
+from .study import Example, Planted
 
 FIGURES = ("examples", "found", "along_k")
 
 
-def draw_planted(study: PlantedStudy) -> list[Path]:
-    """Save the figures ``examples``, ``found`` and ``along_k`` beside the tables."""
+def view(study: Planted) -> View:
+    """Return what was asked and measured; the page itself is ``ground-truth.md``."""
+    tables = {
+        "ground_truth": study.verdicts,
+        "localisation": study.localisation,
+        "colour": study.colour,
+        "dropout": study.dropout,
+        "along_k": study.along_k,
+        "history": study.history,
+    }
     names = list(dict.fromkeys(one.trace for one in study.examples))
     kept = {name: [one for one in study.examples if one.trace == name] for name in names}
     # The photograph with the most in it, so that what is found is not found on an empty wall.
     shown = [max(own, key=lambda one: float(one.real.std())) for own in kept.values()]
     measured = study.along_k[study.along_k["images"] == "test"]
-    chosen: dict[str, dict[str, int]] = study.facts["k"]  # type: ignore[assignment]
-    figures = {
-        "examples": plot_planted_examples(shown),
-        "along_k": plot_along_k(measured, chosen),
+    drawn: dict[str, Draw] = {
+        "examples": lambda: plot_planted_examples(shown),
+        "along_k": lambda: plot_along_k(measured, study.facts["k"]),
     }
     if len(study.localisation):
-        figures["found"] = plot_ground_truth(study.localisation, study.colour)
-    return [path for name, figure in figures.items() for path in save(figure, study.folder, name)]
+        drawn["found"] = lambda: plot_ground_truth(study.localisation, study.colour)
+    facts = study.facts
+    said = f"{facts['found']} of {facts['asked']} rules are met, in {facts['seconds']:.0f} s."
+    caption = "fractions of 1; [ ] 95 % intervals drawn by photograph; blind: what no insight gets"
+    rows = Shown(caption, _verdict_rows(study.verdicts), keys=2)
+    files: dict[str, Write] = {"examples.npz": lambda path: _save_examples(path, study.examples)}
+    return View("Ground truth", said, tables, (rows,), drawn, files, facts)
 
 
-def write_planted_page(study: PlantedStudy, page: Path) -> None:
+def write_page(study: Planted, page: Path) -> None:
     """Write the study as Markdown, and its figures beside it as ``<page>-<figure>.png``."""
     page = Path(page)
-    facts = study.facts
+    facts, drawn = study.facts, view(study).figures
     links = {}
     for name in FIGURES:
-        source = study.folder / f"{name}.png"
-        if source.is_file():
-            page.parent.mkdir(parents=True, exist_ok=True)
+        if name in drawn:
             copy = page.with_name(f"{page.stem}-{name.replace('_', '-')}.png")
-            _shrink(source, copy)
+            _shrink(drawn[name](), copy)
             links[name] = f"![{name}]({copy.name})"
     parts = [
         "# Ground truth: is what was planted found?",
@@ -59,14 +75,14 @@ def write_planted_page(study: PlantedStudy, page: Path) -> None:
         "Fractions of 1; [ ] are 95 % intervals drawn by photograph. *Blind* is what an "
         "explanation without insight would get: the box's area, no map, or the mean over draws of "
         "as many random maps of the same layers.",
-        _markdown(_verdict_rows(study.verdicts)),
+        markdown(_verdict_rows(study.verdicts)),
         "## (a) Relevance and the box",
         "The share of positive relevance in the box, and how often the largest value lies there "
         "(pointing game). *Another box*: the same maps against the box of another image, which is "
         "how much a map gets by looking at the middle. The gradient is the absolute gradient of "
         "the logit; random is noise. Both are controls, not claims.",
         links.get("found", ""),
-        _markdown(_localisation_rows(study.localisation)) if len(study.localisation) else "",
+        markdown(_localisation_rows(study.localisation)) if len(study.localisation) else "",
         "## (b) Colour",
         f"The top {facts['colour_k']} maps of each detector: spatial maxima on the same fakes in "
         "colour and in grey, Mood's median test and Wilcoxon's paired test, both after Benjamini "
@@ -74,7 +90,7 @@ def write_planted_page(study: PlantedStudy, page: Path) -> None:
         "enough to see what a photograph's own colours do to a map; the last column asks for an "
         "effect of a tenth of an interquartile range as well. A map that responds to colour on "
         "twins too responds to the photograph, not to the trace.",
-        _markdown(_colour_rows(study.colour)),
+        markdown(_colour_rows(study.colour)),
         "## (c) Dropout",
         "k is chosen on validation photographs, measured on test photographs: *decision* is the "
         "smallest k that leaves at most 5 % of the fakes found, *order* the smallest that brings "
@@ -83,16 +99,16 @@ def write_planted_page(study: PlantedStudy, page: Path) -> None:
         "before AP does: their logits pass the threshold while they still lie above the reals'. "
         "Where AP falls below 0.5, what is left of the trace speaks for real.",
         links.get("along_k", ""),
-        _markdown(_dropout_rows(study.dropout)),
+        markdown(_dropout_rows(study.dropout)),
     ]
     write_bytes(page, ("\n\n".join(part for part in parts if part) + "\n").encode())
 
 
-def _method(study: PlantedStudy) -> str:
+def _method(study: Planted) -> str:
     facts = study.facts
-    traces: dict = facts["traces"]  # type: ignore[assignment]
+    traces = facts["traces"]
     one = next(iter(traces.values()))
-    carried: dict = facts["carried"]  # type: ignore[assignment]
+    carried = facts["carried"]
     return (
         f"A checkerboard of period {one['period']} pixels and ±{one['strength']} grey levels is "
         f"added to crops ({facts['side']} × {facts['side']}) of photographs; each fake's real twin "
@@ -116,7 +132,7 @@ def _verdict_rows(table: pd.DataFrame) -> pd.DataFrame:
             {
                 "trace": row["trace"],
                 "asked": row["question"],
-                "measured": _interval(row["measured"], row["low"], row["high"]),
+                "measured": with_interval(row, "measured", ends=("low", "high"), decimals=2),
                 "blind": f"{row['chance']:.2f}",
                 "rule": row["rule"],
                 "met": "yes" if row["found"] else "**no**",
@@ -128,7 +144,7 @@ def _verdict_rows(table: pd.DataFrame) -> pd.DataFrame:
 def _localisation_rows(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for row in table.to_dict("records"):
-        shown = {"trace": row["trace"], "attribution": row["attribution"]}
+        shown = {"trace": row["trace"], "method": row["method"]}
         shown["area"] = f"{row['area']:.2f}"
         for key, head in (
             ("share", "share in the box"),
@@ -136,11 +152,11 @@ def _localisation_rows(table: pd.DataFrame) -> pd.DataFrame:
             ("hit", "pointing game"),
             ("other_hit", "pointing, another box"),
         ):
-            shown[head] = _interval(row[key], row[f"{key}_low"], row[f"{key}_high"])
+            shown[head] = with_interval(row, key, decimals=2)
         rows.append(shown)
-    order = {name: at for at, name in enumerate(ATTRIBUTIONS)}
+    order = {name: at for at, name in enumerate(METHODS)}
     return pd.DataFrame(rows).sort_values(
-        "attribution", key=lambda names: names.map(order), kind="stable"
+        "method", key=lambda names: names.map(order), kind="stable"
     )
 
 
@@ -175,7 +191,7 @@ def _dropout_rows(table: pd.DataFrame) -> pd.DataFrame:
                 ("fake_accuracy", "fakes right"),
                 ("real_accuracy", "reals right"),
             ):
-                shown[head] = _interval(row[key], row[f"{key}_low"], row[f"{key}_high"])
+                shown[head] = with_interval(row, key, decimals=2)
             shown["fakes' logit"] = f"{row['mean_logit_fake']:.2f}"
             shown["reals' logit"] = f"{row['mean_logit_real']:.2f}"
             rows.append(shown)
@@ -185,17 +201,20 @@ def _dropout_rows(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _interval(value: float, low: float, high: float) -> str:
-    return f"{value:.2f}" + (f" [{low:.2f}, {high:.2f}]" if low == low else "")
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    rows = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows)
-
-
-def _shrink(source: Path, copy: Path) -> None:
+def _shrink(figure: Any, copy: Path) -> None:
     """Write a figure in 64 colours: enough for a page, and light in a clone."""
-    with Image.open(source) as opened:
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=300)
+    with Image.open(drawn) as opened:
         small = opened.convert("RGB").quantize(64, dither=Image.Dither.NONE)
     write_with(copy, lambda path: small.save(path, "PNG", optimize=True))
+
+
+def _save_examples(path: Path, examples: Sequence[Example]) -> None:
+    arrays: dict[str, Any] = {}
+    for number, one in enumerate(examples):
+        key = f"{number}-{one.trace}"
+        arrays |= {f"{key}/real": one.real, f"{key}/fake": one.fake, f"{key}/box": one.box}
+        arrays |= {f"{key}/{name}": values for name, values in one.maps.items()}
+    with path.open("wb") as opened:
+        np.savez_compressed(opened, **arrays)

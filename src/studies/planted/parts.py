@@ -8,18 +8,19 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ...data import batches
 from ...data.colour import recolour
+from ...data.conditions import CLEAN
+from ...data.photos import photograph_names
 from ...detectors.detector import Detector
 from ...errors import UserError
-from ...evaluation import average_precision, bootstrap, percentile_interval, sigmoid
+from ...evaluation import average_precision, bootstrap, metric_interval, sigmoid
 from ...fmap_ranking import top
-from ...forge.crops import photograph_of
 from ...histograms import median_test
 from ...records import FAKE, REAL, ImageSet, Ranking
 from ...sensitivity import BASELINE, LAYER_MATCHED, RANDOM, TOP, dropout
 from ...sensitivity.scoring import masked_scores
-from .localisation import ATTRIBUTIONS, attribution_maps, in_box, localisation_table
+from ...sweep import PixelLook, sweep
+from .localisation import METHODS, in_box, localisation_table, method_maps
 
 AIMS = ("decision", "order")  # what dropping k maps is to remove; see choice_of_k
 BATCH = 64
@@ -35,7 +36,7 @@ def along_k(detector: Detector, images: ImageSet, ranking: Ranking) -> pd.DataFr
     """
     ks = list(range(1, len(detector.feature_maps) // 2 + 1))
     masks = [[], *(top(ranking, k) for k in ks)]
-    logits = masked_scores(detector, images, masks, batch_size=BATCH)
+    logits, _ = masked_scores(detector, images, masks, batch_size=BATCH)
     labels = np.array([entry.label for entry in images])
     return pd.DataFrame(
         {
@@ -81,7 +82,7 @@ def dropped(
     )  # fmt: skip
     summary = result.summary.set_index("mask")
     labels = np.array([entry.label for entry in images])
-    clusters = np.array(photographs_of(images))
+    clusters = photograph_names(entry.path for entry in images)
     rows = []
     for mask in (BASELINE, TOP, RANDOM, LAYER_MATCHED):
         own = summary.loc[mask]
@@ -98,7 +99,7 @@ def dropped(
         for name in names:
             # One mask: over photographs. Random masks: over draws, lowest and highest.
             low, high = (
-                percentile_interval(drawn[name])
+                metric_interval(name, own[name], drawn[name], labels, clusters)
                 if single
                 else (own[f"{name}_min"], own[f"{name}_max"])
             )
@@ -126,14 +127,14 @@ def colour_tests(
 def localised(
     detector: Detector, images: ImageSet, truth: pd.DataFrame, seed: int
 ) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
-    """Return the attributions of the fakes, and how much of them lies in the boxes."""
+    """Return the maps of the fakes by method, and how much of them lies in the boxes."""
     fakes = images.only(label=FAKE)
     ids = [images.image_id(entry) for entry in fakes]
     pixels = load_pixels(fakes, detector)
-    maps = attribution_maps(detector, pixels, ids, seed)
+    maps = method_maps(detector, pixels, ids, seed)
     boxes = truth.loc[ids, ["left", "top", "right", "bottom"]].to_numpy()
-    per_image = {name: in_box(maps[name], boxes) for name in ATTRIBUTIONS}
-    return maps, localisation_table(per_image, photographs_of(fakes), seed)
+    per_image = {name: in_box(maps[name], boxes) for name in METHODS}
+    return maps, localisation_table(per_image, photograph_names(ids), seed)
 
 
 def load_pixels(images: ImageSet, detector: Detector, mode: str = "rgb") -> torch.Tensor:
@@ -142,13 +143,9 @@ def load_pixels(images: ImageSet, detector: Detector, mode: str = "rgb") -> torc
     Raises:
         UserError: the images differ in size, or one cannot be read.
     """
-    found = list(batches(images, detector.preset, max(1, len(images)), skipped=[]))
-    if len(found) != 1 or len(found[0].indices) != len(images):
-        raise UserError(f"{images.root}: images of several sizes, or unreadable ones")
-    order = np.argsort(found[0].indices)
-    return recolour(found[0].pixels[order], mode)
-
-
-def photographs_of(images: ImageSet) -> list[str]:
-    """Return the photograph that each crop was cut from, by its file name."""
-    return [photograph_of(entry.path) for entry in images]
+    look = PixelLook(detector)
+    sweep(images, [look], what="reading", max_skipped=0.0, batch_size=BATCH)
+    found = [look.statistic.rows[CLEAN, images.image_id(entry)]["pixels"] for entry in images]
+    if len({one.shape for one in found}) != 1:
+        raise UserError(f"{images.root}: images of several sizes")
+    return recolour(torch.from_numpy(np.stack(found)), mode)

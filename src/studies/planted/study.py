@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 
 from ...data import photographs, read_image, scan
-from ...files import write_csv, write_manifest, write_with
-from ...fmap_ranking import rank, save_ranking
+from ...data.photos import photograph_names
+from ...detectors import Detector
+from ...errors import UserError
+from ...fmap_ranking import rank
 from ...forge.planted import Trace, forge_planted
-from ...records import FAKE, ImageSet
+from ...records import FAKE, ImageSet, Result
+from ...sweep import How
 from ...training.small import train_small
-from .localisation import ATTRIBUTIONS
+from ...views import View
+from .localisation import METHODS
 from .parts import (
     BATCH,
     along_k,
@@ -24,7 +29,6 @@ from .parts import (
     colour_tests,
     dropped,
     localised,
-    photographs_of,
 )
 from .verdicts import Verdict, verdicts
 
@@ -57,12 +61,12 @@ class Example:
     box: tuple[int, int, int, int]
 
 
-@dataclass(frozen=True)
-class PlantedStudy:
-    """All tables of the study; each has a column ``trace`` in front.
+@dataclass(frozen=True, eq=False, repr=False)
+class Planted(Result):
+    """All measurements of the study; each table has a column ``trace`` in front.
 
     verdicts: ``ground_truth.csv``, what was asked and measured; see :class:`Verdict`.
-    localisation: per attribution, see :func:`localisation_table`; boxes only.
+    localisation: per method, see :func:`localisation_table`; boxes only.
     colour: per map of the top ``colour_k``, the table of the median test, on the fakes and (column
         ``images``) on their twins, the same crops without the trace.
     dropout: per chosen k (column ``aim``) and mask, accuracies at 0.5, AP and mean logits with
@@ -71,18 +75,23 @@ class PlantedStudy:
     history: loss of each training.
     """
 
-    folder: Path
     verdicts: pd.DataFrame
     localisation: pd.DataFrame
     colour: pd.DataFrame
     dropout: pd.DataFrame
     along_k: pd.DataFrame
     history: pd.DataFrame
-    facts: dict[str, object]
-    examples: list[Example] = field(default_factory=list)
+    facts: Mapping[str, Any]
+    examples: tuple[Example, ...] = ()
+
+    def view(self) -> View:
+        """Return what was asked and measured, and three figures."""
+        from .page import view
+
+        return view(self)
 
 
-def planted_study(
+def planted(
     out: Path,
     traces: Mapping[str, Trace] | None = None,
     *,
@@ -92,15 +101,16 @@ def planted_study(
     steps: int = 400,
     colour_k: int = 12,
     draws: int = 20,
-    seed: int = 0,
     say: Say = print,
-) -> PlantedStudy:
-    """Plant each trace, train a small detector on it, look for it with the workbench; save tables.
+    **how: Unpack[How],
+) -> Planted:
+    """Plant each trace, train a small detector on it, and look for it with the workbench.
 
     Crops of the training photographs train the detector; those of the validation photographs are
     ranked on and choose k; those of the test photographs are measured.
 
     Args:
+        out: where the images go, and their truth.
         traces: name → trace; by default :func:`default_traces`.
         pairs: for training; held_out: for validation and for test, each.
         side: pixels of an image; steps: of training; colour_k: maps in the median test.
@@ -111,52 +121,21 @@ def planted_study(
     """
     traces = default_traces() if traces is None else traces
     started, processor = time.monotonic(), time.process_time()
-    out = Path(out)
-    sets: dict[str, ImageSet] = {}
-    for name in SETS:
-        number = pairs if name == "train" else held_out
-        say(f"planting {len(traces)} traces in {number} crops, {name}")
-        forge_planted(
-            photographs(name),  # type: ignore[arg-type]
-            traces, out / "images" / name, pairs=number, side=side, seed=seed,
-        )  # fmt: skip
-        sets[name] = scan(out / "images" / name)
-    truth = pd.read_csv(out / "images" / "test" / "truth.csv").set_index("path")
+    how = {"seed": 0, **how, "batch_size": BATCH}
+    seed = how["seed"]
+    sets = _planted_sets(Path(out), traces, pairs, held_out, side, seed, say)
+    truth = pd.read_csv(Path(out) / "images" / "test" / "truth.csv").set_index("path")
     parts: dict[str, list[pd.DataFrame]] = {}
-    chosen_k: dict[str, dict[str, int]] = {}
+    ks: dict[str, dict[str, int]] = {}
     examples: list[Example] = []
     for name, trace in traces.items():
         say(f"{name}: training")
         own = {key: images.only(generator=name) for key, images in sets.items()}
         detector, history = train_small(own["train"], side=side, steps=steps, seed=seed, name=name)
-        ranking = rank(detector, own["validation"], batch_size=BATCH, seed=seed)
-        save_ranking(ranking, out / name / f"{name}-fake.csv")
-        along = along_k(detector, own["validation"], ranking)
-        ks = choice_of_k(along)
-        chosen_k[name] = ks
-        said = " and ".join(str(k) for k in dict.fromkeys(ks.values()))
-        say(f"{name}: dropping {said} of {len(detector.feature_maps)} maps")
-        tables = {
-            "history": history,
-            "along_k": pd.concat(
-                [
-                    along.assign(images="validation"),
-                    along_k(detector, own["test"], ranking).assign(images="test"),
-                ],
-                ignore_index=True,
-            ),
-            "dropout": pd.concat(
-                [
-                    dropped(detector, own["test"], ranking, k, draws, seed).assign(aim=aim)
-                    for aim, k in ks.items()
-                ],
-                ignore_index=True,
-            ),
-            "colour": colour_tests(detector, own["test"], ranking, colour_k, seed),
-        }
-        maps, in_boxes = localised(detector, own["test"], truth, seed)
-        if trace.box is not None:
-            tables["localisation"] = in_boxes
+        tables, ks[name], maps = _looked_for(detector, own, truth, colour_k, draws, say, how)
+        tables["history"] = history
+        if trace.box is None:
+            del tables["localisation"]
         for key, table in tables.items():
             table.insert(0, "trace", name)
             parts.setdefault(key, []).append(table)
@@ -165,14 +144,13 @@ def planted_study(
     tables.setdefault("localisation", pd.DataFrame({"trace": []}))
     rows: list[Verdict] = []
     for name, trace in traces.items():
-        own_tables = {key: table[table["trace"] == name] for key, table in tables.items()}
-        rows += verdicts(name, trace, own_tables)
-    tables["ground_truth"] = pd.DataFrame(rows)
-    for key, table in tables.items():
-        write_csv(out / f"{key}.csv", table)
-    facts: dict[str, object] = {
+        rows += verdicts(
+            name, trace, {key: table[table["trace"] == name] for key, table in tables.items()}
+        )
+    judged = pd.DataFrame(rows)
+    facts: dict[str, Any] = {
         "traces": {name: vars(trace) for name, trace in traces.items()},
-        "k": chosen_k,
+        "k": ks,
         "colour_k": colour_k,
         "pairs": pairs,
         "held_out": held_out,
@@ -183,24 +161,68 @@ def planted_study(
         "feature_maps": len(detector.feature_maps),
         "carried": {n: float(g["carried"].mean()) for n, g in truth.groupby("generator")},
         "image_set_sha256": {name: images.hash() for name, images in sets.items()},
-        "found": int(tables["ground_truth"]["found"].sum()),
-        "asked": len(tables["ground_truth"]),
+        "found": int(judged["found"].sum()),
+        "asked": len(judged),
         "seconds": round(time.monotonic() - started, 1),
         "processor_seconds": round(time.process_time() - processor, 1),
     }
-    _save_examples(out, examples)
-    write_manifest(out, facts)
-    return PlantedStudy(
-        folder=out,
-        verdicts=tables["ground_truth"],
-        localisation=tables["localisation"],
-        colour=tables["colour"],
-        dropout=tables["dropout"],
-        along_k=tables["along_k"],
-        history=tables["history"],
-        facts=facts,
-        examples=examples,
-    )
+    return Planted(verdicts=judged, **tables, facts=facts, examples=tuple(examples))
+
+
+def _planted_sets(
+    out: Path,
+    traces: Mapping[str, Trace],
+    pairs: int,
+    held_out: int,
+    side: int,
+    seed: int,
+    say: Say,
+) -> dict[str, ImageSet]:
+    sets = {}
+    for name in SETS:
+        number = pairs if name == "train" else held_out
+        traced = "a trace" if len(traces) == 1 else f"{len(traces)} traces"
+        say(f"planting {traced} in {number} crops, {name}")
+        folder = out / "images" / name
+        forge_planted(photographs(name), traces, folder, pairs=number, side=side, seed=seed)  # type: ignore[arg-type]
+        sets[name] = scan(folder)
+    return sets
+
+
+def _looked_for(
+    detector: Detector,
+    own: Mapping[str, ImageSet],
+    truth: pd.DataFrame,
+    colour_k: int,
+    draws: int,
+    say: Say,
+    how: How,
+) -> tuple[dict[str, pd.DataFrame], dict[str, int], dict[str, np.ndarray]]:
+    """Return the tables of one trace, k by aim, and the methods' maps of the test fakes."""
+    seed = how["seed"]
+    try:
+        ranking = rank(detector, own["validation"], **how)
+    except UserError as error:
+        raise UserError(
+            f"{detector.name}: did not learn its trace; train longer ({error})"
+        ) from None
+    along = along_k(detector, own["validation"], ranking)
+    ks = choice_of_k(along)
+    said = " and ".join(str(k) for k in dict.fromkeys(ks.values()))
+    say(f"{detector.name}: dropping {said} of {len(detector.feature_maps)} maps")
+    both = {"validation": along, "test": along_k(detector, own["test"], ranking)}
+    drops = [
+        dropped(detector, own["test"], ranking, k, draws, seed).assign(aim=aim)
+        for aim, k in ks.items()
+    ]
+    maps, in_boxes = localised(detector, own["test"], truth, seed)
+    tables = {
+        "along_k": pd.concat([one.assign(images=name) for name, one in both.items()]),
+        "dropout": pd.concat(drops),
+        "colour": colour_tests(detector, own["test"], ranking, colour_k, seed),
+        "localisation": in_boxes,
+    }
+    return tables, ks, maps
 
 
 def _examples(
@@ -208,7 +230,7 @@ def _examples(
 ) -> list[Example]:
     """Return crops of different photographs: fakes with their real neighbours."""
     fakes = images.only(label=FAKE)
-    names = photographs_of(fakes)
+    names = photograph_names(entry.path for entry in fakes).tolist()
     first = [names.index(photo) for photo in dict.fromkeys(names)]
     found = []
     for at in first[:: max(1, len(first) // EXAMPLES)][:EXAMPLES]:
@@ -216,22 +238,7 @@ def _examples(
         row = truth.loc[images.image_id(entry), ["left", "top", "right", "bottom"]]
         left, top_, right, bottom = (int(value) for value in row)
         real = np.asarray(read_image(entry.path.parents[1] / "0_real" / entry.path.name))
-        own = {key: maps[key][at] for key in ATTRIBUTIONS}
+        own = {key: maps[key][at] for key in METHODS}
         fake = np.asarray(read_image(entry.path))
         found.append(Example(name, real, fake, own, (left, top_, right, bottom)))
     return found
-
-
-def _save_examples(out: Path, examples: Sequence[Example]) -> None:
-    arrays: dict[str, np.ndarray] = {}
-    for number, one in enumerate(examples):
-        key = f"{number}-{one.trace}"
-        arrays |= {f"{key}/real": one.real, f"{key}/fake": one.fake}
-        arrays |= {f"{key}/{name}": values for name, values in one.maps.items()}
-        arrays[f"{key}/box"] = np.array(one.box)
-
-    def fill(path: Path) -> None:
-        with path.open("wb") as opened:
-            np.savez_compressed(opened, **arrays)  # type: ignore[arg-type]
-
-    write_with(out / "examples.npz", fill)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from ...evaluation import LEVEL, draws_needed
 from ...forge.planted import Trace
 from ...sensitivity import BASELINE, LAYER_MATCHED, TOP
 
@@ -41,7 +42,7 @@ def verdicts(name: str, trace: Trace, tables: Mapping[str, pd.DataFrame]) -> lis
     base = dropped.loc["decision", BASELINE]
     rows = [_learnt(name, base)]
     if trace.box is not None:
-        rows += _located(name, tables["localisation"].set_index("attribution").loc["lrp"])
+        rows += _located(name, tables["localisation"].set_index("method").loc["lrp"])
     rows += _coloured(name, trace, tables["colour"])
     for aim in ("decision", "order"):
         rows += _removed(name, aim, *(dropped.loc[aim, m] for m in (BASELINE, TOP, LAYER_MATCHED)))
@@ -93,7 +94,8 @@ def _removed(
     reals, whole = float(top["real_accuracy"]), float(base["real_accuracy"])
     reals_low, reals_high = float(top["real_accuracy_low"]), float(top["real_accuracy_high"])
     p = float(matched["p_fake_evidence"])
-    without = f"without the top {k} maps"
+    without, needed = f"without the top {k} maps", draws_needed()
+    rule = f"at most {LEVEL:g}" + (f" ({draws} draws cannot: {needed})" if draws < needed else "")
     return [
         Verdict(
             name, f"{what} {without}", value, low, high, float(matched[key]),
@@ -106,6 +108,6 @@ def _removed(
         ),
         Verdict(
             name, f"p: {k} random maps of the same layers lower the fakes' logit as much",
-            p, nan, nan, 0.5, f"in none of {draws} draws", p <= 1 / (1 + draws) + 1e-9,
+            p, nan, nan, 0.5, rule, p <= LEVEL,
         ),
     ]  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 from .measure import Measured, Published, measure, published_scores
 from .npr import reproduce_npr, weights_by_suite
 from .npr_tables import wide_tables
-from .single import class_probabilities, folder_summary, labelled_files, score_files
 from .suites import NPR_SUITES, WANG, Found, Suite, find_suites
 from .wang import CROP, NO_CROP, published_layout, reproduce_wang, wang_weights
 
@@ -18,16 +17,12 @@ __all__ = [
     "Measured",
     "Published",
     "Suite",
-    "class_probabilities",
     "find_suites",
-    "folder_summary",
-    "labelled_files",
     "measure",
     "published_layout",
     "published_scores",
     "reproduce_npr",
     "reproduce_wang",
-    "score_files",
     "wang_weights",
     "weights_by_suite",
     "wide_tables",

@@ -10,33 +10,35 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ...data import get_preset
 from ...detectors import Detector
 from ...evaluation import (
     accuracies,
     average_precision,
     bootstrap,
     checked,
+    metric_interval,
     percentile_interval,
+    score,
     wilson,
 )
-from ...records import ImageSet, Skipped
-from ...views.sections import markdown
-from ..tff.parts import Parts
+from ...records import ImageSet, Result, Skipped
+from ...sweep import How
+from ...views import Shown, View, markdown
+from ...views.view import Write
+from ..published import INSIDE, NO_DATA, OUTSIDE, within
 
 NUMBERS = (
     "n_real", "n_fake", "accuracy", "accuracy_low", "accuracy_high", "ap", "ap_low", "ap_high",
     "real_accuracy", "fake_accuracy", "exact_ap",
 )  # fmt: skip
-INSIDE, OUTSIDE = "inside the interval", "outside the interval"
-NO_DATA, OTHER_WEIGHTS = "not in the data", "other weights"
-ROUNDING = 0.05  # percent: published figures have one decimal
 
 
-@dataclass
-class Published:
+@dataclass(eq=False, repr=False)
+class Published(Result):
     """What ``reproduce npr`` and ``reproduce wang`` give.
 
-    table: one row a test set, percent; tables: more of them, and texts: more files, by file name;
+    table: one row a test set, percent; more: further tables, and texts: more files, by file name;
     shown: (title, rows of strings) for people; scores: one row an image.
     """
 
@@ -44,12 +46,23 @@ class Published:
     title: str
     table: pd.DataFrame
     shown: list[tuple[str, pd.DataFrame]] = field(default_factory=list)
-    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    more: dict[str, pd.DataFrame] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     scores: pd.DataFrame = field(default_factory=pd.DataFrame)
     notes: list[str] = field(default_factory=list)
     skipped: tuple[Skipped, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+
+    def view(self) -> View:
+        """Return the tables, the notes, and the published files with our figures."""
+        files: dict[str, Write] = {name: _writer(text) for name, text in self.texts.items()}
+        files["scores.parquet"] = lambda path: self.scores.to_parquet(path, index=False)
+        files[f"{self.name}.md"] = _writer(self.markdown())
+        tables = {self.name: self.table} | {
+            name.removesuffix(".csv"): table for name, table in self.more.items()
+        }
+        shown = tuple(Shown(title, rows) for title, rows in self.shown)
+        return View(self.title, " ".join(self.notes), tables, shown, files=files, facts=self.facts)
 
     def markdown(self) -> str:
         """Return the notes and the tables as one Markdown page."""
@@ -57,6 +70,10 @@ class Published:
         for title, rows in self.shown:
             parts += [f"## {title}", markdown(rows)]
         return "\n\n".join(parts) + "\n"
+
+
+def _writer(text: str) -> Write:
+    return lambda path: path.write_text(text, encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -70,7 +87,7 @@ class Measured:
     scores: pd.DataFrame
 
 
-def measure(parts: Parts, detector: Detector, images: ImageSet, preset: str, part: str) -> Measured:
+def measure(detector: Detector, images: ImageSet, preset: str, part: str, how: How) -> Measured:
     """Return what a published evaluation prints of one test set, its classes pooled.
 
     The score is the sigmoid in float32, as published: it is exactly 1 from logits of about 16.7
@@ -80,17 +97,15 @@ def measure(parts: Parts, detector: Detector, images: ImageSet, preset: str, par
     Raises:
         UserError: one class has no readable image, or too many images cannot be read.
     """
-    logits = parts.plain(detector, images, preset, part)["logits"]
-    read = ~np.isnan(logits)
-    kept = [entry for entry, known in zip(images, read, strict=True) if known]
-    scores = published_scores(logits[read])
+    table = score(detector.with_preset(get_preset(preset)), images, what=part, **how)
+    logits = table["logit"].to_numpy()
     labels, scores = checked(
-        np.array([entry.label for entry in kept]), scores, where=str(images.root)
+        table["label"].to_numpy(), published_scores(logits), where=str(images.root)
     )
     right = accuracies(labels, scores)
-    drawn = bootstrap(labels, scores, seed=parts.protocol.seed, key=part)
+    drawn = bootstrap(labels, scores, seed=how.get("seed", 0), key=part)
     ap = average_precision(labels, scores)
-    ends = percentile_interval(drawn["ap"])
+    ends = metric_interval("ap", ap, drawn["ap"], labels)
     numbers = {
         "n_real": int((labels == 0).sum()),
         "n_fake": int((labels == 1).sum()),
@@ -100,20 +115,12 @@ def measure(parts: Parts, detector: Detector, images: ImageSet, preset: str, par
         "ap_high": max(ap, ends[1]),
         "real_accuracy": right.real_accuracy,
         "fake_accuracy": right.fake_accuracy,
-        "exact_ap": average_precision(labels, logits[read]),
+        "exact_ap": average_precision(labels, logits),
     }
     low, high = wilson(round(right.accuracy * len(labels)), len(labels))
     numbers |= {"accuracy_low": low, "accuracy_high": high}
     percent = {key: 100 * value for key, value in numbers.items() if key[:2] != "n_"}
-    table = pd.DataFrame(
-        {
-            "path": [images.image_id(entry) for entry in kept],
-            "class": [entry.class_name for entry in kept],
-            "label": labels,
-            "logit": logits[read],
-            "score": scores,
-        }
-    )
+    table = table.assign(score=scores)[["path", "class", "label", "logit", "score"]]
     return Measured({**numbers, **percent}, (right.accuracy, ap), drawn, table)
 
 
@@ -144,19 +151,6 @@ def verdict(row: Mapping[str, Any], published: Mapping[str, float]) -> str:
     if not judged:
         return ""
     inside = all(
-        row[f"{key}_low"] - ROUNDING <= value <= row[f"{key}_high"] + ROUNDING
-        for key, value in judged.items()
+        within(value, row[f"{key}_low"], row[f"{key}_high"]) for key, value in judged.items()
     )
     return INSIDE if inside else OUTSIDE
-
-
-def with_interval(row: Mapping[str, Any], key: str) -> str:
-    """Return a percentage with one decimal and its interval; '-' where there is none."""
-    if row[key] != row[key]:
-        return "-"
-    return f"{row[key]:.1f} [{row[f'{key}_low']:.1f}, {row[f'{key}_high']:.1f}]"
-
-
-def one_decimal(value: Any) -> str:
-    """Return a percentage with one decimal; '-' for NaN."""
-    return "-" if value != value else f"{value:.1f}"

@@ -6,18 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 
 from ...detectors import Detector, load_detector
 from ...errors import UserError
 from ...histograms import first_instances
-from ...records import Skipped
-from ..tff.parts import Parts, Protocol, Told
+from ...sweep import How
+from ..published import OTHER_WEIGHTS
 from .measure import (
     NUMBERS,
-    OTHER_WEIGHTS,
     Measured,
     Published,
     mean_of,
@@ -56,20 +55,16 @@ def weights_by_suite(given: Sequence[str]) -> dict[str, Path | None]:
 def reproduce_npr(
     data: Path,
     weights: Mapping[str, Path | None],
-    folder: Path,
     *,
     suites: Mapping[str, Path] | None = None,
-    protocol: Protocol | None = None,
+    limit: int | None = None,
     device: str = "cpu",
-    resume: bool = False,
-    told: Told | None = None,
-    skipped: list[Skipped] | None = None,
+    **how: Unpack[How],
 ) -> Published:
     """Evaluate NPR on every suite found below ``data`` by the suite's own resize rule (§3.3).
 
     weights: see :func:`weights_by_suite`; suites: folders of suites, where names do not tell.
-    folder: finished parts are kept in ``folder/parts`` and used again with ``resume``.
-    protocol: batch size, seed, limit and the share of unreadable images allowed count.
+    limit: use the first so many reals and fakes of each generator and class only.
 
     The published figures are of the ProGAN 4-class weights, those of GenImage of weights trained
     on Stable Diffusion v1.4. Means are over the generators found, for every method alike.
@@ -77,10 +72,9 @@ def reproduce_npr(
     Raises:
         UserError: no suite, no such weights, or too many unreadable images.
     """
-    protocol = protocol or Protocol()
     found = find_suites(data, NPR_SUITES, suites)
-    if protocol.limit is not None:
-        found = [_limited(one, protocol.limit) for one in found]
+    if limit is not None:
+        found = [_limited(one, limit) for one in found]
     detectors: dict[Path | None, Detector] = {}
     of_suite: dict[str, Detector] = {}
     for one in found:  # all weights are read before anything is measured
@@ -88,10 +82,7 @@ def reproduce_npr(
         if path not in detectors:
             detectors[path] = load_detector("npr", weights=path, device=device)
         of_suite[one.suite.name] = detectors[path]
-    missed = skipped if skipped is not None else []
-    total = sum(len(one.sets) for one in found)
-    parts = Parts(Path(folder) / "parts", protocol, device, resume, total)
-    parts.told, parts.skipped = told, missed
+    missed = how.setdefault("skipped", [])
     rows: list[dict[str, Any]] = []
     scores: list[pd.DataFrame] = []
     for one in found:
@@ -99,7 +90,7 @@ def reproduce_npr(
         cells = published_cells(suite.name)
         for name, images in one.sets.items():
             part = f"{suite.name}-{one.folders[name]}"
-            got = measure(parts, ours, images, suite.preset, part)
+            got = measure(ours, images, suite.preset, part, how)
             measured.append(got)
             own = weights.get(suite.name, weights.get("")) is not None
             rows.append(_row(one, name, one.folders[name], got.numbers, cells, own))
@@ -110,9 +101,9 @@ def reproduce_npr(
     result = Published("npr", "NPR", table)
     result.scores = pd.concat(scores, ignore_index=True)
     result.skipped = tuple(dict.fromkeys(missed))
-    result.tables = wide_tables(table, found)
-    result.shown = shown_tables(table, found, result.tables)
-    result.notes = _notes(found, weights, of_suite, protocol)
+    result.more = wide_tables(table, found)
+    result.shown = shown_tables(table, found, result.more)
+    result.notes = _notes(found, weights, of_suite, limit)
     result.facts = {
         "study": "npr",
         "data": str(data),
@@ -127,7 +118,8 @@ def reproduce_npr(
         "used": len(result.scores),
         "skipped": len(result.skipped),
         "device": device,
-        **{key: getattr(protocol, key) for key in ("limit", "batch_size", "seed", "max_skipped")},
+        "limit": limit,
+        "seed": how.get("seed", 0),
     }
     return result
 
@@ -173,11 +165,11 @@ def _notes(
     found: Sequence[Found],
     weights: Mapping[str, Path | None],
     of_suite: Mapping[str, Detector],
-    protocol: Protocol,
+    limit: int | None,
 ) -> list[str]:
     used = "All images."
-    if protocol.limit is not None:
-        used = f"The first {protocol.limit} reals and fakes of each generator and class."
+    if limit is not None:
+        used = f"The first {limit} reals and fakes of each generator and class."
     notes = [
         f"Percent. {used} Accuracy at 0.5 and AP on the sigmoid in float32, as published; 95 % "
         "intervals (Wilson for accuracy, bootstrap for AP). Mean: over the generators found, for "

@@ -8,9 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from ...errors import UserError
-from ...files import home
-from .measure import one_decimal, with_interval
+from ...views.text import number, with_interval
+from ..published import published_table
 from .suites import Found
 
 OURS, NPR, MEAN = "ours", "NPR", "Mean"
@@ -21,24 +20,12 @@ def published_cells(suite: str) -> dict[str, tuple[float, float]]:
     """Return NPR's published (accuracy, AP) by generator, percent, NaN for what is not printed."""
     if suite not in FILES:
         return {}
-    table = published_table(suite)
+    table = published_table(FILES[suite])
     if suite == "aigcdetectbenchmark":
         return {row["generator"]: (row[NPR], math.nan) for row in table.to_dict("records")}
     if "method" in table:
         table = table[table["method"] == NPR]
     return {row["generator"]: (row["accuracy"], row["ap"]) for row in table.to_dict("records")}
-
-
-def published_table(suite: str) -> pd.DataFrame:
-    """Return a table of ``published/`` as it is.
-
-    Raises:
-        UserError: it is missing from the clone.
-    """
-    path = home() / "published" / FILES[suite]
-    if not path.is_file():
-        raise UserError(f"{path} is missing; it is a part of forensift's clone")
-    return pd.read_csv(path)
 
 
 def wide_tables(table: pd.DataFrame, found: Sequence[Found]) -> dict[str, pd.DataFrame]:
@@ -54,7 +41,7 @@ def wide_tables(table: pd.DataFrame, found: Sequence[Found]) -> dict[str, pd.Dat
             continue
         own = table[table["suite"] == next(o.suite.title for o in found if o.suite.name == suite)]
         ours = own.set_index("generator")[["accuracy", "ap"]]
-        wide = published_table(suite)
+        wide = published_table(FILES[suite])
         if suite == "aigcdetectbenchmark":
             wide[OURS] = wide["generator"].map(ours["accuracy"])
         elif suite == "genimage":
@@ -102,8 +89,8 @@ def shown_tables(
             }
             if one.suite.name in FILES:
                 cells |= {
-                    "published accuracy": one_decimal(row["published_accuracy"]),
-                    "published AP": one_decimal(row["published_ap"]),
+                    "published accuracy": number(row["published_accuracy"]),
+                    "published AP": number(row["published_ap"]),
                     "verdict": row["verdict"],
                 }
             rows.append(cells)
@@ -122,16 +109,11 @@ def _compact(wide: pd.DataFrame) -> pd.DataFrame:
     """Return a wide table as strings; accuracy and AP of a generator in one cell."""
     first = str(wide.columns[0])
     if f"{MEAN}_accuracy" not in wide:
-        return wide.apply(
-            lambda column: column if column.name == first else column.map(one_decimal)
-        )
+        return wide.apply(lambda column: column if column.name == first else column.map(number))
     names = [name.removesuffix("_accuracy") for name in wide if str(name).endswith("_accuracy")]
     rows = [
         {first: row[first]}
-        | {
-            name: f"{one_decimal(row[f'{name}_accuracy'])}/{one_decimal(row[f'{name}_ap'])}"
-            for name in names
-        }
+        | {name: f"{number(row[f'{name}_accuracy'])}/{number(row[f'{name}_ap'])}" for name in names}
         for row in wide.to_dict("records")
     ]
     return pd.DataFrame(rows).replace("-/-", "-")

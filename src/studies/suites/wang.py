@@ -9,30 +9,26 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 
 from ...detectors import load_detector
 from ...errors import UserError
-from ...files import home
 from ...histograms import first_instances
-from ...records import Skipped
-from ..tff.parts import CENTRE, NATIVE, Parts, Protocol, Told
+from ...sweep import How
+from ...views.text import number, with_interval
+from ..published import NO_DATA, OTHER_WEIGHTS, published_table
 from .measure import (
-    NO_DATA,
     NUMBERS,
-    OTHER_WEIGHTS,
     Published,
     measure,
-    one_decimal,
     verdict,
-    with_interval,
 )
 from .suites import WANG, Found, find_suites
 
 CROP, NO_CROP = "crop 224", "no crop"
-PRESETS = {CROP: CENTRE, NO_CROP: NATIVE}
+PRESETS = {CROP: "wang-crop224", NO_CROP: "wang-nocrop"}
 VARIANTS = {"0.5": "cnndetection_blur_jpg_0.5.csv", "0.1": "cnndetection_blur_jpg_0.1.csv"}
 _TAGS = {CROP: "crop224", NO_CROP: "nocrop"}
 
@@ -71,39 +67,32 @@ def wang_weights(given: Sequence[str]) -> list[tuple[str, Path | None]]:
 def reproduce_wang(
     data: Path,
     weights: Sequence[tuple[str, Path | None]],
-    folder: Path,
     *,
     inputs: Sequence[str] = (CROP, NO_CROP),
-    protocol: Protocol | None = None,
+    limit: int | None = None,
     device: str = "cpu",
-    resume: bool = False,
-    told: Told | None = None,
-    skipped: list[Skipped] | None = None,
+    **how: Unpack[How],
 ) -> Published:
     """Evaluate the ResNet-50 on the thirteen sets, classes pooled, beside the published figures.
 
     inputs: 'crop 224' (zero-padded where an image is smaller), 'no crop', or both; no resize ever
     (§2.3). weights: see :func:`wang_weights`. A set that is not in the data is a row without
     figures. ``texts`` holds the published results file of each weights file and input,
-    fractions, sets in the published order. Resumable, as :func:`reproduce_npr`.
+    fractions, sets in the published order.
 
     Raises:
         UserError: none of the sets, no such weights, or too many unreadable images.
     """
-    protocol = protocol or Protocol()
     found = find_suites(data, (WANG,))[0]
     sets = dict(found.sets)
-    if protocol.limit is not None:
-        sets = {name: first_instances(images, protocol.limit) for name, images in sets.items()}
+    if limit is not None:
+        sets = {name: first_instances(images, limit) for name, images in sets.items()}
     cells = published_cells()
-    missed = skipped if skipped is not None else []
+    missed = how.setdefault("skipped", [])
     loaded = [
-        (variant, load_detector("resnet50", weights=path, preset=NATIVE, device=device))
+        (variant, load_detector("resnet50", weights=path, preset=PRESETS[NO_CROP], device=device))
         for variant, path in weights
     ]
-    total = len(loaded) * len(inputs) * len(sets)
-    parts = Parts(Path(folder) / "parts", protocol, device, resume, total)
-    parts.told, parts.skipped = told, missed
     rows: list[dict[str, Any]] = []
     scores: list[pd.DataFrame] = []
     texts: dict[str, str] = {}
@@ -117,7 +106,7 @@ def reproduce_wang(
                 numbers: Mapping[str, float] = dict.fromkeys(NUMBERS, math.nan)
                 if name in sets:
                     part = f"{stem}-{PRESETS[seen]}-{found.folders[name]}"
-                    got = measure(parts, detector, sets[name], PRESETS[seen], part)
+                    got = measure(detector, sets[name], PRESETS[seen], part, how)
                     numbers = got.numbers
                     fractions[found.folders[name]] = got.fractions
                     keys = ("weights", "input", "generator")
@@ -133,7 +122,7 @@ def reproduce_wang(
     result.scores = pd.concat(scores, ignore_index=True)
     result.skipped = tuple(dict.fromkeys(missed))
     result.shown = _shown(table)
-    result.notes = _notes(found, weights, protocol)
+    result.notes = _notes(found, weights, limit)
     result.facts = {
         "study": "wang",
         "data": str(data),
@@ -147,7 +136,8 @@ def reproduce_wang(
         - len({one.path for one in result.skipped}),
         "skipped": len(result.skipped),
         "device": device,
-        **{key: getattr(protocol, key) for key in ("limit", "batch_size", "seed", "max_skipped")},
+        "limit": limit,
+        "seed": how.get("seed", 0),
     }
     return result
 
@@ -160,10 +150,7 @@ def published_cells() -> dict[tuple[str, str, str], dict[str, float]]:
     """
     cells = {}
     for variant, name in VARIANTS.items():
-        path = home() / "published" / name
-        if not path.is_file():
-            raise UserError(f"{path} is missing; it is a part of forensift's clone")
-        for row in pd.read_csv(path).to_dict("records"):
+        for row in published_table(name).to_dict("records"):
             for seen, tag in _TAGS.items():
                 cells[variant, seen, str(row["generator"])] = {
                     "accuracy": float(row[f"accuracy_{tag}"]),
@@ -218,12 +205,12 @@ def _shown(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
                 "images": f"{row['n_real']}+{row['n_fake']}" if measured else "-",
                 "accuracy [95 %]": with_interval(row, "accuracy"),
                 "AP [95 %]": with_interval(row, "ap"),
-                "reals": one_decimal(row["real_accuracy"]),
-                "fakes": one_decimal(row["fake_accuracy"]),
+                "reals": number(row["real_accuracy"]),
+                "fakes": number(row["fake_accuracy"]),
             }
             for variant in VARIANTS:
                 cells[f"published {variant}"] = "/".join(
-                    one_decimal(row[f"published_{key}_{variant}"]) for key in ("accuracy", "ap")
+                    number(row[f"published_{key}_{variant}"]) for key in ("accuracy", "ap")
                 )
             rows.append(cells | {"verdict": row["verdict"]})
         training = own["training"].iloc[0]
@@ -233,11 +220,11 @@ def _shown(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def _notes(
-    found: Found, weights: Sequence[tuple[str, Path | None]], protocol: Protocol
+    found: Found, weights: Sequence[tuple[str, Path | None]], limit: int | None
 ) -> list[str]:
     used = "All images"
-    if protocol.limit is not None:
-        used = f"The first {protocol.limit} reals and fakes of each set and class"
+    if limit is not None:
+        used = f"The first {limit} reals and fakes of each set and class"
     notes = [
         f"Percent. {used}; classes of a set are pooled; no resize. Accuracy at 0.5 and AP on the "
         "sigmoid in float32, as published; 95 % intervals (Wilson, bootstrap); reals, fakes: "

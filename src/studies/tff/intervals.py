@@ -13,12 +13,14 @@ from ...evaluation import (
     average_precision,
     bootstrap,
     calibrated_threshold,
+    metric_interval,
     percentile_interval,
     sigmoid,
     wilson,
 )
-from ...evaluation.intervals import RESAMPLES
+from ...evaluation.resampling import RESAMPLES
 from ...records import Ranking
+from ...rng import keyed
 from ...sensitivity import BASELINE, LOW, RANDOM, TOP, Mask
 from ...sensitivity.tables import ENSEMBLE_DRAWS
 
@@ -56,7 +58,7 @@ def dropout_cells(
         drawn = rows[name]
         sets = [np.array(drawn[:ENSEMBLE_DRAWS])]
         if len(drawn) > ENSEMBLE_DRAWS:
-            rng = np.random.default_rng([seed, len(drawn)])
+            rng = keyed("ensembles", seed, len(drawn))
             others = (rng.choice(drawn, ENSEMBLE_DRAWS, replace=False) for _ in range(ENSEMBLES))
             sets += list(others)
         ours = scores[sets[0]].mean(axis=0)
@@ -74,15 +76,15 @@ def dropout_cells(
                 pooled.setdefault(quantity, []).append(values)
         right = accuracies(labels, ours, threshold)
         n_real, n_fake = int((labels == 0).sum()), int((labels == 1).sum())
-        for quantity, value, n in (
-            ("ap", average_precision(labels, ours), 0),
-            ("real_accuracy", right.real_accuracy, n_real),
-            ("fake_accuracy", right.fake_accuracy, n_fake),
+        for quantity, value in (
+            ("ap", average_precision(labels, ours)),
+            ("real_accuracy", right.real_accuracy),
+            ("fake_accuracy", right.fake_accuracy),
         ):
             low, high = percentile_interval(np.concatenate(pooled[quantity]))
-            if n:  # a share of all or none has a bootstrap interval of no width
-                ends = wilson(round(value * n), n)
-                low, high = min(low, ends[0]), max(high, ends[1])
+            # The draws of random-k widen it, but a share of all or none has no width of its own.
+            ends = metric_interval(quantity, value, np.concatenate(pooled[quantity]), labels)
+            low, high = min(low, ends[0]), max(high, ends[1])
             low, high = min(low, value), max(high, value)
             cells.append(
                 {**head, "mask": name, "quantity": quantity, **_percent(value, low, high)}
@@ -102,7 +104,7 @@ def plain_cells(
         if quantity == "ap":
             value = average_precision(labels, scores)
             drawn = bootstrap(labels, scores, seed=seed, key=str(head["generator"]))
-            low, high = percentile_interval(drawn["ap"])
+            low, high = metric_interval("ap", value, drawn["ap"], labels)
         else:
             value = accuracies(labels, scores).accuracy
             low, high = wilson(round(value * len(labels)), len(labels))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Unpack
 
 import pandas as pd
 
@@ -12,9 +13,10 @@ from ...data import require_both_classes
 from ...detectors import load_detector
 from ...errors import UserError
 from ...histograms import first_instances
-from ...records import ImageSet, Skipped
+from ...records import ImageSet
 from ...sensitivity import PUBLISHED_K
-from .parts import CENTRE, FFRS, NATIVE, Parts, Protocol, Told
+from ...sweep import How
+from .parts import CENTRE, FFRS, NATIVE, Parts, Protocol
 from .study import INSTANCES, Reproduction, TffStudy
 from .tables import (
     COLUMNS,
@@ -31,7 +33,6 @@ from .weights import ARCHS, BASELINE, Slot
 def reproduce_tff(
     images: ImageSet,
     weights: Mapping[Slot, Path],
-    folder: Path,
     *,
     archs: Sequence[str] = ARCHS,
     tables: Sequence[str] = TABLES,
@@ -39,18 +40,13 @@ def reproduce_tff(
     rank_images: ImageSet | None = None,
     protocol: Protocol | None = None,
     device: str = "cpu",
-    resume: bool = False,
-    told: Told | None = None,
-    skipped: list[Skipped] | None = None,
+    **how: Unpack[How],
 ) -> Reproduction:
     """Run the published protocol and set published figures and ours side by side.
 
     images: ForenSynths, generators named as its folders. weights: see ``find_weights``.
-    folder: finished parts are kept in ``folder/parts``; with ``resume`` those of the same plan
-        are used, and the result is the same to the byte.
     generators: published or folder names, by default all; those not in the data are reported.
     rank_images: the ProGAN validation set, for ``protocol.ranking`` 'own'.
-    skipped: gets the images that could not be read, also where the run ends in an error.
 
     Dropout: k = 114 / 27 at native size; thresholds are the best ROC points of the whole network
     on the same images, 0.5 on ProGAN. Grey: Pillow's luma in all three channels.
@@ -66,13 +62,11 @@ def reproduce_tff(
     if not used:
         raise UserError(f"no weights of {' or '.join(archs)} were given")
     sets = _sets(images, names, protocol.limit)
-    missed = skipped if skipped is not None else []
+    missed = how.setdefault("skipped", [])
     jobs = [(slot, table) for slot in used for table in tables if _applies(slot, table, sets)]
     if not jobs:
         raise UserError("none of the tables asked for is of these weights and generators")
-    parts = Parts(Path(folder) / "parts", protocol, device, resume, _count(jobs, sets, protocol))
-    parts.told, parts.skipped = told, missed
-    study = TffStudy(parts, sets, Reproduction(pd.DataFrame()), rank_images)
+    study = TffStudy(Parts(protocol, how), sets, Reproduction(pd.DataFrame()), rank_images)
     facts: dict[str, object] = {}
     for slot, path in used.items():
         detector = load_detector(slot[0], weights=path, preset=NATIVE, device=device)
@@ -116,6 +110,7 @@ def reproduce_tff(
         "presets": {"dropout and colour": NATIVE, "ranking": FFRS, "cropped": CENTRE},
         "k": {arch: PUBLISHED_K[arch] for arch in archs},
         "device": device,
+        "seed": how.get("seed", 0),
         **asdict(protocol),
     }
     result.notes = _notes(result)
@@ -148,18 +143,6 @@ def _applies(slot: Slot, table: str, sets: Mapping[str, ImageSet]) -> bool:
     return studied and (table == "colour-robust" or slot[1] == BASELINE)
 
 
-def _count(
-    jobs: Sequence[tuple[Slot, str]], sets: Mapping[str, ImageSet], protocol: Protocol
-) -> int:
-    """Return how many parts the jobs have, for the progress bar."""
-    studied = sum(name in STUDIED for name in sets)
-    each = dict.fromkeys(("dropout", "median-test", "colour-robust"), studied)
-    each["cnndetection"] = 2 * len(sets)
-    ranked = {slot for slot, table in jobs if table in ("dropout", "median-test")}
-    own = 2 * len(ranked) if protocol.ranking == "own" else 0
-    return own + sum(each[table] for _, table in jobs)
-
-
 def _check(
     protocol: Protocol, archs: Sequence[str], tables: Sequence[str], rank_images: ImageSet | None
 ) -> None:
@@ -170,7 +153,7 @@ def _check(
     if protocol.ranking not in ("published", "own"):
         raise UserError(f"no ranking {protocol.ranking!r}; there are published and own")
     if protocol.ranking == "own" and rank_images is None:
-        raise UserError("a ranking of our own needs the ProGAN validation set (--rank-data)")
+        raise UserError("a ranking of our own needs the ProGAN validation set (rank_images)")
     if protocol.draws < 1:
         raise UserError(f"{protocol.draws} draws: at least 1 is needed")
 

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ...data.colour import PUBLISHED_MODES
 from ...detectors import Detector
 from ...errors import UserError
 from ...fmap_ranking import check_ranking_fits, load_ranking, top
 from ...histograms import first_instances
 from ...histograms.median_test import judge
-from ...records import FAKE, ImageSet, Ranking, Skipped
+from ...records import FAKE, ImageSet, Ranking, Result, Skipped
 from ...sensitivity import PUBLISHED_K, Mask
 from ...sensitivity.tables import dropped_table, generator_rows, summarise
+from ...views import View
 from .intervals import (
     Cell,
     dropout_cells,
@@ -25,6 +27,7 @@ from .intervals import (
     ranking_cells,
     threshold_of,
 )
+from .page import view
 from .parts import CENTRE, NATIVE, Parts
 from .tables import CROPPED, FOLDERS, GREY, KEYS, RGB, STUDIED, published_ranking
 from .weights import BASELINE
@@ -34,8 +37,8 @@ VALIDATION = "ProGAN validation"
 INSTANCES = 500  # fakes of each class in the median test, whatever the published script is asked
 
 
-@dataclass
-class Reproduction:
+@dataclass(eq=False, repr=False)
+class Reproduction(Result):
     """What came out.
 
     cells: published against ours (``reproduction.csv``; COLUMNS), percent.
@@ -56,6 +59,10 @@ class Reproduction:
     notes: list[str] = field(default_factory=list)
     skipped: tuple[Skipped, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+
+    def view(self) -> View:
+        """Return published against ours, table by table."""
+        return view(self)
 
 
 @dataclass
@@ -102,7 +109,7 @@ class TffStudy:
             trained = name == TRAINED_ON
             threshold = threshold_of(labels, logits[0], trained)
             head = _head("dropout", detector.name, BASELINE, RGB, name)
-            seed = self.parts.protocol.seed
+            seed = self.parts.seed
             self.cells += dropout_cells(head, labels, logits, masks, threshold, seed)
             rule = "0.5, training family" if trained else "calibrated on these, nothing dropped"
             rows.append(generator_rows(name, labels, logits, masks, threshold, rule))
@@ -115,7 +122,7 @@ class TffStudy:
             if name not in STUDIED:
                 continue
             fakes = first_instances(images.only(label=FAKE), INSTANCES)
-            found = self.parts.maxima(detector, fakes, maps, f"{detector.name}-{FOLDERS[name]}")
+            found = self.parts.maxima(detector, fakes, maps)
             table, shares = judge(found)
             tests.append(table.assign(generator=name))
             head = _head("median-test", detector.name, BASELINE, f"{RGB}, {GREY}", name)
@@ -127,7 +134,7 @@ class TffStudy:
             if name not in STUDIED:
                 continue
             where = f"{detector.name}-{training}-{FOLDERS[name]}"
-            state = self.parts.colour(detector, images, where)
+            state = self.parts.plain(detector, images, where, modes=PUBLISHED_MODES)
             for seen, mode in ((RGB, "rgb"), (GREY, "grey")):
                 head = _head("colour-robust", detector.name, training, seen, name)
                 self._plain(head, images, state[mode], ("ap",))
@@ -136,15 +143,15 @@ class TffStudy:
         for name, images in self.sets.items():
             for seen, preset in ((RGB, NATIVE), (CROPPED, CENTRE)):
                 where = f"{detector.name}-{preset}-{FOLDERS[name]}"
-                state = self.parts.plain(detector, images, preset, where)
+                state = self.parts.plain(detector, images, where, preset)
                 head = _head("cnndetection", detector.name, BASELINE, seen, name)
-                self._plain(head, images, state["logits"], ("ap", "accuracy"))
+                self._plain(head, images, state["rgb"], ("ap", "accuracy"))
 
     def _plain(
         self, head: Cell, images: ImageSet, logits: np.ndarray, quantities: Sequence[str]
     ) -> None:
         labels, read = _read(images, logits)
-        seed = self.parts.protocol.seed
+        seed = self.parts.seed
         self.cells += plain_cells(head, labels, logits[read], quantities, seed)
         paths = [images.image_id(entry) for entry, known in zip(images, read, strict=True) if known]
         frame = pd.DataFrame({"path": paths, "label": labels, "logit": logits[read]})

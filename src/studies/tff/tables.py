@@ -11,6 +11,18 @@ import pandas as pd
 from ...errors import UserError
 from ...files import home
 from ...sensitivity import BASELINE as NOTHING_DROPPED
+from ...views.text import markdown, number, with_interval
+from ..published import (
+    CORRUPT,
+    INSIDE,
+    NO_DATA,
+    NO_WEIGHTS,
+    NOTHING,
+    OUTSIDE,
+    ROUNDING,
+    published_table,
+    within,
+)
 from .weights import BASELINE, Slot
 
 TABLES = ("dropout", "colour-robust", "median-test", "cnndetection")
@@ -41,12 +53,6 @@ RGB, GREY, CROPPED = "RGB", "grey", "RGB, crop 224"
 KEYS = ("table", "arch", "training", "input", "generator", "mask", "quantity")
 COLUMNS = (*KEYS, "published", "ours", "low", "high", "difference", "verdict", "n_real", "n_fake")
 
-INSIDE, OUTSIDE = "inside the interval", "outside the interval"
-CORRUPT = "published cell known corrupt"
-NO_DATA, NO_WEIGHTS = "not in the data", "no weights given"
-NOTHING = "nothing published"
-ROUNDING = 0.05  # percent: published figures have one decimal
-
 
 def published_cells(tables: Sequence[str], archs: Sequence[str]) -> pd.DataFrame:
     """Return every published cell of the tables: KEYS, published (percent), corrupt (bool).
@@ -58,10 +64,7 @@ def published_cells(tables: Sequence[str], archs: Sequence[str]) -> pd.DataFrame
     for table in tables:
         if table not in FILES:
             continue
-        path = home() / "published" / FILES[table]
-        if not path.is_file():
-            raise UserError(f"{path} is missing; it is a part of forensift's clone")
-        for row in pd.read_csv(path, keep_default_na=False).to_dict("records"):
+        for row in published_table(FILES[table]).fillna("").to_dict("records"):
             rows += _cells(table, row)
     cells = pd.DataFrame(rows, columns=[*KEYS, "published", "corrupt"])
     return cells[cells["arch"].isin(list(archs))].reset_index(drop=True)
@@ -109,7 +112,7 @@ def compare(
     corrupt = both["corrupt"].eq(True).to_numpy()
     both.loc[corrupt, "difference"] = np.nan
     spare = np.where(both["quantity"] == "omega", 0, ROUNDING)  # ω is published in full
-    near = (both["published"] >= both["low"] - spare) & (both["published"] <= both["high"] + spare)
+    near = within(both["published"], both["low"], both["high"], spare)
     verdicts = []
     for row, inside, broken in zip(both.to_dict("records"), near, corrupt, strict=True):
         if np.isnan(row["ours"]):
@@ -134,8 +137,6 @@ def shown_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Return the cells for people: one a row, ours with its interval, percent with one decimal."""
     rows = []
     for row in table.to_dict("records"):
-        known, measured = row["published"] == row["published"], row["ours"] == row["ours"]
-        interval = f" [{row['low']:.1f}, {row['high']:.1f}]" if row["low"] == row["low"] else ""
         rows.append(
             {
                 "detector": f"{'CR-' if row['training'] != BASELINE else ''}{row['arch']}",
@@ -143,11 +144,9 @@ def shown_rows(table: pd.DataFrame) -> pd.DataFrame:
                 "generator": row["generator"],
                 "mask": row["mask"],
                 "quantity": str(row["quantity"]).replace("_", " "),
-                "published": f"{row['published']:.1f}" if known else "-",
-                "ours [95 %]": f"{row['ours']:.1f}{interval}" if measured else "-",
-                "difference": (
-                    f"{row['difference']:+.1f}" if row["difference"] == row["difference"] else "-"
-                ),
+                "published": number(row["published"]),
+                "ours [95 %]": with_interval(row, "ours", ends=("low", "high")),
+                "difference": number(row["difference"], sign=True),
                 "verdict": row["verdict"],
             }
         )
@@ -176,12 +175,7 @@ def reproduction_markdown(table: pd.DataFrame, notes: Sequence[str]) -> str:
     parts = ["# Published against ours: transferable forensic features", tally(table) + ".", *notes]
     for name, own in table.groupby("table", sort=False):
         rows = shown_rows(own)
-        lines = [
-            f"| {' | '.join(rows.columns)} |",
-            f"|{'---|' * len(rows.columns)}",
-            *(f"| {' | '.join(map(str, row))} |" for row in rows.to_numpy().tolist()),
-        ]
-        parts += [f"## {name}", tally(own) + ".", "\n".join(lines)]
+        parts += [f"## {name}", tally(own) + ".", markdown(rows)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -87,7 +87,7 @@ def _files(source: Path) -> list[Path]:
 def _architecture(path: Path, *, strict: bool = True) -> str | None:
     """Return which of ARCHS the file's keys are of; None for another, or an error if strict."""
     try:
-        state, _ = read_checkpoint(path)
+        state = read_checkpoint(path).state
     except UserError:
         if strict:
             raise

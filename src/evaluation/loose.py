@@ -1,0 +1,129 @@
+"""Images and folders of one's own: probabilities, sizes, and accuracy where labels are known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from ..data import image_size
+from ..data.layouts import folder_label
+from ..data.loose import absolute, image_files
+from ..data.presets import centre_crop
+from ..detectors import Detector
+from ..records import FAKE, REAL, ImageSet, Result, Skipped
+from ..sweep import How, sweep
+from .metrics import accuracies, average_precision
+from .scores import ScoreLook
+
+UNKNOWN = -1  # the label of an image in no folder that says real or fake
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LooseScores(Result):
+    """What a detector makes of files and folders.
+
+    table: path, label (missing where unknown), height, width, logit, score and, of a detector with
+    several classes, the probability of each (``p_NAME``); one row an image, in the set's order.
+    summary: of all images, one row, see :func:`folder_summary`.
+    """
+
+    table: pd.DataFrame
+    summary: pd.DataFrame
+    skipped: tuple[Skipped, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def labelled_files(paths: Sequence[Path]) -> ImageSet:
+    """Return files and the images in folders; label UNKNOWN where no folder says what they are.
+
+    A folder's own name counts (``score resnet50 biggan/1_fake``), those above it do not.
+
+    Raises:
+        UserError: a path that is not there, or a folder without images.
+    """
+    images = image_files(paths)
+    given = [absolute(path) for path in paths]
+    entries = []
+    for entry in images:
+        label = UNKNOWN
+        for folder in given:
+            if folder.is_dir() and entry.path.is_relative_to(folder):
+                found = folder_label(entry.path.relative_to(folder.parent))
+                label = UNKNOWN if found is None else found
+                break
+        entries.append(replace(entry, label=label))
+    return ImageSet(images.root, tuple(entries), images.layout)
+
+
+def score_loose(
+    detector: Detector, images: ImageSet, *, crop: int | None = None, **how: Unpack[How]
+) -> LooseScores:
+    """Score loose images; see :class:`LooseScores`.
+
+    crop: side of a centre crop before all else, zero-padded where an image is smaller (published:
+    ``-c N``). Images of all sizes go together; the network sees batches of one size.
+
+    Raises:
+        UserError: see :func:`forensift.sweep`.
+    """
+
+    def cropped(image: Image.Image, _: str) -> Image.Image:
+        return centre_crop(image, crop or 0)
+
+    look = ScoreLook(detector)
+    done = sweep(images, [look], what="scoring", transform=cropped if crop else None, **how)
+    table = look.table(done.used)[["path", "label", "logit", "score"]]
+    sizes = [image_size(entry.path)[1:] for entry in done.used]
+    for at, name in ((2, "height"), (3, "width")):
+        table.insert(at, name, [size[3 - at] for size in sizes])
+    if detector.classes:
+        shares = look.shares(done.used)
+        for at, name in enumerate(detector.classes):
+            table[f"p_{name}"] = shares[:, at]
+    table["label"] = table["label"].astype("Int64").replace(UNKNOWN, pd.NA)
+    facts = {
+        "detector": detector.name,
+        "weights": detector.weights.path,
+        "crop": crop,
+        "used": len(table),
+        "skipped": len(done.skipped),
+    }
+    summary = pd.DataFrame([folder_summary(table)])
+    return LooseScores(table, summary, done.skipped, facts)
+
+
+def folder_summary(table: pd.DataFrame) -> dict[str, float]:
+    """Return the statistics of the published folder demo, NaN where they have no meaning.
+
+    table: columns label, height, width and score. Heights and widths in pixels, mean and
+    (population) standard deviation; megapixels likewise; counts; ap, accuracy, real_accuracy,
+    fake_accuracy of the images whose label is known, and called_fake, the share of all images with
+    a score above 0.5: fractions.
+    """
+    height, width = (table[key].to_numpy(np.float64) for key in ("height", "width"))
+    found: dict[str, float] = {}
+    for key, values in (("height", height), ("width", width), ("mpix", height * width / 1e6)):
+        found |= {f"{key}_mean": float(values.mean()), f"{key}_sd": float(values.std())}
+    labels = table["label"].fillna(UNKNOWN).to_numpy(np.int64)
+    found["n_real"] = int((labels == REAL).sum())
+    found["n_fake"] = int((labels == FAKE).sum())
+    found["n_unknown"] = int((labels == UNKNOWN).sum())
+    found |= dict.fromkeys(("ap", "accuracy", "real_accuracy", "fake_accuracy"), math.nan)
+    scores = table["score"].to_numpy(np.float64)
+    found["called_fake"] = float((scores > 0.5).mean())
+    known = labels != UNKNOWN
+    labels, scores = labels[known], scores[known]
+    if found["n_real"] and found["n_fake"]:
+        right = accuracies(labels, scores)
+        found |= {"ap": average_precision(labels, scores), "accuracy": right.accuracy}
+    for label, key in ((REAL, "real_accuracy"), (FAKE, "fake_accuracy")):
+        if (labels == label).any():
+            found[key] = float(((scores > 0.5) == label)[labels == label].mean())
+    return found

@@ -1,0 +1,74 @@
+"""Where a detector puts reals and fakes: t-SNE, and neighbours in feature space."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from .. import figures
+from ..embedding import ALL, CHANNELS, Embedding
+from .text import percent
+from .view import Draw, Shown, View
+
+
+def view(result: Embedding) -> View:
+    """Return a picture a kind of features, and what does not hang on the picture."""
+    drawn: dict[str, Draw] = {}
+    for quality in result.quality.to_dict("records"):
+        kind = str(quality["kind"])
+        own = result.table[result.table["kind"] == kind]
+        drawn[f"tsne-{kind}"] = _drawing(result, own, quality, "generator")
+        if len(set(own["class"])) > 1:
+            drawn[f"tsne-{kind}-class"] = _drawing(result, own, quality, "class")
+    tables = {
+        "embedding": result.table,
+        "quality": result.quality,
+        "neighbours": result.neighbours,
+    }
+    shown = Shown(
+        "percent of images whose nearest neighbours, in feature space, are of their kind; [ ] 95 % "
+        f"intervals over {result.neighbours['intervals_over'].iloc[-1]}",
+        rows(result.neighbours),
+        keys=2,
+    )
+    facts = {**result.facts, "tsne": result.quality.to_dict("records")}
+    return View("Where images stand", said(result), tables, (shown,), drawn, facts=facts)
+
+
+def rows(neighbours: pd.DataFrame) -> pd.DataFrame:
+    """Return nearest-neighbour accuracy and silhouette, a row a kind of features and generator."""
+    return pd.DataFrame(
+        [
+            {
+                "features": str(row["kind"]),
+                "generator": str(row["generator"]),
+                "images": f"{row['n_real']} + {row['n_fake']}",
+                "right": percent(row, "knn_accuracy"),
+                "chance": f"{100 * row['chance']:.0f}",
+                "silhouette": ""
+                if row["silhouette"] != row["silhouette"]
+                else f"{row['silhouette']:.2f}",
+            }
+            for row in neighbours.to_dict("records")
+        ]
+    )
+
+
+def said(result: Embedding) -> str:
+    """Say how well neighbours tell reals from fakes, and how true the picture is."""
+    parts = []
+    for quality in result.quality.to_dict("records"):
+        own = result.neighbours[result.neighbours["kind"] == quality["kind"]]
+        row = (own[own["generator"] == ALL] if len(own) > 1 else own).iloc[0]
+        parts.append(
+            f"By {quality['kind']} features {100 * row['knn_accuracy']:.0f} % of the images have "
+            f"neighbours of their own kind (chance {100 * row['chance']:.0f}); the picture keeps "
+            f"neighbourhoods with a trustworthiness of {quality['trustworthiness']:.2f}."
+        )
+    return " ".join(parts)
+
+
+def _drawing(result: Embedding, own: pd.DataFrame, quality: dict, by: str) -> Draw:
+    kind = f"top {result.facts['k']} feature maps, weighted by ω"
+    which = kind if quality["kind"] == CHANNELS else f"{quality['kind']} features"
+    title = f"{result.facts['detector']}, {which}"
+    return lambda: figures.plot_embedding(own, quality, by=by, title=title)

@@ -1,0 +1,118 @@
+"""Explanations: heat maps over images, and what is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .. import figures
+from ..explain import Explanation, Explanations
+from ..explain.heat import BLUR, check_scaling, heat, scaling_words
+from .view import Draw, Shown, View, Write
+
+SCALING = "percentile-99"
+ROWS = 12  # images of a panel
+
+
+def view(result: Explanations) -> View:
+    """Return what is decided of each image, and the panel of images against methods."""
+    keys = list(dict.fromkeys(one.key for one in result.found))[:ROWS]
+    methods = list(dict.fromkeys(one.method for one in result.found))
+    by_key = {(one.key, one.method): one for one in result.found}
+    name = result.facts["detector"]
+
+    def panel() -> object:
+        first = [by_key[key, methods[0]] for key in keys]
+        heats = {method: [drawn(by_key[key, method])[0] for key in keys] for method in methods}
+        rows = [
+            f"{Path(one.key).stem}\n{one.decision} (p = {one.probability:.2g})" for one in first
+        ]
+        words = scaling_words(SCALING, BLUR if methods == ["lrp"] else 0, methods[0])
+        return figures.plot_explanations(
+            [one.pixels for one in first], heats, rows=rows, scaling=words, title=str(name)
+        )
+
+    drawings: dict[str, Draw] = {"explanations": panel} if keys and _one_size(result) else {}
+    files: dict[str, Write] = {}
+    for place, one in enumerate(result.found):
+        files[f"raw/{place:04d}-{one.method}.npy"] = _raw(one.relevance)
+    shown = Shown("sum: of the raw relevance, in no fixed unit", rows(result.table), keys=1)
+    tables = {"explained": result.table}
+    return View("Explanations", said(result), tables, (shown,), drawings, files, result.facts)
+
+
+def rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what is decided of each image, and what each map holds."""
+    return pd.DataFrame(
+        [
+            {
+                "image": str(row["path"]),
+                "decision": str(row["decision"]),
+                "probability": f"{row['probability']:.3f}",
+                "method": str(row["method"]),
+                "explained": str(row["target_name"]),
+                "logit": f"{row['logit']:.3g}",
+                "sum": f"{row['sum']:.3g}",
+                "map": "" if row["positive_sum"] > 0 else "nothing is positive",
+            }
+            for row in table.to_dict("records")
+        ]
+    )
+
+
+def said(result: Explanations) -> str:
+    """Say what is decided, and which maps hold no evidence."""
+    first = result.table.drop_duplicates("path")
+    counts = ", ".join(f"{n} {name}" for name, n in first["decision"].value_counts().items())
+    empty = int((result.table["positive_sum"] <= 0).sum())
+    text = f"{result.facts['detector']} decides: {counts}."
+    if empty:
+        text += f" {empty} of {len(result.table)} maps hold nothing positive."
+    return f"{text} A map shows where relevance lies, not that the decision is right."
+
+
+def drawn(one: Explanation, scaling: str = SCALING) -> tuple[np.ndarray, float]:
+    """Return an explanation's map for drawing, and the raw relevance that its 1 stands for."""
+    return heat(one.map, scaling, BLUR if one.method == "lrp" else 0)
+
+
+def writer(
+    folder: Path, names: dict[Path | None, str], detector: str, scaling: str, several: bool
+) -> Callable[[Explanation], dict[str, Any]]:
+    """Return what saves an explanation as soon as it is there, and names its files.
+
+    Per image NAME.npy (raw, signed), NAME.png (overlay, pixel for pixel) and NAME.pdf; several:
+    methods, whose name is then added.
+    """
+    check_scaling(scaling)
+
+    def take(one: Explanation) -> dict[str, Any]:
+        from ..files import write_with
+
+        name = names[one.path] + (f"-{one.method}" if several else "")
+        pixels, unit = drawn(one, scaling)
+        words = scaling_words(scaling, BLUR if one.method == "lrp" else 0, one.method)
+        caption = f"{detector}: {one.caption}.\n{words}."
+        write_with(folder / f"{name}.npy", _raw(one.relevance))
+        figures.save_overlay(
+            folder, name, one.pixels, pixels, signed=scaling == "signed", caption=caption
+        )
+        return {"saved": f"{name}.npy", "drawn_as_1": unit}
+
+    return take
+
+
+def _one_size(result: Explanations) -> bool:
+    return len({one.pixels.shape for one in result.found[: ROWS * 8]}) == 1
+
+
+def _raw(values: np.ndarray) -> Write:
+    def write(path: Path) -> None:
+        with path.open("wb") as opened:
+            np.save(opened, values)
+
+    return write

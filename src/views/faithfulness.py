@@ -1,0 +1,75 @@
+"""Whether heat maps can be trusted."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from .. import figures
+from ..evaluation import LEVEL, holm
+from ..explain import Faithfulness
+from ..explain.faithfulness import RANDOM
+from .view import Shown, View
+
+SANE = 0.5  # rank correlation with the map of a random network, above which a method fails
+
+
+def view(result: Faithfulness) -> View:
+    """Return deletion, insertion, randomisation and agreement of explanation methods."""
+    name, used = result.facts["detector"], result.counts["used"]
+    tables = {
+        "faithfulness": result.summary,
+        "curves": result.curves,
+        "randomisation": result.randomisation,
+        "agreement": result.agreement,
+    }
+    shown = Shown(
+        f"area under the curve over {used} images, and what it gains on a random order; [ ] 95 % "
+        "intervals over images",
+        rows(result.summary),
+    )
+    drawn = {
+        "faithfulness": lambda: figures.plot_faithfulness(
+            result.curves, result.randomisation, result.agreement, title=f"{name}, {used} images"
+        )
+    }
+    title = "Whether to trust the explanations"
+    return View(title, said(result), tables, (shown,), drawn, facts=result.facts)
+
+
+def rows(summary: pd.DataFrame) -> pd.DataFrame:
+    """Return methods down, deletion and insertion across: area, and gain over a random order."""
+    found = []
+    for method, own in summary.groupby("method", sort=False):
+        shown = {"method": str(method)}
+        for row in own.to_dict("records"):
+            shown[str(row["kind"])] = f"{row['auc']:.2f}"
+            if method != RANDOM:
+                known = row["gain_low"] == row["gain_low"]
+                ends = f" [{row['gain_low']:+.2f}, {row['gain_high']:+.2f}]" if known else ""
+                shown[f"{row['kind']}, gain"] = f"{row['gain']:+.2f}{ends}"
+        found.append(shown)
+    return pd.DataFrame(found).fillna("")
+
+
+def said(result: Faithfulness) -> str:
+    """Say which methods beat a random order, and which see that the network was made random."""
+    summary = result.summary[result.summary["method"] != RANDOM]
+    adjusted = holm(summary["p"].to_numpy())
+    beaten = [
+        f"{row['method']} ({row['kind']})"
+        for row, p in zip(summary.to_dict("records"), adjusted, strict=True)
+        if row["gain"] > 0 and p <= LEVEL
+    ]
+    text = (
+        f"Better than a random order (Student's t over {result.counts['used']} images, corrected "
+        f"for {len(summary)} comparisons by Holm): {', '.join(beaten) or 'none'}."
+    )
+    if result.counts["used"] < 2:
+        text = "One image has no interval: whether a method beats a random order cannot be said."
+    whole = result.randomisation[result.randomisation["share"] == 1]
+    if len(whole):
+        means = whole.groupby("method", sort=False)["spearman"].mean()
+        blind = [f"{method} (ρ = {value:.2f})" for method, value in means.items() if value > SANE]
+        text += " With all weights made random the maps change for all methods"
+        text += f" but {', '.join(blind)} (ρ above {SANE:g})." if blind else "."
+    return " ".join([text, *result.notes])

@@ -1,0 +1,74 @@
+"""Which feature maps respond to colour."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from .. import figures
+from ..histograms import MedianTestResult
+from .text import percent
+from .view import Draw, Shown, View
+
+PANELS = 24  # density plots of a generator: one page
+
+
+def view(result: MedianTestResult) -> View:
+    """Return the tests of the top feature maps on the same fakes in RGB and in another mode."""
+    curves, name = result.densities(), str(result.facts["detector"])
+    drawn: dict[str, Draw] = {}
+    for generator in result.maxima.images.generators:
+        safe = generator.replace("/", "-")
+        drawn[f"histograms_{safe}"] = _page(
+            result, curves, generator, f"{name}, fakes of {generator}"
+        )
+    drawn["legend"] = lambda: figures.plot_density_legend(result.maxima.modes)
+    files = {
+        "maxima.parquet": lambda path: result.maxima.table().to_parquet(path, index=False),
+        "densities.parquet": lambda path: curves.to_parquet(path, index=False),
+    }
+    k = result.facts["k"]
+    shown = Shown(
+        f"colour-conditional maps among the top {k}, percent; [ ] 95 % intervals over maps",
+        rows(result.percentages),
+    )
+    tables = {"median_test": result.table, "percentages": result.percentages}
+    title = "Which maps respond to colour"
+    return View(title, said(result), tables, (shown,), drawn, files, result.facts)
+
+
+def rows(percentages: pd.DataFrame) -> pd.DataFrame:
+    """Return the share of colour-conditional maps: generators down, criteria across."""
+    found = []
+    for generator, own in percentages.groupby("generator", sort=False):
+        shown = {"generator": str(generator)}
+        for row in own.to_dict("records"):
+            shown[str(row["criterion"])] = percent(row, "share", ends=("low", "high"))
+        found.append(shown | {"dead maps": str(own["dead"].iloc[0])})
+    return pd.DataFrame(found)
+
+
+def said(result: MedianTestResult) -> str:
+    """Say how many of the top maps are colour-conditional, published and strictest criterion."""
+    shares = result.percentages.groupby("criterion", sort=False)["share"]
+    first, last = (list(shares.groups)[place] for place in (0, -1))
+    low, high = 100 * shares.min(), 100 * shares.max()
+    fakes = len(result.maxima.images)
+    return (
+        f"Of the top {result.facts['k']} maps {_range(low[first], high[first])} % are "
+        f"colour-conditional by Mood's median test at p ≤ 0.05 (published), by generator; "
+        f"{_range(low[last], high[last])} % by a paired test after correction that also asks for "
+        f"an effect. {fakes} fakes were looked at."
+    )
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:.0f}" if round(low) == round(high) else f"{low:.0f} to {high:.0f}"
+
+
+def _page(result: MedianTestResult, curves: pd.DataFrame, generator: str, title: str) -> Draw:
+    def draw() -> object:
+        own = curves[curves["generator"] == generator]
+        tests = result.table[result.table["generator"] == generator].head(PANELS)
+        return figures.plot_densities(own, tests, title=title)[0]
+
+    return draw
