@@ -156,6 +156,8 @@ def logit_convolutions(network: nn.Module, preset: Preset, outputs: int) -> set[
         convolutions[record.made[output]] = name
 
     layers = [name for name, one in network.named_modules() if isinstance(one, nn.Conv2d)]
+    if not layers:
+        return set()
     with random_state_kept(), observed(network, layers, seen), record:
         given = network(preset.normalise(_probes(preset)[0].to(device)))
     made: _Made | None = record.made.get(given)

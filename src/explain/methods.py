@@ -74,9 +74,7 @@ def pixel_map(relevance: np.ndarray, method: str) -> np.ndarray:
     return (np.abs(relevance) if method == "gradient" else relevance).sum(axis=-3)
 
 
-def explainer(
-    explained: Detector | nn.Module, method: str, layer: str | None = None
-) -> Explainer:
+def explainer(explained: Detector | nn.Module, method: str, layer: str | None = None) -> Explainer:
     """Return the method, made ready: call it with a batch and a target.
 
     explained: a detector; of a bare network LRP takes the pixels for normalised as ImageNet's.

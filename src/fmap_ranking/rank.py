@@ -45,13 +45,13 @@ class OmegaLook(Look):
                 f"{detector.name} has {len(detector.classes)} classes: the published start needs "
                 "one logit; use start predicted"
             )
+        self.start, self.label, self.min_confidence = start, label, min_confidence
+        self.lrp = LRP(detector)
         if not detector.feature_maps:
             raise UserError(
                 f"{detector.name} has no feature maps to rank: it holds no torch.nn.Conv2d that "
                 "makes any; write its convolutions as modules"
             )
-        self.start, self.label, self.min_confidence = start, label, min_confidence
-        self.lrp = LRP(detector)
         self.layers = [layer for layer in detector.layers if layer in self.lrp.layers]
         if not self.layers:
             raise UserError(

@@ -52,8 +52,9 @@ class FeatureMapRelevance:
     """Relevance of the pixels for one feature map at its largest value.
 
     pixels: (N, 3, H, W); maxima: (N,) largest value of the map, of the *folded* convolution's
-    output, over all its calls; positions: (N, 2) its row and column; positive: (N,) whether that value is > 0. Where
-    it is not, no position responds, and the pixels say only why the least negative one is so.
+    output over all its calls; positions: (N, 2) its row and column; positive: (N,) whether that
+    value is > 0. Where it is not, no position responds, and the pixels say only why the least
+    negative one is so.
     """
 
     pixels: Tensor
@@ -283,4 +284,3 @@ def _budget_table(passages: list[Passage], start: float) -> pd.DataFrame:
     table["absorbed"] = table["arriving"] - table["passed_on"]
     table["share"] = table["absorbed"] / start if start else float("nan")
     return table
-

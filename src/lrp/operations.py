@@ -542,8 +542,8 @@ FUNCTION_RULES: dict[Any, Builder] = {
     F.interpolate: _epsilon_map("any"),
     **dict.fromkeys(
         (*MAXIMA, torch.permute, "permute", torch.transpose, "transpose", torch.movedim,
-         "movedim", torch.flip, "flip", torch.roll, "roll", torch.narrow, "narrow", torch.select, "select", operator.getitem,
-         "expand", "repeat", F.pixel_shuffle, part),
+         "movedim", torch.flip, "flip", torch.roll, "roll", torch.narrow, "narrow", torch.select,
+         "select", operator.getitem, "expand", "repeat", F.pixel_shuffle, part),
         _transport("keep"),
     ),
     "expand_as": _like,
