@@ -42,10 +42,12 @@ def stable_division(relevance: Tensor, z: Tensor) -> Tensor:
 def safe_division(relevance: Tensor, z: Tensor) -> Tensor:
     """Return R ⊘ z for z ≥ 0, and 0 where z = 0; written over z, which is no longer needed.
 
-    So small a z that sums of R ⊘ z may overflow (1e-35 in float32) is taken for 0.
+    Of a z so small that R ⊘ z, or a sum of these, is no number any more it is the largest that is
+    safe.
     """
-    F.threshold(z, 1e3 * torch.finfo(z.dtype).tiny, float("inf"), inplace=True)
-    return torch.div(relevance, z, out=z)
+    F.threshold(z, 0.0, float("inf"), inplace=True)
+    limit = 1e-4 * torch.finfo(z.dtype).max
+    return torch.div(relevance, z, out=z).clamp_(-limit, limit)
 
 
 def pullback(function: Callable[[Tensor], Tensor], x: Tensor, s: Tensor) -> Tensor:
