@@ -138,7 +138,9 @@ def slow_signals(network: Any, batch: Tensor) -> Tensor:
     r = slow_epsilon(lambda a: a.mean(1), last, r)
     gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     taken = F.relu(first(stacked))  # the second convolution of gain · x, its shift like a bias
-    r = slow_zplus(lambda a: F.conv1d(a[None] * gain[:, None], second.weight, padding=1)[0], taken, r)
+    r = slow_zplus(
+        lambda a: F.conv1d(a[None] * gain[:, None], second.weight, padding=1)[0], taken, r
+    )
     r = slow_zplus(unbiased(first), stacked, r)  # ReLU passes it on
     pixels = torch.zeros_like(batch)
     for place, (branch, x) in enumerate(zip(branches, maps, strict=True)):

@@ -44,9 +44,9 @@ def observed(
 
     layers: names of modules that return one tensor; inputs: give ``take`` what goes into the module
     instead of what comes out. The output of a convolution is its feature maps before BatchNorm. Of
-    a module that is called several times in a pass, it is all calls, see :func:`joined`; of one
-    convolution that is not called it is maps of one zero. The hooks are gone when the block ends, also after an
-    exception.
+    a module that is called several times in a pass it is all calls, see :func:`joined`; of a
+    convolution that is not called, maps of one zero. The hooks are gone when the block ends, also
+    after an exception.
 
     Raises:
         UserError: the network has no module of that name.

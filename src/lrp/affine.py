@@ -230,8 +230,10 @@ def _through_concatenation(
     traced: fx.GraphModule, known: Known, node: fx.Node, affine: Affine
 ) -> Targets | None:
     dim = Call(known, node, None).argument("dim", 1, 0)
-    if affine.axis is not None and dim not in {affine.axis, 1}:
-        return None
+    if affine.axis is not None and dim != 1:
+        if dim >= 0 or affine.axis not in (1, dim):
+            return None
+        affine = replace(affine, axis=dim)
     parts: Any = node.args[0]
     widths = [_channels(traced, known, one) for one in parts]
     if None in widths:

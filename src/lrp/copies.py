@@ -34,6 +34,8 @@ def private_copy(network: nn.Module) -> nn.Module:
             neither float32 nor float64.
         UserError: it cannot be copied.
     """
+    if not isinstance(network, nn.Module):
+        raise CanonisationError(f"LRP needs a torch.nn.Module or a detector, got {network!r:.60}")
     for name, module in network.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise CanonisationError(
@@ -58,10 +60,7 @@ def traceable(reference: nn.Module) -> nn.Module:
     are computed once.
     """
     shared: dict[int, Any] = {
-        id(tensor): tensor
-        for tensors in (reference.named_parameters(), reference.named_buffers())
-        for name, tensor in tensors
-        if ".parametrizations." not in f".{name}"  # removing one writes into its tensor
+        id(one): one for one in (*reference.parameters(), *reference.buffers())
     }
     twin = copy.deepcopy(reference, shared)
     for module in twin.modules():
@@ -69,8 +68,12 @@ def traceable(reference: nn.Module) -> nn.Module:
             hook.remove(module)  # type: ignore[attr-defined]
             module._forward_pre_hooks.pop(key, None)
         if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(module, name)
+            values = {name: getattr(module, name).detach() for name in module.parametrizations}  # type: ignore[union-attr]
+            # torch's own removal would change the class, which all copies share
+            module.__class__ = type(module).__bases__[0]
+            del module.parametrizations
+            for name, value in values.items():
+                module.register_parameter(name, nn.Parameter(value))
         if getattr(module, "memory_efficient", None) is True:
             module.memory_efficient = False  # type: ignore[assignment]  # DenseNet's checkpoints
     return twin.requires_grad_(False)

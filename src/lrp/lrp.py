@@ -37,8 +37,8 @@ class Relevance:
     feature_maps: module name of the network given → (N, C, h, w), the relevance that arrives at
     the folded convolution's output (or what ``reduce`` made of it), in execution order; of a
     convolution that is called more than once, all calls as one map, see
-    :func:`forensift.detectors.activations.joined`; budget: see :meth:`LRP.__call__`, None where not asked for. Feature maps may lie in channels-last
-    memory.
+    :func:`forensift.detectors.activations.joined`; budget: see :meth:`LRP.__call__`, None where
+    not asked for. Feature maps may lie in channels-last memory.
     """
 
     logits: Tensor
@@ -96,7 +96,7 @@ class LRP:
         input_rule: str = "auto",
         box: tuple[float, float] | None = None,
     ) -> None:
-        if not isinstance(network, nn.Module):
+        if isinstance(network, Detector):
             box = pixel_range(network.preset) if box is None else box
             network = network.network
         self._unchecked: nn.Module | None = private_copy(network)

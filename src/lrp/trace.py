@@ -40,8 +40,30 @@ VIEWS = frozenset({
 })  # fmt: skip
 
 
+class _Proxy(fx.Proxy):
+    """A proxy that tells ``x += y``, which writes over x, from ``x = x + y``."""
+
+    def __iadd__(self, other: Any) -> fx.Proxy:
+        return self._written(operator.iadd, other)
+
+    def __isub__(self, other: Any) -> fx.Proxy:
+        return self._written(operator.isub, other)
+
+    def __imul__(self, other: Any) -> fx.Proxy:
+        return self._written(operator.imul, other)
+
+    def __itruediv__(self, other: Any) -> fx.Proxy:
+        return self._written(operator.itruediv, other)
+
+    def _written(self, how: Any, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", how, (self, other), {})
+
+
 class _Tracer(fx.Tracer):
     """A tracer for which every module that has a rule is one operation."""
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return module_builder(m) is not None or super().is_leaf_module(m, module_qualified_name)
