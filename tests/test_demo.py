@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from forensift import views
+from forensift.cli.app import app
 from forensift.evaluation import MACRO
 from forensift.figures import plot_ap_curve, plot_dropout, plot_omega
-from forensift.studies import Scale, demo, write_index, write_results
-from forensift.studies.demo.rows import asked_rows, dropout_rows, evaluation_rows
+from forensift.studies.demo import Scale, demo
+from forensift.studies.demo.asked import Asked
 
 FAMILIES = ("progan-like", "dcgan-like")
 SCALE = Scale(
     pairs=15, rank_pairs=15, side=48, draws=3, maps=3, transfer_pairs=6, explained=2,
     modes=("rgb", "grey"),
+)  # fmt: skip
+STAGES = (
+    "ranking", "evaluation", "dropout-k8", "asked", "colour", "median-test",
+    "patches-progan-like", "patches-dcgan-like", "embedding", "explanation", "faithfulness",
+    "transfer",
 )  # fmt: skip
 
 
@@ -24,91 +33,91 @@ def small(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo")
     said: list[str] = []
     done = demo(out, detectors=("npr",), families=FAMILIES, scale=SCALE, ks=(8,), say=said.append)
-    write_index(done, out / "index.html")
-    write_results(done, out / "results.md")
+    done.save(out)
     return done, said
 
 
 def test_every_family_and_mask_is_in_the_tables(small):
     done, _ = small
-    study = done.studies[0]
-    assert set(study.evaluation["generator"]) == {*FAMILIES, MACRO}
-    table = pd.read_csv(done.folder / "npr" / "dropout-k8.csv")
+    study = done.studies["npr"]
+    assert set(study["evaluation"].table["generator"]) == {*FAMILIES, MACRO}
+    table = pd.read_csv(done.folder / "npr" / "dropout-k8" / "dropout.csv")
     assert set(table["generator"]) == set(FAMILIES)
     counts = table[table["generator"] == FAMILIES[0]]["mask"].value_counts()
     assert counts["random-k"] == counts["random-k-layer-matched"] == 3
     assert {"baseline", "top-k", "low-k", "lowest-non-zero"} <= set(counts.index)
 
 
-def test_the_whole_study_decodes_each_image_once(small):
+def test_the_whole_network_sees_the_test_images_once_a_colour_mode(small):
     done, _ = small
-    images = done.facts["images"]
-    assert done.facts["images_decoded"] <= sum(images.values())
-    assert done.facts["images_asked_for"] > 3 * done.facts["images_decoded"]
+    passes = done.facts["network_passes_over_test_images"]["npr"]
+    assert passes == 45  # 15 reals that both families share, and 30 fakes: once in each mode
 
 
-def test_every_stage_has_its_section_sentence_and_figures(small):
+def test_every_stage_has_its_tables_figures_and_sentence(small):
     done, _ = small
-    titles = [section.title for section in done.studies[0].sections]
-    assert titles == [
-        "Evaluation",
-        "Relevance",
-        "8 feature maps dropped",
-        "Asked and measured",
-        "Colour",
-        "Which maps respond to colour",
-        "What the maps look at",
-        "How images lie",
-        "Transfer matrix",
-        "Attribution, and whether to trust it",
-    ]
+    study = done.studies["npr"]
+    assert tuple(study) == STAGES
+    assert tuple(done.whole) == ("robustness",)
     page = (done.folder / "index.html").read_text()
     results = (done.folder / "results.md").read_text()
-    for section in done.studies[0].sections:
-        for name, _ in section.figures:
-            assert (done.folder / "npr" / name).stat().st_size > 5000
-            assert f"npr/{name}" in page
-        if section.said:
-            assert section.said in results
+    every = [(f"npr/{stage}", one) for stage, one in study.items()]
+    for folder, result in [*every, ("robustness", done.whole["robustness"])]:
+        view = views.view_of(result)
+        for name in view.figures:
+            assert (done.folder / folder / f"{name}.png").stat().st_size > 5000
+            assert f"{folder}/{name}.png" in page
+        for name, tidy in view.tables.items():
+            written = pd.read_csv(done.folder / folder / f"{name}.csv")
+            assert len(written) == len(tidy)
+            assert list(written.columns) == list(tidy.columns)
+        assert view.said
+        assert view.said in results
+        manifest = json.loads((done.folder / folder / "manifest.json").read_text())
+        assert manifest["said"] == view.said
+    anchors = re.findall(r"href='#([^']+)'", page)
+    assert len(anchors) == len(STAGES) + 1
+    assert all(f"<section id='{one}'>" in page for one in anchors)
 
 
 def test_the_signed_effect_is_in_the_table_the_page_and_the_sentence(small):
     done, _ = small
-    study = done.studies[0]
-    shown = dropout_rows(study.dropouts[8].summary)
-    assert shown.loc[shown["mask"] == "top-k", "fakes' logit"].str.match(r"[+-]\d").all()
-    assert "mean logit of fakes" in study.sentences[8]
+    result = done.studies["npr"]["dropout-k8"]
+    (shown,) = views.view_of(result).shown
+    tops = shown.rows[shown.rows["mask"] == "top-k"]
+    assert tops["fakes' logit"].str.fullmatch(r"[+-]\d+\.\d\d").all()
+    assert "mean logit of fakes" in result.said
     for name in ("index.html", "results.md"):
         assert "mean logit of fakes" in (done.folder / name).read_text()
 
 
 def test_what_was_asked_stands_beside_what_was_measured(small):
     done, _ = small
-    table = asked_rows(done.studies[0].evaluation, done.studies[0].dropouts).set_index("")
-    evaluation = done.studies[0].evaluation.set_index("generator")
-    measured = table.loc["AP on the training family", "measured"]
-    assert measured == f"{100 * evaluation.loc['progan-like', 'ap']:.1f}"
-    assert set(table["met"]) <= {"yes", "no", ""}
-    assert len(evaluation_rows(done.studies[0].evaluation)) == len(FAMILIES) + 1
+    study = done.studies["npr"]
+    table = study["asked"].table.set_index("what")
+    ap = study["evaluation"].table.set_index("generator")["ap"]
+    measured = table.loc["AP on the training family"]
+    assert measured["measured"] == f"{100 * ap['progan-like']:.1f}"
+    assert measured["met"] == ("yes" if 100 * ap["progan-like"] >= 98 else "no")
+    worse = study["evaluation"].table.assign(ap=0.5)
+    judged = Asked.of(type("", (), {"table": worse}), {}, "progan-like").table
+    assert judged["met"].tolist() == ["no", "no"]
 
 
-def test_the_files_are_there_and_the_manifest_says_how(small):
+def test_the_manifest_says_how(small):
     done, said = small
-    names = {path.name for path in (done.folder / "npr").iterdir()}
-    wanted = {"evaluation.csv", "scores.csv", "progan-like-fake.csv", "dropout-k8.csv"}
-    wanted |= {"omega.pdf", "omega.png", "dropout-k8.pdf", "ap_curve.csv", "ap_curve.pdf"}
-    assert wanted <= names
     manifest = json.loads((done.folder / "manifest.json").read_text())
     assert manifest["seed"] == 0
     assert len(manifest["detectors"]["npr"]) == 64
+    assert set(manifest["seconds"]) >= {"sweep", "rank", "dropout", "whole"}
     assert any("LRP" in line for line in said)
     assert not list(done.folder.rglob("*.part"))
 
 
 def test_figures_show_the_numbers_of_their_tables(small):
     done, _ = small
-    study = done.studies[0]
-    result = study.dropouts[8]
+    study = done.studies["npr"]
+    result = study["dropout-k8"]
     heat = plot_dropout(result.summary)
     ap = [float(text.get_text()) for text in heat.axes[0].texts]
     expected = 100 * result.summary.loc[result.summary["mask"] == "top-k", "ap"]
@@ -116,6 +125,18 @@ def test_figures_show_the_numbers_of_their_tables(small):
     assert ap[generators : 2 * generators] == pytest.approx(expected.tolist(), abs=0.5)
     curve = plot_ap_curve(result.curve, 8)
     assert len(curve.axes) == result.curve["generator"].nunique()
-    omega = plot_omega(study.rankings["fake"].table, 8)
+    omega = plot_omega(study["ranking"].of["fake"].table, 8)
     counts = [bar.get_width() for bar in omega.axes[1].patches]
     assert sum(counts) == 8
+
+
+def test_the_verb_runs_for_real_and_goes_on_to_the_same_bytes(tmp_path):
+    options = ["demo", "--detectors", "npr", "--families", "progan-like,dcgan-like",
+               "--per-family", "15", "--size", "48", "--draws", "2"]  # fmt: skip
+    first = CliRunner().invoke(app, [*options, "--out", str(tmp_path / "a")])
+    assert first.exit_code == 0, first.output
+    assert f"open {tmp_path / 'a' / 'index.html'}" in first.output
+    again = CliRunner().invoke(app, [*options, "--out", str(tmp_path / "a"), "--resume", "--json"])
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout)["verb"] == "demo"
+    assert not (tmp_path / "a" / "partials").exists()

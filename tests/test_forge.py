@@ -16,7 +16,6 @@ from forensift.evaluation import pixel_audit
 from forensift.forge import (
     FAMILIES,
     TRAINED,
-    audit,
     forge,
     load_family,
     load_generator,
@@ -27,6 +26,7 @@ from forensift.forge import (
 from forensift.forge.crops import SCALES, random_crop, read_photograph
 from forensift.forge.families.family import Generator
 from forensift.forge.generators import to_signed
+from forensift.rng import keyed_short
 from forensift.training import run
 from forensift.training.generators import GeneratorSettings, GeneratorTask
 

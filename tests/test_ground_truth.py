@@ -18,17 +18,8 @@ from forensift.cli.app import app
 from forensift.data import scan
 from forensift.evaluation import cluster_mean
 from forensift.forge import Trace
-from forensift.studies.planted import (
-    default_traces,
-    draw_planted,
-    planted_study,
-    write_planted_page,
-)
-from forensift.studies.planted.localisation import (
-    attribution_maps,
-    in_box,
-    localisation_table,
-)
+from forensift.studies.planted import default_traces, planted, write_page
+from forensift.studies.planted.localisation import in_box, localisation_table, method_maps
 from forensift.studies.planted.parts import choice_of_k, load_pixels
 from forensift.studies.planted.verdicts import verdicts
 from forensift.training.small import small_network, train_small
@@ -45,7 +36,7 @@ def study(tmp_path_factory):
     traces = {name: default_traces()[name] for name in BOXES}
     out = tmp_path_factory.mktemp("planted")
     try:
-        return planted_study(
+        return planted(
             out, traces, pairs=200, held_out=45, side=48, steps=120, draws=19, say=lambda text: None
         )
     finally:
@@ -59,7 +50,7 @@ def test_all_that_was_planted_is_found(study) -> None:
 
 
 def test_relevance_lies_in_the_box_and_that_of_the_controls_does_not(study) -> None:
-    table = study.localisation.set_index(["trace", "attribution"])
+    table = study.localisation.set_index(["trace", "method"])
     for trace in BOXES:
         lrp, random = table.loc[trace, "lrp"], table.loc[trace, "random"]
         assert lrp["area"] == pytest.approx(0.25)
@@ -103,7 +94,7 @@ def test_a_wrong_truth_is_not_found(study) -> None:
     found = {row.question: row.found for row in verdicts("x", Trace("chroma", box=0.5), own)}
     coloured = next(question for question in found if "colour-conditional" in question)
     assert not found[coloured]
-    lrp = own["localisation"]["attribution"] == "lrp"
+    lrp = own["localisation"]["method"] == "lrp"
     for key in ("share", "hit"):
         for end in ("", "_low", "_high"):
             own["localisation"].loc[lrp, key + end] = own["localisation"][f"other_{key}{end}"]
@@ -124,14 +115,15 @@ def test_a_wrong_truth_is_not_found(study) -> None:
 
 
 def test_the_study_is_on_disk_with_its_page(study, tmp_path: Path) -> None:
-    names = {path.name for path in study.folder.iterdir() if path.is_file()}
+    folder = study.save(tmp_path / "study")
+    names = {path.name for path in folder.iterdir() if path.is_file()}
     tables = {"ground_truth", "localisation", "colour", "dropout", "along_k", "history"}
     assert names >= {f"{name}.csv" for name in tables} | {"manifest.json", "examples.npz"}
-    written = pd.read_csv(study.folder / "ground_truth.csv")
+    assert names >= {f"{name}.png" for name in ("examples", "found", "along_k")}
+    written = pd.read_csv(folder / "ground_truth.csv")
     assert written["found"].tolist() == study.verdicts["found"].tolist()
-    assert {path.stem for path in draw_planted(study)} == {"examples", "found", "along_k"}
     page = tmp_path / "page" / "truth.md"
-    write_planted_page(study, page)
+    write_page(study, page)
     text = page.read_text()
     assert f"{study.facts['found']} of {study.facts['asked']} rules are met" in text
     for name in ("examples", "found", "along-k"):
@@ -189,17 +181,17 @@ def test_k_is_the_smallest_that_removes_the_decision_and_the_order() -> None:
     }  # fmt: skip
 
 
-def test_attribution_leaves_the_network_as_it_was_and_is_keyed_by_image(tmp_path: Path) -> None:
+def test_maps_leave_the_network_as_it_was_and_is_keyed_by_image(tmp_path: Path) -> None:
     detector, found = planted_detector(), planted_images(tmp_path)
     before = fingerprint(detector.network)
     ids = [found.image_id(entry) for entry in found]
     pixels = load_pixels(found, detector)
-    maps = attribution_maps(detector, pixels, ids)
+    maps = method_maps(detector, pixels, ids)
     assert fingerprint(detector.network) == before
     assert {name: values.shape for name, values in maps.items()} == dict.fromkeys(
         ("lrp", "gradient", "random"), (len(found), 16, 16)
     )
-    alone = attribution_maps(detector, pixels[3:4], ids[3:4])
+    alone = method_maps(detector, pixels[3:4], ids[3:4])
     np.testing.assert_array_equal(alone["random"][0], maps["random"][3])
     np.testing.assert_allclose(alone["lrp"][0], maps["lrp"][3], rtol=1e-3, atol=1e-7)
 
@@ -225,3 +217,17 @@ def test_an_unknown_trace_is_one_clear_line(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["planted", "--traces", "hue", "--out", str(tmp_path)])
     assert result.exit_code == 2
     assert result.stderr.startswith("error: --traces hue: choose all or some of luma-whole")
+
+
+def test_the_verb_runs_for_real(tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        app,
+        ["planted", "--traces", "luma-whole", "--pairs", "64", "--held-out", "15", "--size", "32",
+         "--steps", "60", "--draws", "2", "--page", str(tmp_path / "page.md"),
+         "--out", str(tmp_path / "out")],
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    found = pd.read_csv(tmp_path / "out" / "ground_truth.csv")
+    assert f"{found['found'].sum()} of {len(found)} rules are met" in result.stdout
+    assert "planting a trace in 64 crops" in result.stderr
+    assert (tmp_path / "page.md").read_text().startswith("# Ground truth")

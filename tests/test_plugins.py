@@ -112,14 +112,14 @@ def test_the_page_does_what_it_says(
     assert evaluated.loc["progan-like", "accuracy"] >= 0.7
     manifest = json.loads(Path("evaluated/manifest.json").read_text())
     assert manifest["detector"] == "mydetector.py:network"
-    assert (manifest["weights"]["file"], manifest["preset"]) == ("mydetector.safetensors", "mine")
+    assert (manifest["weights"]["file"], manifest["preset"]) == ("mydetector.pth", "mine")
     assert len(pd.read_csv("ranked/forged-fake.csv")) == 28
     assert set(pd.read_csv("dropped/dropout.csv")["mask"]) >= {"baseline", "top-k", "random-k"}
     assert Path("explained/china-000.npy").is_file()
     runpy.run_path("after.py")
     said = capsys.readouterr().out
     assert "conv1" in said
-    assert "macro mean" in said
+    assert "AP is" in said
 
 
 def test_every_other_verb_takes_one(

@@ -305,8 +305,8 @@ def test_frozen_convolutions_keep_their_weights_and_a_difference_leaves_them_out
     save_weights(base, start.state_dict(), {}, bits=16)
     run = settings(start=str(base), freeze=("layer2",), max_steps=2)
     history(pairs, run, tmp_path / "run")
-    trained, _ = read_checkpoint(tmp_path / "run" / "npr.safetensors")
-    before, _ = read_checkpoint(base)
+    trained = read_checkpoint(tmp_path / "run" / "npr.safetensors").state
+    before = read_checkpoint(base).state
     for key, value in trained.items():
         if key.startswith("layer2") and "conv" in key:
             assert torch.equal(value, before[key].float()), key

@@ -70,7 +70,7 @@ def complete_task(
         network = DeepFeatureX(settings.backbone)
         model = base_model(settings.backbone)
     for branch, main in zip(BRANCHES, CLASSES, strict=True):
-        load_strictly(model, read_checkpoint(base_models[main])[0], base_models[main])
+        load_strictly(model, read_checkpoint(base_models[main]).state, base_models[main])
         kept = network.get_submodule(branch)
         kept.load_state_dict(model.state_dict(), strict=False)  # all but the last linear layer
     chosen = _classified(of_stage(images, guidance, COMPLETE), settings)

@@ -92,7 +92,7 @@ def write_gradients(
     check_skipped(skipped, len(images), how.get("max_skipped", 0.01))
     facts = {
         **preset.facts,
-        "critic": preset.images.critic.name,
+        "critic_name": preset.images.critic.name,
         "preset": preset.name,
         "procedure": PROCEDURE,
         "data": str(images.root),

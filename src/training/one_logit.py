@@ -110,7 +110,7 @@ class OneLogit(Task):
         """
         with seeded(self.seed):
             network = self.architecture.build(**self.options)
-        load_strictly(network, read_checkpoint(checkpoint)[0], checkpoint)
+        load_strictly(network, read_checkpoint(checkpoint).state, checkpoint)
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         crop = self.settings.settle_crop or self.settings.side
         settings = dataclasses.replace(self.settings, crop_size=crop)

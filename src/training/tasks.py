@@ -160,7 +160,7 @@ def train(
     told = {**kept, **provenance(before, found.seconds)}
     told |= {"seed": str(settings.seed), "result": found.measured}
     path = out / found.weights.name
-    save_weights(path, read_checkpoint(found.weights)[0], told, bits=bits, base=difference)
+    save_weights(path, read_checkpoint(found.weights).state, told, bits=bits, base=difference)
     sets = [one for one in (training, validation) if one is not None]
     facts = {
         "detector": name,
