@@ -338,6 +338,22 @@ def test_a_norm_is_folded_through_a_sum() -> None:
     agrees(awake(Behind(lambda a, b: a + b)), written)
 
 
+def test_a_weighted_sum_of_branches() -> None:
+    class Weighted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.fc = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(torch.sub(self.a(x), self.b(x), alpha=0.5).mean((2, 3)))
+
+    def written(net: Any, x: Tensor) -> Tensor:
+        b = passed(conv(x, net.b.weight, net.b.bias), lambda b: -0.5 * b)
+        return linear(mean(plus(conv(x, net.a.weight, net.a.bias), b)), net.fc)
+
+    agrees(awake(Weighted()), written)
+
+
 def test_a_norm_is_folded_through_an_average_pool() -> None:
     def written(net: Any, x: Tensor) -> Tensor:
         x = conv_norm(x, net.a, *numbers(net.norm), padding=1)
@@ -509,6 +525,7 @@ def resnet() -> Any:
         lambda x: x.to(torch.float64),
         lambda x: F.dropout(x, training=False).clone(),
         lambda x: x[:, [0, 1, 2]],
+        lambda x: x.clamp(-9, max=9.0),
     ],
 )
 def test_the_box_holds_behind_what_changes_nothing(resnet: Any, frame: Any) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from ..data.presets import PRESETS, Preset
 from .affine import absorb_forward, fold_back, read_affine
-from .operations import SIZES, SUMS, Call, Known, module_of
+from .operations import CLAMPS, SIZES, SUMS, Call, Known, module_of
 from .plan import Plan, Step
 from .refused import attends
 from .report import CanonisationError, Report
@@ -194,6 +194,10 @@ def _bounds(
             return low, high
         ends = [known.affine[node](end.expand(1, 1, 1, 1)) for end in (low, high)]
         return torch.minimum(*ends), torch.maximum(*ends)
+    if node.target in CLAMPS:
+        return rule.compute(low, *node.args[1:], **node.kwargs), rule.compute(
+            high, *node.args[1:], **node.kwargs
+        )
     if len(parents) > 1 or isinstance(rule, Pass):
         return None
     kept = isinstance(rule, (Reshape, Transport)) and rule.sign == "keep"

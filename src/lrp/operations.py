@@ -59,6 +59,7 @@ REVERSED = frozenset({torch.rsub, "rsub"})
 PRODUCTS = frozenset({operator.mul, torch.mul, torch.multiply, "mul", "multiply"})
 QUOTIENTS = frozenset({operator.truediv, torch.div, torch.divide, "div", "divide"})
 NEGATIONS = frozenset({operator.neg, torch.neg, torch.negative, "neg", "negative"})
+CLAMPS = frozenset({torch.clamp, torch.clip, "clamp", "clip"})
 CONCATENATIONS = frozenset({torch.cat, torch.concat, torch.concatenate})
 FUNCTIONAL_CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
 AVERAGE_POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
@@ -443,6 +444,11 @@ def _like(call: Call) -> Built:
     return Transport(call.run, "keep"), (x,)
 
 
+def _clamp(call: Call) -> Built:
+    least = call.argument("min", 1, None)
+    return Pass(call.run, "nonneg" if least is not None and least >= 0 else "any"), call.single()
+
+
 def _sum(sign: int) -> Builder:
     def build(call: Call) -> Built:
         if not set(call.node.kwargs) <= {"alpha"}:
@@ -547,6 +553,7 @@ FUNCTION_RULES: dict[Any, Builder] = {
         _transport("keep"),
     ),
     "expand_as": _like,
+    **dict.fromkeys(CLAMPS, _clamp),
     F.pad: _transport("any"),
     **dict.fromkeys(
         (torch.flatten, "flatten", torch.reshape, "reshape", torch.squeeze, "squeeze",

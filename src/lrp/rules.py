@@ -424,7 +424,7 @@ class EpsilonSum(Rule):
         self.factor = factor
         self.sign = "keep" if factor >= 0 else "any"
 
-    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Saved]:
+    def forward(self, a: Tensor, b: Tensor, **_: Any) -> tuple[Tensor, Saved]:
         return torch.add(a, b, alpha=self.factor), (a, b)
 
     def backward(self, saved: Saved, relevance: Tensor) -> Sequence[Tensor]:
