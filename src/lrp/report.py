@@ -21,8 +21,8 @@ class LayerWithoutRule(CanonisationError):
 class Report:
     """What canonisation did, for people to check.
 
-    merged: pairs (convolution or linear layer, BatchNorm or other affine map of channels folded into
-    it); unfolded: those that no layer beside them could take (each is a layer of its own); gates:
+    merged: pairs (convolution or linear layer, BatchNorm or other affine map of channels folded
+    into it); unfolded: those that no layer beside them took (each a layer of its own); gates:
     products whose gate is a constant to relevance; constant_convolutions: convolutions that
     relevance never reaches (the branches of gates); rules: one row an operation, columns layer,
     operation, rule, input_nonneg (known to be ≥ 0); difference: largest difference of the logits
