@@ -104,7 +104,7 @@ def test_dna_det_matches_its_slow_twin() -> None:
 class Signals(nn.Module):
     """Three small backbones, their features stacked to one signal, and DeepFeatureX's kind of head.
 
-    A convolution, ReLU and only then BatchNorm: nothing can take that in.
+    A convolution, ReLU and only then BatchNorm: the next convolution takes that in.
     """
 
     def __init__(self) -> None:
@@ -136,8 +136,12 @@ def slow_signals(network: Any, batch: Tensor) -> Tensor:
     linear = network.classifier
     r = slow_epsilon(lambda a: a @ linear.weight.T, pooled, at_largest(linear(pooled)), linear.bias)
     r = slow_epsilon(lambda a: a.mean(1), last, r)
-    r = slow_zplus(unbiased(second), between, r)
-    r = slow_zplus(unbiased(first), stacked, r)  # ReLU and BatchNorm pass it on
+    gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    taken = F.relu(first(stacked))  # the second convolution of gain · x, its shift like a bias
+    r = slow_zplus(
+        lambda a: F.conv1d(a[None] * gain[:, None], second.weight, padding=1)[0], taken, r
+    )
+    r = slow_zplus(unbiased(first), stacked, r)  # ReLU passes it on
     pixels = torch.zeros_like(batch)
     for place, (branch, x) in enumerate(zip(branches, maps, strict=True)):
         here = r[:, place].view(len(batch), 2, 2, 3)
@@ -153,7 +157,8 @@ def test_stacked_backbones_match_their_slow_twin() -> None:
     lrp = LRP(network)
     found = lrp(batch, budget=True)
     assert relative_error(found.pixels, slow_signals(network, batch)) < 1e-8
-    assert lrp.report.unfolded == ["convs.2"]
+    assert lrp.report.merged == [("convs.3", "convs.2")]
+    assert not lrp.report.unfolded
     # a signal's channels are no maps of the image
     assert lrp.layers == ["model1.0", "model2.0", "model3.0"]
     assert found.pixels is not None
