@@ -11,7 +11,6 @@ from .registry import (
     Architecture,
     describe,
     get_architecture,
-    is_own,
     load_detector,
     named_preset,
     parse_spec,
