@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from forensift.data import get_preset
+from forensift.data import Batch, get_preset
 from forensift.detectors.detector import Detector, WeightsOrigin, convolution_maps
-from forensift.records import ImageEntry, ImageSet
+from forensift.records import FAKE, ImageEntry, ImageSet
 
 SIZE = 16
 
@@ -75,6 +76,14 @@ def planted_images(
                 Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8)).save(path)
                 entries.append(ImageEntry(path, label, generator))
     return ImageSet(root, tuple(sorted(entries, key=lambda entry: entry.path)))
+
+
+def batch_of(ids: Sequence[str], label: int | Sequence[int] = FAKE) -> Batch:
+    """Return a batch of black images of these ids, to tell a statistic of."""
+    labels = [label] * len(ids) if isinstance(label, int) else label
+    entries = [ImageEntry(Path(one), int(of), "") for one, of in zip(ids, labels, strict=True)]
+    pixels = torch.zeros((len(ids), 3, 1, 1), dtype=torch.uint8)
+    return Batch(pixels, tuple(entries), tuple(ids))
 
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

@@ -17,8 +17,9 @@ from forensift.data.colour import MODES, PUBLISHED_MODES, recolour
 from forensift.detectors import Detector
 from forensift.records import ImageEntry, ImageSet
 from forensift.sensitivity import box_table, colour_table
+from forensift.sweep.per_image import PerImage
 
-from .planted import fingerprint, planted_detector, planted_images
+from .planted import batch_of, fingerprint, planted_detector, planted_images
 from .two_traces import two_trace_detector, two_trace_images
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -179,7 +180,7 @@ def test_each_image_is_decoded_once_and_equal_ones_are_scored_once(
     result = colour(detector, images, modes, batch_size=3, progress=lambda *one: told.append(one))
     # Two generators of 4 reals and 4 fakes, which share their reals.
     assert counts == {"decoded": 12, "images": 12 * len(modes)}
-    assert told[-1] == ("changing colours", 12, 12)
+    assert told[-1][1:] == (12, 12)
     assert len(result.scores) == 16 * len(modes)
 
 
@@ -319,7 +320,7 @@ def test_refusals(tmp_path: Path) -> None:
     assert colour(detector, images, ("grey",)).facts["modes"] == ["rgb", "grey"]
     images.entries[0].path.write_bytes(b"")
     skipped: list = []
-    with pytest.raises(UserError, match="1 of 12 images cannot be used"):
+    with pytest.raises(UserError, match="cannot be used"):
         colour(detector, images, ("grey",), skipped=skipped)
     assert [one.path for one in skipped] == [images.entries[0].path]
     kept = colour(detector, images, ("grey",), max_skipped=0.5)
@@ -328,3 +329,29 @@ def test_refusals(tmp_path: Path) -> None:
         detector.network.fc.bias.fill_(float("nan"))
     with pytest.raises(UserError, match="not finite"):
         colour(detector, images, ("grey",), max_skipped=0.5)
+
+
+def test_the_per_image_statistic_merges_in_any_order() -> None:
+    rng = np.random.default_rng(0)
+    parts = []
+    for ids in (["b", "d\udcff"], ["a"], ["c", "e"]):
+        part = PerImage()
+        part.update(batch_of(ids), {"x": rng.random((len(ids), 2)), "n": np.arange(len(ids))})
+        parts.append(part)
+    whole, other = PerImage(), PerImage()
+    for part in parts:
+        whole.merge(part)
+    for part in reversed(parts):
+        other.merge(part.from_state(part.state()))
+    names = ["a", "b", "c", "d\udcff", "e"]
+    assert [image_id for _, image_id in whole.result()] == names
+    assert list(whole.result()) == list(other.result())
+    for name in ("x", "n"):
+        assert np.array_equal(whole.of(names, name), other.of(names, name))
+    assert np.isnan(whole.of(["z", "a"], "x")[0]).all()
+    assert np.array_equal(whole.of(["a"], "x")[0], parts[1].rows["clean", "a"]["x"])
+    assert whole.has("a")
+    assert not whole.has("a", "jpeg-50")
+    with pytest.raises(KeyError):
+        whole.of(["z"], "x")
+    assert not whole.empty().from_state(whole.empty().state()).result()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from forensift.data import batches
 from forensift.embedding import (
     CHANNELS,
     PENULTIMATE,
@@ -57,23 +58,28 @@ def test_one_pass_sees_both_kinds(tmp_path: Path, pooling) -> None:
     before = fingerprint(detector.network)
     maps = planted_ranking().feature_maps()
     look = FeatureLook(detector, maps, pooling)
-    sweep(images, [look])
+    passed: list[int] = []
+    handle = detector.network.register_forward_pre_hook(
+        lambda module, args: passed.append(len(args[0]))
+    )
+    done = sweep(images, [look], batch_size=100)
+    handle.remove()
+    assert passed == [12]
+    (batch,) = batches(images, detector.preset, 100, skipped=[])
+    seen = {name: look.statistic.of(batch.ids, name) for name in ("penultimate", "channels")}
+    assert done.used.entries == images.entries
     assert fingerprint(detector.network) == before
     network = detector.network
-    ids = [images.image_id(entry) for entry in images]
-    arrays = np.stack([np.asarray(Image.open(entry.path)) for entry in images])
-    pixels = torch.from_numpy(arrays.transpose(0, 3, 1, 2).copy())
     with torch.no_grad():
-        conv1 = network.conv1(detector.preset.normalise(pixels))
+        conv1 = network.conv1(detector.preset.normalise(batch.pixels))
         conv2 = network.conv2(network.relu1(network.bn1(conv1)))
         penultimate = network.relu2(conv2).mean((2, 3))
     chosen = torch.stack([conv2[:, 0], conv1[:, 0], conv1[:, 3]], dim=1).flatten(2)
     pooled = chosen.amax(2) if pooling == "max" else chosen.mean(2)
-    seen, channels = (look.statistic.of(ids, name) for name in ("penultimate", "channels"))
-    np.testing.assert_allclose(seen, penultimate.numpy(), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(channels, pooled.numpy(), rtol=1e-4, atol=1e-6)
-    logits = seen @ network.fc.weight.detach().numpy()[0] - 6.0
-    np.testing.assert_allclose(logits, detector.logits(pixels).numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(seen["penultimate"], penultimate.numpy(), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(seen["channels"], pooled.numpy(), rtol=1e-4, atol=1e-6)
+    logits = seen["penultimate"] @ network.fc.weight.detach().numpy()[0] - 6.0
+    np.testing.assert_allclose(logits, detector.logits(batch.pixels).numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_without_feature_maps_there_are_no_channels(tmp_path: Path) -> None:
@@ -84,6 +90,22 @@ def test_without_feature_maps_there_are_no_channels(tmp_path: Path) -> None:
     assert look.statistic.of(ids, "channels").shape == (2, 0)
     with pytest.raises(UserError, match="no pooling 'median'"):
         FeatureLook(detector, (), "median")  # type: ignore[arg-type]
+
+
+def test_images_of_equal_pixels_have_equal_contents_whatever_their_files(tmp_path: Path) -> None:
+    detector, images = planted_detector(), planted_images(tmp_path, ("one",), n=2)
+    bitmap = images.entries[0].path.with_suffix(".bmp")
+    Image.open(images.entries[0].path).save(bitmap)
+    whole = ImageSet(tmp_path, (*images.entries, ImageEntry(bitmap, REAL, "one")))
+    look = FeatureLook(detector)
+    sweep(whole, [look])
+    ids = [whole.image_id(entry) for entry in whole]
+    contents = look.statistic.of(ids, "content")
+    assert contents[0] == contents[-1]
+    assert len(set(contents)) == 4
+    only = FeatureLook(detector, images=images)
+    sweep(whole, [only])
+    assert [one for _, one in only.statistic.result()] == ids[:-1]
 
 
 def test_tsne_states_what_it_did_and_repeats(rng: np.random.Generator) -> None:
@@ -205,7 +227,7 @@ def test_embed_refusals_and_unreadable_images(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no images"):
         embed(detector, ImageSet(tmp_path, ()))
     images.entries[0].path.write_bytes(b"")
-    with pytest.raises(UserError, match="1 of 24 images cannot be used"):
+    with pytest.raises(UserError, match="cannot be used"):
         embed(detector, images)
     skipped: list = []
     found = embed(detector, images, max_skipped=0.1, skipped=skipped)

@@ -39,8 +39,8 @@ from forensift.explain import (
     Gradient,
     GuidedBackprop,
     GuidedGradCAM,
-    explainer,
     default_layer,
+    explainer,
     named_target,
     pixel_map,
 )

@@ -30,7 +30,6 @@ from forensift.detectors import (
     save_weights,
 )
 from forensift.detectors.critics import Critic, given_critic, load_critic
-from forensift.training.gradients import gradient_paths, write_gradients
 from forensift.detectors.gradient_images import (
     GradientImages,
     GradientPreset,
@@ -53,6 +52,7 @@ from forensift.forge.losses import Critic as ForgeCritic
 from forensift.lrp import LRP
 from forensift.records import ImageEntry, ImageSet
 from forensift.training import get_recipe
+from forensift.training.gradients import gradient_paths, write_gradients
 
 from .conftest import write_image
 

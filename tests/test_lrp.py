@@ -80,7 +80,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {  # name: build
     "torchvision efficientnet": (lambda: zoo.efficientnet_b0(num_classes=1), 32, 49),
     "mobilenet": (lambda: zoo.mobilenet_v2(num_classes=1), 32, 52),
     "npr": (npr.build, 21, 23),
-    "functional": (Functional, 13, 4),
+    "functional": (Functional, 13, 3),
 }  # fmt: skip
 
 

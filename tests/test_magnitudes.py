@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from forensift.data import batches
+from forensift.data import Batch, batches
 from forensift.fmap_ranking import rank, top
 from forensift.records import Skipped
 from forensift.sensitivity import MAGNITUDE_MATCHED, dropout, magnitude_matched_random_k, magnitudes
-from forensift.sensitivity.magnitudes import MagnitudeStatistic, Strengths, nearest
+from forensift.sensitivity.magnitudes import MagnitudeStatistic, nearest
+from forensift.sweep import Rows
 
-from .planted import fingerprint, planted_detector, planted_images
+from .planted import batch_of, fingerprint, planted_detector, planted_images
 
 
 def test_strengths_are_means_of_the_convolutions_outputs(tmp_path: Path) -> None:
@@ -32,13 +33,17 @@ def test_strengths_are_means_of_the_convolutions_outputs(tmp_path: Path) -> None
     np.testing.assert_allclose(magnitudes(detector, images, batch_size=5), found, rtol=1e-5)
 
 
+def seen(values: np.ndarray) -> tuple[Batch, Rows]:
+    return batch_of([str(row) for row in range(len(values))]), {"strength": values}
+
+
 def test_strengths_do_not_depend_on_shards_or_order(rng: np.random.Generator) -> None:
     values = rng.exponential(size=(30, 4)) * np.array([1e-3, 1, 10, 1e4])
     whole, parts = MagnitudeStatistic(4), MagnitudeStatistic(4)
-    whole.update(Strengths(values))
+    whole.update(*seen(values))
     for piece in np.split(rng.permutation(values), (3, 17)):
         part = parts.empty()
-        part.update(Strengths(piece))
+        part.update(*seen(piece))
         parts.merge(part.from_state(part.state()))
     np.testing.assert_array_equal(whole.result(), parts.result())
     share = (values / (1 + values)).mean(axis=0)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,11 +18,10 @@ from forensift.errors import UserError
 from forensift.fmap_ranking import count_by_layer
 from forensift.records import FAKE, FeatureMap, Ranking
 from forensift.sensitivity import (
+    dropped,
     layer_matched_random_k,
     low_k,
     lowest_non_zero,
-    masked_logits,
-    masked_parameters,
     random_k,
     top_k,
 )
@@ -115,80 +118,94 @@ PIXELS = torch.randint(0, 256, (2, 3, 32, 32), generator=torch.Generator().manua
 )
 
 
-def edited(detector: Detector, maps: list[FeatureMap]) -> torch.Tensor:
-    """Return logits with hooks that zero the convolutions' outputs, one by one."""
-    modules = dict(detector.network.named_modules())
-    handles = []
-    for one in maps:
+def without(detector: Detector, maps: Sequence[FeatureMap]) -> torch.Tensor:
+    """Return the logits with these feature maps dropped."""
+    with dropped(detector.network, maps):
+        return detector.logits(PIXELS)
 
-        def zero(module: nn.Module, inputs: object, output: torch.Tensor, c: int = one.channel):
-            output = output.clone()
-            output[:, c] = 0
-            return output
 
-        handles.append(modules[one.layer].register_forward_hook(zero))
-    try:
-        return masked_logits(detector, {}, PIXELS)
-    finally:
-        for handle in handles:
-            handle.remove()
+def edited(detector: Detector, maps: Sequence[FeatureMap]) -> torch.Tensor:
+    """Return the logits of a copy whose filters, biases included, are zero for these maps."""
+    network = copy.deepcopy(detector.network)
+    modules = dict(network.named_modules())
+    with torch.no_grad():
+        for one in maps:
+            module = modules[one.layer]
+            module.weight[one.channel] = 0
+            if module.bias is not None:
+                module.bias[one.channel] = 0
+    return replace(detector, network=network).logits(PIXELS)
 
 
 @pytest.mark.parametrize("name", ["planted", "resnet50", "efficientnet-b0", "npr"])
-def test_a_mask_is_zeroed_convolution_outputs(name: str) -> None:
+def test_dropped_maps_are_zeroed_filters_to_the_bit(name: str) -> None:
     detector = planted_detector() if name == "planted" else real_detector(name)
     rng = np.random.default_rng(0)
     k = min(40, len(detector.feature_maps) // 2)
     picked = rng.choice(len(detector.feature_maps), k, replace=False)
     maps = [detector.feature_maps[i] for i in picked]
-    before = fingerprint(detector.network)
-    overrides = masked_parameters(detector.network, maps)
-    assert {key.rsplit(".", 1)[0] for key in overrides} == {one.layer for one in maps}
-    dropped = masked_logits(detector, overrides, PIXELS)
+    before, plain = fingerprint(detector.network), detector.logits(PIXELS)
+    found = without(detector, maps)
     assert fingerprint(detector.network) == before
-    torch.testing.assert_close(dropped, edited(detector, maps), rtol=1e-5, atol=1e-6)
-    plain = detector.logits(PIXELS)
-    nothing = masked_logits(detector, masked_parameters(detector.network, []), PIXELS)
-    with torch.no_grad():
-        batch = detector.preset.normalise(PIXELS).contiguous(memory_format=torch.channels_last)
-        assert torch.equal(nothing, detector.network(batch).reshape(-1))
-    torch.testing.assert_close(nothing, plain, rtol=1e-3, atol=1e-4)
-    assert (dropped - plain).abs().max() > 1e-4
+    assert torch.equal(found, edited(detector, maps))
+    assert torch.equal(without(detector, []), plain)
+    assert torch.equal(detector.logits(PIXELS), plain)
+    assert (found - plain).abs().max() > 1e-4
 
 
-def test_a_mask_equals_a_network_with_edited_weights_to_the_bit() -> None:
-    detector = planted_detector()
-    maps = [FeatureMap("conv2", 0, 8), FeatureMap("conv2", 3, 8), FeatureMap("conv1", 5, 8)]
-    other = planted_detector()
-    with torch.no_grad():
-        other.network.conv2.weight[[0, 3]] = 0
-        other.network.conv2.bias[[0, 3]] = 0
-        other.network.conv1.weight[5] = 0
-    expected = masked_logits(other, {}, PIXELS)
-    dropped = masked_logits(detector, masked_parameters(detector.network, maps), PIXELS)
-    assert torch.equal(dropped, expected)
+class Twice(nn.Module):
+    """A network that calls one convolution two times, each on what the other did not see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.shared = nn.Conv2d(4, 4, 3, padding=1)
+        self.fc = nn.Linear(4, 1)
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        once = self.shared(self.first(batch).relu()).relu()
+        return self.fc(self.shared(once + 1).mean(dim=(2, 3)))
+
+
+def test_a_map_is_dropped_in_every_call_of_its_convolution() -> None:
+    torch.manual_seed(0)
+    detector = replace(planted_detector(), network=Twice().eval())
+    for channels in ([2], [0, 3], [0, 1, 2, 3]):
+        maps = [FeatureMap("shared", channel, 4) for channel in channels]
+        assert torch.equal(without(detector, maps), edited(detector, maps))
+    calls: list[torch.Tensor] = []
+    hook = detector.network.shared.register_forward_hook(lambda m, i, o: calls.append(o))
+    without(detector, [FeatureMap("shared", 1, 4)])
+    hook.remove()
+    assert len(calls) == 2
+    for output in calls:  # other hooks see what is left as well
+        assert not output[:, 1].any()
+        assert output[:, [0, 2, 3]].any()
 
 
 def test_without_any_map_the_output_is_constant() -> None:
     detector = planted_detector()
-    overrides = masked_parameters(detector.network, detector.feature_maps)
-    dropped = masked_logits(detector, overrides, PIXELS)
-    assert dropped.std() == 0
+    found = without(detector, detector.feature_maps)
+    assert found.std() == 0
     # conv2 is all zero after the mask, so only the last layer's bias is left.
-    torch.testing.assert_close(dropped[0], detector.network.fc.bias[0].detach())
+    torch.testing.assert_close(found[0], detector.network.fc.bias[0].detach())
 
 
 def test_the_network_is_as_before_after_an_error() -> None:
     detector = planted_detector()
-    before = fingerprint(detector.network)
-    overrides = masked_parameters(detector.network, detector.feature_maps[:3])
-    with pytest.raises(RuntimeError):
-        masked_logits(detector, overrides, PIXELS[:, :2].repeat(1, 2, 1, 1)[:, :4])
+    before, plain = fingerprint(detector.network), detector.logits(PIXELS)
+    with pytest.raises(RuntimeError), dropped(detector.network, detector.feature_maps[:3]):
+        detector.network(torch.zeros(1, 5, 8, 8))
     assert fingerprint(detector.network) == before
+    known, unknown = detector.feature_maps[0], FeatureMap("conv9", 0, 8)
+    with pytest.raises(UserError), dropped(detector.network, [known, unknown]):
+        pass
+    assert fingerprint(detector.network) == before
+    assert torch.equal(detector.logits(PIXELS), plain)
 
 
 def test_maps_the_network_does_not_have_are_refused() -> None:
     network = planted_detector().network
     for one in (FeatureMap("conv9", 0, 8), FeatureMap("conv1", 8, 9), FeatureMap("fc", 0, 1)):
-        with pytest.raises(UserError, match=f"no feature map {one.layer}"):
-            masked_parameters(network, [one])
+        with pytest.raises(UserError, match=f"no feature map {one.layer}"), dropped(network, [one]):
+            pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -29,14 +30,14 @@ from forensift.patches import (
     heat,
     patches,
     tile,
-    topn,
 )
 from forensift.records import FAKE, REAL, FeatureMap, ImageEntry, ImageSet, Ranking
-from forensift.sweep import sweep
+from forensift.sweep import Rows, sweep
 
 from .lrp_reference import reference, seeded_images, seeded_network
-from .planted import fingerprint, planted_detector, planted_images
+from .planted import batch_of, fingerprint, planted_detector, planted_images
 
+topn = import_module("forensift.patches.topn")  # the package's name is that of its verb
 MAPS = tuple(FeatureMap("conv", channel, 3) for channel in range(3))
 
 
@@ -48,12 +49,10 @@ def ranking_of(detector: Detector, *first: str) -> Ranking:
     return Ranking(ranking_table(maps, omega).reset_index(drop=True), FAKE)
 
 
-def peaks(values: np.ndarray, first: int = 0) -> tuple[Batch, dict[str, np.ndarray]]:
-    ids = tuple(f"{first + row:03d}.png" for row in range(len(values)))
-    entries = tuple(ImageEntry(Path(one), FAKE, "") for one in ids)
+def peaks(values: np.ndarray, first: int = 0) -> tuple[Batch, Rows]:
+    batch = batch_of([f"{first + row:03d}.png" for row in range(len(values))])
     positions = np.stack([np.arange(values.size).reshape(values.shape)] * 2, axis=-1)
-    pixels = torch.zeros(len(ids), 3, 1, 1, dtype=torch.uint8)
-    return Batch(pixels, entries, ids), {"value": values.astype(float), "position": positions}
+    return batch, {"value": values.astype(np.float64), "position": positions}
 
 
 def same(a: TopImages, b: TopImages) -> bool:
@@ -281,11 +280,13 @@ def test_each_image_is_decoded_once(tmp_path: Path, monkeypatch) -> None:
 
     monkeypatch.setattr(forensift.data.batching, "read_image", counted)
     detector, images = planted_detector(), mixed(tmp_path)
-    seen: list[tuple[str, int, int]] = []
-    patches(detector, images, ranking_of(detector), 5, n=2, progress=lambda *one: seen.append(one))
+    told: dict[str, tuple[int, int]] = {}
+    patches(
+        detector, images, ranking_of(detector), 5, n=2,
+        progress=lambda what, done, total: told.update({what: (done, total)}),
+    )  # fmt: skip
     assert read == dict.fromkeys((entry.path for entry in images.only(label=FAKE)), 1)
-    assert ("finding images", 8, 8) in seen
-    assert seen[-1] == ("cutting patches", 10, 10)
+    assert told == {"finding images": (8, 8), "cutting patches": (10, 10)}
 
 
 def test_generators_and_short_sets(tmp_path: Path) -> None:

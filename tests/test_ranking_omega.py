@@ -11,28 +11,30 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from forensift.data import Preset, RandomResizedCrop
+import forensift.data.batching as decoding
+from forensift.data import Batch, Preset, RandomResizedCrop
 from forensift.errors import UserError
-from forensift.fmap_ranking import OmegaStatistic, Relevances, layer_sums, rank, relevance_shares
+from forensift.fmap_ranking import OmegaStatistic, layer_sums, rank, rankings, relevance_shares
 from forensift.lrp import LRP
 from forensift.records import FAKE, REAL, FeatureMap, ImageEntry, ImageSet, Skipped
+from forensift.sweep import Rows
 
-from .planted import fingerprint, planted_detector, planted_images
+from .planted import batch_of, fingerprint, planted_detector, planted_images
 
 MAPS = tuple(FeatureMap(layer, c, 3) for layer in ("a", "b") for c in range(3))
 
 
-def observed(n: int, seed: int = 0, label: int = FAKE) -> Relevances:
+def observed(n: int, seed: int = 0, label: int = FAKE) -> tuple[Batch, Rows]:
     rng = np.random.default_rng(seed)
     logits = rng.normal(3 if label == FAKE else -3, 2, n)
-    ids = tuple(f"{seed}/{i}.png" for i in range(n))
-    return Relevances(ids, np.full(n, label), logits, rng.random((n, 6)) ** 4 / 3)
+    batch = batch_of([f"{seed}/{i}.png" for i in range(n)], label)
+    return batch, {"logit": logits, "share": rng.random((n, 6)) ** 4 / 3}
 
 
-def cut(one: Relevances, rows: np.ndarray) -> Relevances:
-    ids = tuple(one.image_ids[i] for i in rows)
-    return Relevances(ids, one.labels[rows], one.logits[rows], one.shares[rows])
+def cut(batch: Batch, rows: Rows, chosen: np.ndarray) -> tuple[Batch, Rows]:
+    return batch.take(chosen), {name: values[chosen] for name, values in rows.items()}
 
 
 def test_shares_follow_the_formula_and_know_no_nan() -> None:
@@ -49,10 +51,10 @@ def test_shares_follow_the_formula_and_know_no_nan() -> None:
 
 @pytest.mark.parametrize("label", [FAKE, REAL])
 def test_the_statistic_equals_numpy_over_the_images_that_count(label: int) -> None:
-    seen = observed(200, label=label)
+    batch, rows = observed(200, label=label)
     statistic = OmegaStatistic(MAPS, label)
-    statistic.update(seen)
-    p = 1 / (1 + np.exp(-seen.logits))
+    statistic.update(batch, rows)
+    p = 1 / (1 + np.exp(-rows["logit"]))
     used = p >= 0.9 if label == FAKE else p <= 0.1
     wrong = p <= 0.5 if label == FAKE else p > 0.5
     assert statistic.counts == {
@@ -63,7 +65,7 @@ def test_the_statistic_equals_numpy_over_the_images_that_count(label: int) -> No
     }
     assert 0 < wrong.sum() < used.sum()
     ranking = statistic.result()
-    kept = seen.shares[used]
+    kept = rows["share"][used]
     order = np.argsort(-kept.mean(axis=0), kind="stable")
     table = ranking.table
     assert ranking.feature_maps() == [MAPS[i] for i in order]
@@ -81,13 +83,13 @@ def test_the_statistic_equals_numpy_over_the_images_that_count(label: int) -> No
 def test_merging_is_exact_in_any_order(seed: int, cuts: list[int], random) -> None:
     seen = observed(60, seed)
     whole = OmegaStatistic(MAPS)
-    whole.update(seen)
+    whole.update(*seen)
     parts = np.split(np.arange(60), sorted(set(cuts)))
     random.shuffle(parts)
     merged = OmegaStatistic(MAPS)
     for part in parts:
         piece = OmegaStatistic(MAPS)
-        piece.update(cut(seen, part))
+        piece.update(*cut(*seen, part))
         merged.merge(piece.from_state(piece.state()))
     for key, value in whole.state().items():
         np.testing.assert_array_equal(value, merged.state()[key])
@@ -95,12 +97,11 @@ def test_merging_is_exact_in_any_order(seed: int, cuts: list[int], random) -> No
 
 
 def test_one_image_has_an_omega_but_no_error() -> None:
-    seen = observed(1)
-    seen.logits[:] = 5
+    batch, rows = observed(1)
     statistic = OmegaStatistic(MAPS)
-    statistic.update(seen)
+    statistic.update(batch, {**rows, "logit": np.array([5.0])})
     table = statistic.result().table
-    np.testing.assert_allclose(np.sort(table["omega"]), np.sort(seen.shares[0]))
+    np.testing.assert_allclose(np.sort(table["omega"]), np.sort(rows["share"][0]))
     assert table[["standard_error", "rank_low", "rank_high"]].isna().all(axis=None)
 
 
@@ -109,13 +110,13 @@ def test_the_ends_of_the_filter() -> None:
     logits = np.array([np.log(9), np.log(9) - 1e-9, 0.0, -1.0, np.nan])
     shares = np.full((5, 6), 0.1)
     fakes = OmegaStatistic(MAPS, FAKE)
-    fakes.update(Relevances(ids, np.ones(5, dtype=int), logits, shares))
+    fakes.update(batch_of(ids, FAKE), {"logit": logits, "share": shares})
     assert list(fakes.counts.values()) == [1, 2, 1, 1]  # 0 is decided as real
     reals = OmegaStatistic(MAPS, REAL)
-    reals.update(Relevances(ids, np.zeros(5, dtype=int), -logits, shares))
+    reals.update(batch_of(ids, REAL), {"logit": -logits, "share": shares})
     assert list(reals.counts.values()) == [1, 1, 2, 1]
     with pytest.raises(ValueError, match="label 1"):
-        fakes.update(Relevances(ids, np.zeros(5, dtype=int), logits, shares))
+        fakes.update(batch_of(ids, REAL), {"logit": logits, "share": shares})
 
 
 def test_rank_intervals_are_narrow_where_images_agree() -> None:
@@ -123,13 +124,13 @@ def test_rank_intervals_are_narrow_where_images_agree() -> None:
     clear = np.tile([0.3, 0.2, 0.1, 0.05, 0.02, 0.0], (n, 1))
     ids = tuple(str(i) for i in range(n))
     agree = OmegaStatistic(MAPS)
-    agree.update(Relevances(ids, np.ones(n, dtype=int), np.full(n, 9.0), clear))
+    agree.update(batch_of(ids), {"logit": np.full(n, 9.0), "share": clear})
     table = agree.result().table
     np.testing.assert_array_equal(table["rank_low"], np.arange(1, 7))
     np.testing.assert_array_equal(table["rank_high"], np.arange(1, 7))
     noise = np.random.default_rng(0).random((n, 6)) / 6
     differ = OmegaStatistic(MAPS)
-    differ.update(Relevances(ids, np.ones(n, dtype=int), np.full(n, 9.0), noise))
+    differ.update(batch_of(ids), {"logit": np.full(n, 9.0), "share": noise})
     table = differ.result().table
     assert (table["rank_high"] - table["rank_low"]).mean() > 1.5
 
@@ -148,7 +149,7 @@ def test_rank_finds_the_planted_maps_and_leaves_the_network_alone(tmp_path: Path
     }
     assert ranking.counts == {
         "used": 12, "wrong prediction": 0, "not confident": 0, "logit not finite": 0,
-        "unreadable": 0,
+        "unusable": 0,
     }  # fmt: skip
     assert (ranking.label, ranking.start) == (FAKE, "predicted")
     assert (layer_sums(ranking) <= 1 + 1e-12).all()
@@ -200,23 +201,37 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     detector = planted_detector(width=64)
     images = planted_images(tmp_path, ("one",), n=4)
     peaks, tensors = [], []
-    for times in (8, 8, 40):  # the first fills caches
-        many = ImageSet(images.root, images.entries * times)
-        left = [len(many.only(label=FAKE))]
+    for times in (40, 40, 120):  # the first fills caches; each takes several shards
+        many = _many(tmp_path / str(len(peaks)), images, times)
+        counted: list[int] = []
 
-        def count(done: int, left: list[int] = left) -> None:
-            left[0] -= done
-            if not left[0]:
+        def count(what: str, done: int, total: int, counted: list[int] = counted) -> None:
+            if done == total and not counted:
                 gc.collect()
-                tensors.append(sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects()))
+                counted.append(sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects()))
 
         tracemalloc.start()
         rank(detector, many, batch_size=16, progress=count)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    # The shares of one image alone would be 128 · 8 bytes.
-    assert (peaks[2] - peaks[1]) / (32 * 4) < 256
+        tensors += counted
+    # The shares of one image alone would be 128 · 8 bytes; its path takes some hundred.
+    assert (peaks[2] - peaks[1]) / (80 * 4) < 512
     assert tensors[2] <= tensors[1]
+
+
+def _many(root: Path, images: ImageSet, times: int) -> ImageSet:
+    """Write so many fakes of different bytes: copies are seen once."""
+    entries = []
+    for number in range(times):
+        for at, entry in enumerate(images.only(label=FAKE)):
+            pixels = np.array(Image.open(entry.path))
+            pixels[0, 0] = number
+            path = root / f"{number}-{at}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(path)
+            entries.append(ImageEntry(path, FAKE, "one"))
+    return ImageSet(root, tuple(entries))
 
 
 def test_bad_input_is_one_clear_line(tmp_path: Path) -> None:
@@ -229,7 +244,7 @@ def test_bad_input_is_one_clear_line(tmp_path: Path) -> None:
         rank(detector, images, min_confidence=1.0)
     with torch.no_grad():
         detector.network.fc.bias.fill_(-1000.0)
-    with pytest.raises(UserError, match=r"4 wrong prediction.*--min-confidence"):
+    with pytest.raises(UserError, match=r"4 wrong prediction.*min_confidence"):
         rank(detector, images)
 
 
@@ -239,18 +254,44 @@ def test_unreadable_images_are_counted_and_limited(tmp_path: Path) -> None:
     broken.write_bytes(images.entries[0].path.read_bytes()[:60])
     images = ImageSet(tmp_path, (*images.entries, ImageEntry(broken, FAKE, "one")))
     skipped: list[Skipped] = []
-    with pytest.raises(UserError, match="max-skipped"):
+    with pytest.raises(UserError, match="max_skipped"):
         rank(detector, images, skipped=skipped)
     assert [one.path for one in skipped] == [broken]
-    assert rank(detector, images, max_skipped=0.5).counts["unreadable"] == 1
+    assert rank(detector, images, max_skipped=0.5).counts["unusable"] == 1
 
 
-def test_partial_results_are_used_and_cleared(tmp_path: Path) -> None:
+def test_partial_results_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     detector, images = planted_detector(), planted_images(tmp_path / "set")
     partials = tmp_path / "partials"
     whole = rank(detector, images, partials=partials)
-    assert not partials.exists()
+    read: list[Path] = []
+    original = decoding.read_image
+    monkeypatch.setattr(decoding, "read_image", lambda path: read.append(path) or original(path))
     assert rank(detector, images, partials=partials, resume=True).table.equals(whole.table)
+    assert not read
+    rank(detector, images, partials=partials, resume=True, min_confidence=0.8)  # another plan
+    assert len(read) == 12
+
+
+def test_fakes_and_reals_are_ranked_in_one_pass(tmp_path: Path) -> None:
+    detector, images = planted_detector(), planted_images(tmp_path)
+    both = rankings(detector, images, batch_size=6)
+    assert not both.missing
+    assert both.name == tmp_path.name
+    for kind, label in (("fake", FAKE), ("real", REAL)):
+        alone = rank(detector, images, label=label, batch_size=6)
+        omega = dict(zip(alone.feature_maps(), alone.table["omega"], strict=True))
+        found = both.of[kind]
+        expected = [omega[one] for one in found.feature_maps()]
+        np.testing.assert_allclose(found.table["omega"], expected, rtol=1e-5, atol=1e-9)
+        assert found.label == label
+    only = rankings(detector, images, labels=("real",))
+    assert list(only.of) == ["real"]
+    with torch.no_grad():
+        detector.network.fc.bias.fill_(1000.0)
+    found = rankings(detector, images)
+    assert list(found.of) == ["fake"]
+    assert "12 wrong prediction" in found.missing["real"]
 
 
 def _pixels(path: Path) -> torch.Tensor:

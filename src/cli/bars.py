@@ -37,9 +37,9 @@ def _drawn() -> Iterator[Tell]:
         tasks = {}
 
         def tell(what: str, done: float, total: float | None, text: str = "") -> None:
-            if what not in tasks:
-                tasks[what] = drawn.add_task(what, total=total, state="")
             state = f"{done:.0f}/{total:.0f} {text}" if total else f"{done:.0f} {text}"
+            if what not in tasks:
+                tasks[what] = drawn.add_task(what, total=total, state=state.rstrip())
             drawn.update(tasks[what], completed=done, total=total, state=state.rstrip())
             if total and done >= total:
                 drawn.update(tasks[what], visible=False)

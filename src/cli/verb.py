@@ -45,7 +45,9 @@ def verb(function: Callable[..., Any]) -> Callable[..., None]:
         for hint in [_hints(kind)[one.name]]
     ]
     named = [one.replace(annotation=hints[one.name], kind=one.KEYWORD_ONLY) for one in own]
-    every = sorted([*named, *common], key=lambda one: not _is_argument(one.annotation))
+    # DETECTOR comes before what it is to look at; a verb's own options before the common ones.
+    words = [one for one in (*common, *named) if _is_argument(one.annotation)]
+    every = [*words, *(one for one in (*named, *common) if one not in words)]
     name = function.__name__.replace("_", "-")
 
     def command(**given: Any) -> None:

@@ -15,6 +15,27 @@ from ..records import FeatureMap
 Take = Callable[[str, Tensor], Any]
 
 
+def joined(calls: Sequence[Tensor]) -> Tensor:
+    """Return what a module gave on each of its calls as one tensor.
+
+    A feature map is an output channel of a module over all its calls: maps (N, C, h, w) of one
+    height stand side by side (N, C, h, Σw), of several each is a row of its own (N, C, 1, Σhw).
+    """
+    if len(calls) == 1:
+        return calls[0]
+    if len({one.shape[:-1] for one in calls}) > 1:
+        calls = [one.flatten(2)[:, :, None] for one in calls]
+    return torch.cat(list(calls), dim=-1)
+
+
+def apart(whole: Tensor, calls: Sequence[Tensor]) -> list[Tensor]:
+    """Return the parts of a joined tensor, each shaped as its call: what undoes :func:`joined`."""
+    several = len({one.shape[:-1] for one in calls}) > 1
+    widths = [one[0, 0].numel() if several else one.shape[-1] for one in calls]
+    parts = whole.split(widths, dim=-1)
+    return [part.reshape(one.shape) for part, one in zip(parts, calls, strict=True)]
+
+
 @contextmanager
 def observed(
     network: nn.Module, layers: Iterable[str], take: Take, *, inputs: bool = False
@@ -22,22 +43,39 @@ def observed(
     """Yield a dictionary that after each forward pass holds ``take(layer, output)`` of each layer.
 
     layers: names of modules that return one tensor; inputs: give ``take`` what goes into the module
-    instead of what comes out. The output of a convolution is its feature maps before BatchNorm.
-    The hooks are gone when the block ends, also after an exception.
+    instead of what comes out. The output of a convolution is its feature maps before BatchNorm. Of
+    a module that is called several times in a pass it is all calls, see :func:`joined`; of a
+    convolution that is not called, maps of one zero. The hooks are gone when the block ends, also
+    after an exception.
 
     Raises:
         UserError: the network has no module of that name.
     """
     modules = dict(network.named_modules())
     found: dict[str, Any] = {}
-    handles = []
+    calls: dict[str, list[Tensor]] = {}
+    layers = list(layers)
+
+    def ended(_: nn.Module, args: Any, output: Any) -> None:
+        for layer in layers:
+            module = modules[layer]
+            if layer not in calls and isinstance(module, nn.Conv2d) and not inputs:
+                nothing = module.weight.new_zeros(len(args[0]), module.out_channels, 1, 1)
+                found[layer] = take(layer, nothing)
+        calls.clear()
+
+    handles = [
+        network.register_forward_pre_hook(lambda *_: calls.clear()),
+        network.register_forward_hook(ended),
+    ]
     try:
         for layer in layers:
             if layer not in modules:
                 raise UserError(f"the network has no layer {layer!r}")
 
             def hook(module: nn.Module, args: Any, output: Any, layer: str = layer) -> None:
-                found[layer] = take(layer, args[0] if inputs else output)
+                calls.setdefault(layer, []).append(args[0] if inputs else output)
+                found[layer] = take(layer, joined(calls[layer]))
 
             handles.append(modules[layer].register_forward_hook(hook))
         yield found

@@ -14,6 +14,7 @@ from ..data.batching import batches
 from ..data.presets import Preset
 from ..errors import UserError
 from ..records import FeatureMap, ImageEntry, ImageSet, Skipped
+from .precision import full_float32
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,7 @@ class Detector:
         return outputs[:, fakes].logsumexp(dim=1) - outputs[:, self.real]
 
     @torch.no_grad()
+    @full_float32()
     def outputs(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the network's outputs (N, K) on the CPU of a uint8 batch (N, 3, H, W)."""
         batch = self.preset.normalise(pixels.to(self.device))

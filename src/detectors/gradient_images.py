@@ -27,6 +27,7 @@ from ..data.presets import Preset
 from ..errors import UserError
 from ..files import write_with
 from .critics import Critic, load_critic
+from .precision import full_float32
 
 PROCEDURE = "1"  # part of every key: a change of the procedure makes kept images out of date
 MEMORY_BYTES = 256 * 2**20
@@ -46,7 +47,7 @@ def gradient(critic: Critic, pixels: torch.Tensor) -> torch.Tensor:
             f"critic {critic.name}: takes {critic.side} × {critic.side} pixels, not "
             f"{pixels.shape[2]} × {pixels.shape[1]}"
         )
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), full_float32():
         image = (pixels[None].to(torch.float32) / 127.5 - 1).requires_grad_()
         score = critic.score(image).float().sum()
         if not score.requires_grad:
@@ -193,11 +194,8 @@ def _content(pixels: np.ndarray) -> bytes:
 
 
 def _arithmetic(device: torch.device) -> str:
-    """Return what makes the same gradient come out otherwise: the device and its rounding."""
-    if device.type != "cuda":
-        return device.type
-    tf32 = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    return f"{torch.cuda.get_device_name(device)} {tf32}"
+    """Return what makes the same gradient come out otherwise: the device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _bound(folder: Path | None, limit: int) -> None:

@@ -20,6 +20,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..data.presets import Preset
 from ..errors import UserError
+from .activations import observed
 from .building import random_state_kept, told
 
 PROBE = 224  # pixels: the side of the images that are shown
@@ -140,6 +141,32 @@ def outputs_of(network: nn.Module, preset: Preset, name: str) -> int:
             "what goes into it"
         )
     return alone.shape[1]
+
+
+@torch.no_grad()
+def logit_convolutions(network: nn.Module, preset: Preset, outputs: int) -> set[str]:
+    """Return the convolution whose output channels are the logits, pooled; mostly there is none.
+
+    Its maps are where the logits come from, not what the detector looks at.
+    """
+    device = next((one.device for one in network.parameters()), torch.device("cpu"))
+    record, convolutions = _Record(), {}
+
+    def seen(name: str, output: Tensor) -> None:
+        convolutions[record.made[output]] = name
+
+    layers = [name for name, one in network.named_modules() if isinstance(one, nn.Conv2d)]
+    if not layers:
+        return set()
+    with random_state_kept(), observed(network, layers, seen), record:
+        given = network(preset.normalise(_probes(preset)[0].to(device)))
+    made: _Made | None = record.made.get(given)
+    while made is not None and made not in convolutions:
+        through = made.name.removesuffix("_") not in _LINEAR and len(set(made.parents)) == 1
+        made = made.parents[0] if through else None
+    if made is None or network.get_submodule(convolutions[made]).out_channels != outputs:
+        return set()
+    return {convolutions[made]}
 
 
 def _probes(preset: Preset) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ from .building import built, copied, digest, random_state_kept, told
 from .checkpoints import Checkpoint, load_strictly, read_checkpoint
 from .detector import Detector, WeightsOrigin, convolution_maps
 from .lgrad import named_preset
-from .outputs import outputs_of
+from .outputs import logit_convolutions, outputs_of
 
 TIMM = "timm:"
 PRESET = "wang-nocrop"
@@ -115,7 +115,8 @@ def own_detector(
         classes: names of the classes, in the network's order; none for one logit.
         real: the real class, by number or name; by default the one called 'real'.
         without: convolutions whose outputs are no feature maps, by their own or their whole names;
-            squeeze-excite gates of torchvision and timm are left out in any case.
+            squeeze-excite gates of torchvision and timm are left out in any case, and so is a
+            convolution that gives the logits themselves.
 
     Raises:
         UserError: a network that fails on the images, ends in probabilities or looks at the other
@@ -155,10 +156,11 @@ def _described(
     if not 0 <= real < outputs:
         raise UserError(f"{name}: real = {real}, but the classes are 0 … {outputs - 1}")
     own = tuple(one for one in without if "." not in one)
+    left_out = {*without, *logit_convolutions(network, preset, outputs)}
     feature_maps = tuple(
         one
         for one in convolution_maps(network, without=own)
-        if one.layer not in without and not _gates(modules, one.layer)
+        if one.layer not in left_out and not _gates(modules, one.layer)
     )
     return Detector(name, network, preset, feature_maps, origin, names, real)
 

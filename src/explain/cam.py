@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from ..detectors.precision import full_float32
 from ..errors import UserError
 from .guided import close_gates, evaluation_copy
 from .target import RawExplanation, Target, recorded
@@ -53,7 +54,7 @@ class GradCAM:
         The published maps keep only what is positive; that is left to whoever draws them.
         batch: (N, 3, H, W), normalised; target: see :func:`chosen`.
         """
-        with torch.enable_grad(), self._maps() as kept:
+        with torch.enable_grad(), full_float32(), self._maps() as kept:
             _, run = recorded(self.network, batch, target)
             cam = self._weighted_sum(run.relevance, kept)
         return RawExplanation(run.logits, run.targets, run.signs, self._upsample(cam, batch))
@@ -65,7 +66,7 @@ class GradCAM:
                 shapes = [tuple(one.shape) for one in outputs]
                 raise UserError(
                     f"Grad-CAM needs a layer that gives maps (N, C, h, w) once; {layer!r} gave "
-                    f"{shapes or 'nothing'}"
+                    f"{shapes or 'nothing'}: choose another `layer`"
                 )
         maps = [outputs[0] for outputs in kept.values()]
         if len(sizes := {tuple(one.shape[2:]) for one in maps}) > 1:
@@ -119,7 +120,7 @@ class GuidedGradCAM(GradCAM):
         Raises:
             UserError: nothing could be gated, see :func:`forensift.explain.guided.close_gates`.
         """
-        with torch.enable_grad(), self._maps() as kept:
+        with torch.enable_grad(), full_float32(), self._maps() as kept:
             pixels, run = recorded(self.network, batch, target)
             cam = self._weighted_sum(
                 run.relevance, kept

@@ -18,7 +18,6 @@ from ..data.loose import image_files
 from ..detectors.detector import Detector
 from ..errors import UserError
 from ..evaluation import sigmoid
-from ..lrp import pixel_range
 from ..records import ImageEntry, ImageSet, Result, Skipped
 from ..sweep import BATCH_SIZE, How, Look, Rows, Seen, sweep
 from .methods import explainer, pixel_map
@@ -109,8 +108,7 @@ class ExplainLook(Look):
         take: Callable[[Explanation], dict[str, Any]] | None = None,
     ) -> None:
         """images: in the order of ``target``, where that is one for each."""
-        self.explain = {one: explainer(detector.network, one, layer, pixel_range(detector.preset))
-                        for one in methods}  # fmt: skip
+        self.explain = {one: explainer(detector, one, layer) for one in methods}
         self.target = named_target(detector, target)
         facts = {"methods": list(methods), "layer": layer, "target": repr(target)}
         super().__init__(detector, Taken(detector, take), colours=(), facts=facts)

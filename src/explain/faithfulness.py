@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any, Unpack
 
@@ -16,7 +16,6 @@ from ..data.conditions import CLEAN
 from ..detectors import Detector
 from ..errors import UserError
 from ..evaluation import sigmoid, widened
-from ..lrp import pixel_range
 from ..records import FAKE, ImageSet, Result
 from ..rng import keyed
 from ..sweep import How, PixelLook, sweep
@@ -89,11 +88,10 @@ def faithfulness(
     methods = tuple(dict.fromkeys(methods))
     _check(methods, n, steps, draws, cell, shares)
     seed, told = how.get("seed", 0), how.get("progress")
-    box = pixel_range(detector.preset)
     attribute, notes = {}, []
     for method in methods:
         try:
-            attribute[method] = explainer(detector.network, method, box=box)
+            attribute[method] = explainer(detector, method)
         except UserError as error:
             notes.append(f"{method} is left out: {error}")
     if not attribute:
@@ -307,7 +305,7 @@ def _sanity(
     for share in shares:
         twin, layers = randomised(detector.network, share, batch, seed)
         for method, before in maps.items():
-            attribute = explainer(twin, method, box=pixel_range(detector.preset))
+            attribute = explainer(replace(detector, network=twin), method)
             after = _maps(attribute, batch, detector, method)
             for place, key in enumerate(keys):
                 pair = before[place], after[place]

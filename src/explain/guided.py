@@ -20,8 +20,9 @@ import torch
 from efficientnet_pytorch.utils import MemoryEfficientSwish, Swish
 from torch import Tensor, nn
 
+from ..detectors.precision import full_float32
 from ..errors import UserError
-from ..lrp.canonise import private_copy
+from ..lrp.copies import private_copy
 from .target import RawExplanation, Target, recorded
 
 Node = Any  # a node of autograd's graph
@@ -74,7 +75,7 @@ class Gradient:
 
         batch: (N, 3, H, W), normalised; target: see :func:`chosen`.
         """
-        with torch.enable_grad():
+        with torch.enable_grad(), full_float32():
             pixels, run = recorded(self.network, batch, target)
             self._prepare(run.relevance)
             (gradient,) = torch.autograd.grad(run.relevance, pixels)

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..detectors.detector import Detector
 from ..errors import UserError
-from ..lrp import IMAGENET_BOX, LRP
+from ..lrp import LRP
 from .cam import GradCAM, GuidedGradCAM
 from .guided import Gradient, GuidedBackprop
 from .target import RawExplanation, Target, chosen
@@ -26,10 +27,8 @@ class RelevancePropagation:
     for what was asked.
     """
 
-    def __init__(
-        self, network: nn.Module, layer: str | None = None, box: tuple[float, float] = IMAGENET_BOX
-    ) -> None:
-        self.lrp = LRP(network, box=box)
+    def __init__(self, explained: Detector | nn.Module) -> None:
+        self.lrp = LRP(explained)
         self.outputs = 0
 
     def __call__(self, batch: Tensor, target: Target = None) -> RawExplanation:
@@ -37,7 +36,7 @@ class RelevancePropagation:
         start = None
         if target is not None and not isinstance(target, str):
             if not self.outputs:
-                self.outputs = self.lrp.plan.forward(batch[:1])[1].numel()
+                self.outputs = self.lrp.plan.forward(batch[:1])[1][0].numel()
             targets, _ = chosen(batch.new_zeros(len(batch), self.outputs), target)
             start = batch.new_zeros(len(batch), self.outputs).scatter_(1, targets[:, None], 1.0)
         found = self.lrp(batch, start, layers=())
@@ -51,13 +50,17 @@ class RelevancePropagation:
         return RawExplanation(found.logits, targets, signs, values)
 
 
-METHODS: dict[str, Callable[[nn.Module, str | None, tuple[float, float]], Explainer]] = {
-    "lrp": RelevancePropagation,
-    "gradcam": lambda network, layer, box: GradCAM(network, layer),
-    "guided-gradcam": lambda network, layer, box: GuidedGradCAM(network, layer),
-    "guided-backprop": lambda network, layer, box: GuidedBackprop(network),
-    "gradient": lambda network, layer, box: Gradient(network),
+METHODS: dict[str, Callable[[Detector | nn.Module, str | None], Explainer]] = {
+    "lrp": lambda explained, layer: RelevancePropagation(explained),
+    "gradcam": lambda explained, layer: GradCAM(_network(explained), layer),
+    "guided-gradcam": lambda explained, layer: GuidedGradCAM(_network(explained), layer),
+    "guided-backprop": lambda explained, layer: GuidedBackprop(_network(explained)),
+    "gradient": lambda explained, layer: Gradient(_network(explained)),
 }
+
+
+def _network(explained: Detector | nn.Module) -> nn.Module:
+    return explained.network if isinstance(explained, Detector) else explained
 
 
 def pixel_map(relevance: np.ndarray, method: str) -> np.ndarray:
@@ -71,19 +74,15 @@ def pixel_map(relevance: np.ndarray, method: str) -> np.ndarray:
     return (np.abs(relevance) if method == "gradient" else relevance).sum(axis=-3)
 
 
-def explainer(
-    network: nn.Module,
-    method: str,
-    layer: str | None = None,
-    box: tuple[float, float] = IMAGENET_BOX,
-) -> Explainer:
-    """Return the method, made ready for a network: call it with a batch and a target.
+def explainer(explained: Detector | nn.Module, method: str, layer: str | None = None) -> Explainer:
+    """Return the method, made ready: call it with a batch and a target.
 
-    layer: for the Grad-CAM methods, see :class:`GradCAM`; box: for LRP, see :class:`LRP`.
+    explained: a detector; of a bare network LRP takes the pixels for normalised as ImageNet's.
+    layer: for the Grad-CAM methods, see :class:`GradCAM`.
 
     Raises:
         UserError: no such method, or a network that it cannot be used on.
     """
     if method not in METHODS:
         raise UserError(f"no explanation method {method!r}; there are {', '.join(METHODS)}")
-    return METHODS[method](network, layer, box)
+    return METHODS[method](explained, layer)

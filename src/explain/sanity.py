@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import spearmanr
 from torch import nn
 
-from ..lrp.canonise import private_copy
+from ..lrp.copies import private_copy
 
 WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)

@@ -70,7 +70,7 @@ def recorded(network: nn.Module, batch: Tensor, target: Target) -> tuple[Tensor,
     signed sum of the target logits, a scalar at the head of the graph.
     """
     pixels = batch.detach().clone().requires_grad_()
-    logits = network(pixels).reshape(len(batch), -1)
+    logits = network(pixels.clone()).reshape(len(batch), -1)
     targets, signs = chosen(logits.detach(), target)
     total = (logits.gather(1, targets[:, None])[:, 0] * signs).sum()
     return pixels, RawExplanation(logits.detach(), targets, signs, total)

@@ -26,36 +26,3 @@ from .source_attribution import (
 )
 from .style import save
 from .transfer import plot_transfer
-
-__all__ = [
-    "class_overlay",
-    "collage_pages",
-    "heat_colours",
-    "one_panel",
-    "overlay",
-    "plot_ap_curve",
-    "plot_class_maps",
-    "plot_collage",
-    "plot_colour_boxes",
-    "plot_colour_modes",
-    "plot_confusion_matrix",
-    "plot_confusions",
-    "plot_densities",
-    "plot_density_legend",
-    "plot_dropout",
-    "plot_embedding",
-    "plot_explanations",
-    "plot_faithfulness",
-    "plot_fingerprints",
-    "plot_intervals",
-    "plot_omega",
-    "plot_overlay",
-    "plot_reproduction",
-    "plot_robustness",
-    "plot_source_attribution",
-    "plot_transfer",
-    "plot_world_embedding",
-    "save",
-    "save_overlay",
-    "tsne_caption",
-]

@@ -35,8 +35,8 @@ def plot_collage(
 ) -> list[Figure]:
     """Draw one row a feature map: layer, channel and ω, then its patches, best image first.
 
-    Each patch is scaled to a square of 224 × 224 pixels by nearest neighbour, framed in black; below
-    it stands how wide and high it is in the image, in pixels.
+    Each patch is scaled to a square of 224 × 224 pixels by nearest neighbour, framed in black; how
+    wide and high it is in the image stands below it, in pixels.
     rows: feature maps down a page; columns: blocks of maps side by side, by default one (a column's
     width, 3.4 inches for five patches) up to eight maps and two (a page's width) beyond; the order
     is down, then across. first: draw only so many maps. More maps than fit make more pages.

@@ -12,7 +12,7 @@ import torch
 from ..data import Batch, Preset
 from ..detectors import Detector, named_preset
 from ..errors import UserError
-from ..lrp import LRP, pixel_range
+from ..lrp import LRP
 from ..records import FAKE, REAL, ImageEntry, ImageSet, Ranking, Result, Skipped
 from ..sweep import How, Look, Rows, Seen, sweep
 from .omega import OmegaStatistic, relevance_shares
@@ -24,7 +24,10 @@ KINDS = {REAL: "real", FAKE: "fake"}
 
 
 class OmegaLook(Look):
-    """ω of every feature map over the images of one label, by LRP."""
+    """ω of every feature map over the images of one label, by LRP.
+
+    layers: the convolutions that the logits depend on; the maps of any other have no share.
+    """
 
     statistic: OmegaStatistic
 
@@ -43,9 +46,24 @@ class OmegaLook(Look):
                 "one logit; use start predicted"
             )
         self.start, self.label, self.min_confidence = start, label, min_confidence
-        self.lrp = LRP(detector.network, box=pixel_range(detector.preset))
-        self.layers = list(detector.layers)
-        facts = {"label": KINDS[label], "start": start, "min_confidence": min_confidence}
+        self.lrp = LRP(detector)
+        if not detector.feature_maps:
+            raise UserError(
+                f"{detector.name} has no feature maps to rank: it holds no torch.nn.Conv2d that "
+                "makes any; write its convolutions as modules"
+            )
+        self.layers = [layer for layer in detector.layers if layer in self.lrp.layers]
+        if not self.layers:
+            raise UserError(
+                f"{detector.name}: its logits depend on none of the convolutions "
+                f"{', '.join(detector.layers)}"
+            )
+        facts = {
+            "label": KINDS[label],
+            "start": start,
+            "min_confidence": min_confidence,
+            "not_used": [layer for layer in detector.layers if layer not in self.layers],
+        }
         statistic = OmegaStatistic(detector.feature_maps, label, min_confidence)
         super().__init__(detector, statistic, colours=(), facts=facts)
 
@@ -62,7 +80,10 @@ class OmegaLook(Look):
         pixels = self.detector.preset.normalise(batch.pixels.to(self.detector.device))
         found = self.lrp(pixels, start=start, pixels=False, layers=self.layers, reduce=_reduce)
         logits = self.detector.decide(found.logits.detach().double()).cpu().numpy()
-        shares = [found.feature_maps[layer] for layer in self.layers]
+        shares = [
+            found.feature_maps.get(layer, torch.zeros(len(pixels), width, dtype=torch.float64))
+            for layer, width in self.detector.layers.items()
+        ]
         return {"logit": logits, "share": torch.cat(shares, dim=1).numpy()}
 
     def ranking(self, images: ImageSet, **facts: Any) -> Ranking:
@@ -111,6 +132,7 @@ def rank(
         p ≥ 0.90 for fakes and p ≤ 0.10 for reals.
     preset: the preprocessing, the detector's own by default; published rankings used 'tff-ffrs'.
 
+    Maps of convolutions that the logits do not depend on have ω 0; facts["not_used"] names these.
     Memory is O(feature maps): per image only the M shares are computed, and summed.
 
     Raises:

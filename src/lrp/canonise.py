@@ -1,38 +1,28 @@
 """Turn a network into a plan whose every operation has a relevance rule.
 
-torch.fx traces a private copy; BatchNorm is folded into the layer before it; every operation left
-is looked up in the tables of :mod:`forensift.lrp.operations`. What is not there is an error: no
-layer is ever skipped in silence.
+torch.fx traces a copy; its graph is written plainly (:mod:`.trace`), affine maps are folded into
+the layers beside them (:mod:`.affine`), and every operation left is looked up in the tables of
+:mod:`forensift.lrp.operations`. What is not there is an error: no layer is ever skipped in silence.
 """
 
 from __future__ import annotations
 
-import copy
 import operator
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import fx, nn
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
 
 from ..data.presets import PRESETS, Preset
-from .batchnorm import bypass, fold_batchnorm, module_of
-from .operations import (
-    INACTIVE_FUNCTIONS,
-    INACTIVE_MODULES,
-    SIZES,
-    SPLITS,
-    SUMS,
-    Call,
-    Known,
-    drop_inplace,
-    module_builder,
-    part,
-)
+from .affine import absorb_forward, fold_back, read_affine
+from .operations import CLAMPS, SIZES, SUMS, Call, Known, module_of
 from .plan import Plan, Step
 from .refused import attends
 from .report import CanonisationError, Report
-from .rules import Box, ZPlus
+from .rules import Box, Convolution, EpsilonMap, Pass, Reshape, Rule, Transport, ZPlus
+from .trace import bypass, trace
 
 
 def pixel_range(preset: Preset) -> tuple[float, float]:
@@ -44,41 +34,10 @@ def pixel_range(preset: Preset) -> tuple[float, float]:
 IMAGENET_BOX = pixel_range(PRESETS["imagenet"])
 
 
-class _Tracer(fx.Tracer):
-    """A tracer for which every module that has a rule is one operation."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return module_builder(m) is not None or super().is_leaf_module(m, module_qualified_name)
-
-
-def private_copy(network: nn.Module) -> nn.Module:
-    """Return a deep copy in evaluation mode that shares no tensor with the original.
-
-    Raises:
-        CanonisationError: the network carries forward hooks (they may change its output, and
-            calling them from here would not be private), or its parameters are neither float32
-            nor float64.
-    """
-    for name, module in network.named_modules():
-        if module._forward_hooks or module._forward_pre_hooks:
-            raise CanonisationError(f"module {name!r} has forward hooks; remove them before LRP")
-    dtypes = {parameter.dtype for parameter in network.parameters()}
-    if dtypes not in ({torch.float32}, {torch.float64}):
-        found = ", ".join(sorted(map(str, dtypes))) or "no parameters"
-        raise CanonisationError(f"LRP needs parameters all float32 or all float64, found {found}")
-    twin = copy.deepcopy(network).eval().requires_grad_(False)
-    for module in twin.modules():
-        # checkpointing (DenseNet) does not trace; the plan decides what may be overwritten
-        for switch in ("memory_efficient", "inplace"):
-            if getattr(module, switch, None) is True:
-                setattr(module, switch, False)
-    return twin
-
-
 def canonise(
-    twin: nn.Module, input_rule: str = "auto", box: tuple[float, float] = IMAGENET_BOX
+    twin: nn.Module, input_rule: str = "auto", box: tuple[float, float] | None = None
 ) -> tuple[Plan, Report]:
-    """Return the plan of a private copy and the report of what was done.
+    """Return the plan of a traceable copy and the report of what was done.
 
     input_rule: "auto" (box at a ResNet's 7×7 stem, z+ elsewhere: the published choice), "zplus",
     or "box" (box at the convolution that reads the pixels). box: lowest and highest pixel value.
@@ -89,42 +48,32 @@ def canonise(
     """
     if input_rule not in ("auto", "zplus", "box"):
         raise CanonisationError(f"input_rule {input_rule!r} is none of auto, zplus, box")
-    traced = _trace(twin)
     known = Known(box)
+    traced = trace(twin, known)
     pixels = next(node for node in traced.graph.nodes if node.op == "placeholder")
     known.carrying.add(pixels)
+    low, high = IMAGENET_BOX if box is None else box
+    bounds = torch.tensor([low, high], dtype=torch.float64, device=next(twin.parameters()).device)
+    known.ranges[pixels] = bounds[0], bounds[1]
     _refuse_attention(traced, known)
-    _split_up(traced, known)
-    _drop_inactive(traced, known)
-    fold_batchnorm(traced, known)
-    known.boxed = _boxed_convolutions(traced, pixels, input_rule)
+    _constants(traced, known, pixels)
+    read_affine(traced, known)
+    fold_back(traced, known)
+    _fold_padding(traced, known)
+    known.boxing = _boxing(traced, known, input_rule)
     steps = []
-    for node in traced.graph.nodes:
+    for node in list(traced.graph.nodes):
         step = _step(traced, known, node)
         if step is not None:
             steps.append(step)
+    if input_rule == "box" and not any(isinstance(step.rule, Box) for step in steps):
+        raise CanonisationError("the box rule needs a convolution that reads the pixels")
     output: Any = next(node for node in traced.graph.nodes if node.op == "output").args[0]
     if not isinstance(output, fx.Node) or output not in known.carrying:
         raise CanonisationError("the network must return one tensor of logits made of its input")
     _keep_reached(traced, known, steps, output)
     traced.graph.owning_module = None  # the plan keeps folded weights, not the copy's own
     return Plan(steps, pixels, output, known.constants), known.report
-
-
-def _trace(twin: nn.Module) -> fx.GraphModule:
-    tracer = _Tracer()
-    try:
-        graph = tracer.trace(twin)
-    except Exception as error:
-        raise CanonisationError(
-            f"torch.fx cannot trace {type(twin).__name__}, so LRP has no rules for it: {error}"
-        ) from error
-    traced = fx.GraphModule(tracer.root, graph)
-    for node in reversed(traced.graph.nodes):
-        if node.target is torch._assert:  # of shapes; else it would count as a reader of a layer
-            traced.graph.erase_node(node)
-    traced.graph.eliminate_dead_code()
-    return traced
 
 
 def _refuse_attention(traced: fx.GraphModule, known: Known) -> None:
@@ -135,87 +84,129 @@ def _refuse_attention(traced: fx.GraphModule, known: Known) -> None:
             raise call.refuse()
 
 
-def _split_up(traced: fx.GraphModule, known: Known) -> None:
-    """Make one operation a part of what gives several tensors at once: chunk, split, unbind."""
-    for node in list(traced.graph.nodes):
-        if not node.op.startswith("call") or node.target not in SPLITS:
+def _is_size(node: fx.Node) -> bool:
+    return node.target in SIZES or (node.target is getattr and node.args[1] in SIZES)
+
+
+def _constants(traced: fx.GraphModule, known: Known, pixels: fx.Node) -> None:
+    """Compute what depends on no pixel, and tell tensors from what depends on their size alone."""
+    known.dependent.add(pixels)
+    numbers: set[fx.Node] = set()
+    for node in traced.graph.nodes:
+        inputs = set(node.all_input_nodes)
+        if node is pixels or node.op == "output":
             continue
-        for user in list(node.users):
-            index = user.args[1] if user.target is operator.getitem else None
-            if not isinstance(index, int):
-                raise Call(known, node, None).refuse("its parts are not taken one by one")
-            x, *rest = node.args
-            with traced.graph.inserting_before(user):
-                taken = traced.graph.call_function(
-                    part, (x, index, SPLITS[node.target], *rest), node.kwargs
-                )
-            bypass(traced, user, taken)
-        traced.graph.erase_node(node)
+        if node.op == "placeholder":
+            if not node.args:
+                raise CanonisationError(f"the network needs a second input, {node.target!r}")
+            known.constants[node] = node.args[0]
+        elif node.op == "get_attr":
+            known.constants[node] = operator.attrgetter(str(node.target))(traced)
+        elif inputs <= set(known.constants):
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), known.constants.__getitem__)
+            known.constants[node] = Call(known, node, module_of(traced, node)).run(*args, **kwargs)
+        elif _is_size(node) or not inputs & known.dependent:
+            numbers.add(node)
+        else:
+            known.dependent.add(node)
 
 
-def _drop_inactive(traced: fx.GraphModule, known: Known) -> None:
-    """Take out what does nothing in evaluation mode: dropout, identity, stochastic depth."""
+def _fold_padding(traced: fx.GraphModule, known: Known) -> None:
+    """Let a 2-D convolution pad with zeros itself, so that none of its relevance goes to them."""
     for node in list(traced.graph.nodes):
-        name = getattr(node.target, "__name__", "") if node.op == "call_function" else ""
-        if name in INACTIVE_FUNCTIONS:
-            call = Call(known, node, None)
-            if call.argument("training", INACTIVE_FUNCTIONS[name], True) is not False:
-                raise call.refuse("it is active in evaluation mode")
-            bypass(traced, node, node.args[0])
-        elif isinstance(module_of(traced, node), INACTIVE_MODULES):
+        module: Any = module_of(traced, node)
+        if isinstance(module, nn.ZeroPad2d):
+            amounts: Any = module.padding
+        elif node.target is F.pad and _zeros(node):
+            amounts = node.args[1]
+        else:
+            continue
+        reader = next(iter(node.users), node)
+        own: Any = module_of(traced, reader)
+        plain = type(own) is nn.Conv2d and own.padding_mode == "zeros"
+        plain = plain and not isinstance(own.padding, str)
+        functional = reader.target is F.conv2d
+        if functional:
+            plain = not isinstance(Call(known, reader, None).argument("padding", 4, 0), str)
+        numbers = isinstance(amounts, (tuple, list)) and all(
+            isinstance(one, int) and one >= 0 for one in amounts
+        )
+        if plain and numbers and len(amounts) == 4 and set(node.users) == {reader}:
+            known.pads[reader] = list(amounts)
             bypass(traced, node, node.args[0])
 
 
-def _boxed_convolutions(
-    traced: fx.GraphModule, pixels: fx.Node, input_rule: str
-) -> frozenset[fx.Node]:
-    """Return the convolutions that get the box rule: one a backbone that reads the pixels."""
+def _zeros(node: fx.Node) -> bool:
+    mode = node.args[2] if len(node.args) > 2 else node.kwargs.get("mode", "constant")
+    value = node.args[3] if len(node.args) > 3 else node.kwargs.get("value")
+    return mode == "constant" and value in (None, 0)
+
+
+def _boxing(traced: fx.GraphModule, known: Known, input_rule: str) -> Any:
+    """Return which 2-D convolutions of the pixels get the box rule."""
     if input_rule == "zplus":
-        return frozenset()
-    readers = [node for node in pixels.users if isinstance(module_of(traced, node), nn.Conv2d)]
-    if input_rule == "box":
-        if not readers:
-            raise CanonisationError("the box rule needs a convolution that reads the pixels")
-        return frozenset(readers)
+        return lambda convolution: False
     residual = any(
-        node.target in SUMS and sum(isinstance(arg, fx.Node) for arg in node.args) == 2
+        node.target in SUMS and sum(arg in known.dependent for arg in node.all_input_nodes) == 2
         for node in traced.graph.nodes
     )
-    stems = [node for node in readers if module_of(traced, node).kernel_size == (7, 7)]
-    return frozenset(stems if residual else ())
+
+    def boxed(convolution: Convolution) -> bool:
+        if not convolution.two_dimensional or convolution.transposed:
+            return False
+        return input_rule == "box" or (residual and convolution.weight.shape[2:] == (7, 7))
+
+    return boxed
 
 
 def _step(traced: fx.GraphModule, known: Known, node: fx.Node) -> Step | None:
-    """Return the step of one node; what is constant is computed here and needs none."""
-    if node.op == "output" or node in known.carrying:
-        return None
-    if node.op == "placeholder":
-        if not node.args:
-            raise CanonisationError(f"the network needs a second input, {node.target!r}")
-        known.constants[node] = node.args[0]
-        return None
-    if node.op == "get_attr":
-        known.constants[node] = operator.attrgetter(str(node.target))(traced)
+    """Return the step of one node; what is constant, or folded into another step, needs none."""
+    if node.op == "output" or node in known.carrying or node in known.constants:
         return None
     call = Call(known, node, module_of(traced, node))
-    if not call.carriers:
-        if set(node.all_input_nodes) <= set(known.constants):
-            value = known.constants.__getitem__
-            args, kwargs = fx.node.map_arg((node.args, node.kwargs), value)
-            known.constants[node] = call.run(*args, **kwargs)
-            return None
-        return Step(node, call.layer, None, call.run)
-    if node.target in SIZES or (node.target is getattr and node.args[1] in SIZES):
+    if not call.carriers or _is_size(node):
         return Step(node, call.layer, None, call.run)
     if call.builder is None:
         raise call.refuse()
-    drop_inplace(node)
+    if node in known.affine and absorb_forward(traced, known, node):
+        return None
     rule, parents = call.builder(call)
     if rule.sign == "nonneg" or (rule.sign == "keep" and call.nonneg):
         known.nonneg.add(node)
+    if set(parents) <= set(known.ranges) and (bounds := _bounds(known, node, rule, parents)):
+        known.ranges[node] = bounds
     known.carrying.add(node)
     known.rules[node] = rule, parents
     return Step(node, call.layer, rule, rule.overwrite or rule.compute, parents)
+
+
+def _bounds(
+    known: Known, node: fx.Node, rule: Rule, parents: tuple[fx.Node, ...]
+) -> tuple[Tensor, Tensor] | None:
+    """Return the lowest and highest value of what is made of the pixels, None where that is lost.
+
+    The default box is that of ImageNet's normalised values, whoever normalises; a box given is of
+    the pixels that the network reads, and a normalisation inside it moves the box along.
+    """
+    low, high = known.ranges[parents[0]]
+    if node in known.affine:
+        if known.box is None:
+            return low, high
+        ends = [known.affine[node](end.expand(1, 1, 1, 1)) for end in (low, high)]
+        return torch.minimum(*ends), torch.maximum(*ends)
+    if node.target in CLAMPS:
+        return rule.compute(low, *node.args[1:], **node.kwargs), rule.compute(
+            high, *node.args[1:], **node.kwargs
+        )
+    if len(parents) > 1 or isinstance(rule, Pass):
+        return None
+    kept = isinstance(rule, (Reshape, Transport)) and rule.sign == "keep"
+    padded = node.target is F.pad and bool((low <= 0).all() and (high >= 0).all())
+    if not (kept or padded or isinstance(rule, EpsilonMap)):
+        return None
+    if isinstance(rule, Reshape):
+        return low, high
+    return low.min(), high.max()  # channels may be in another order
 
 
 def _keep_reached(traced: fx.GraphModule, known: Known, steps: list[Step], output: fx.Node) -> None:
@@ -234,11 +225,12 @@ def _keep_reached(traced: fx.GraphModule, known: Known, steps: list[Step], outpu
             step.run, step.rule, step.parents = step.rule.compute, None, ()
         if step.rule is None:
             continue
-        uses[step.layer] = uses.get(step.layer, 0) + 1
-        if uses[step.layer] > 1:
-            step.layer += f"@{uses[step.layer]}"  # a module called again is another layer
-        if isinstance(step.rule, (ZPlus, Box)):
-            step.feature_map = step.rule.convolution.two_dimensional
+        name = step.layer
+        uses[name] = uses.get(name, 0) + 1
+        if uses[name] > 1:
+            step.layer += f"@{uses[name]}"  # a row of its own for each call of a module
+        if isinstance(step.rule, (ZPlus, Box)) and step.rule.convolution.two_dimensional:
+            step.feature_map = name
         module = module_of(traced, step.node)
         kind = step.node.target if module is None else type(module)
         rows.append(

@@ -1,6 +1,6 @@
 """Layer-wise relevance propagation with β = 0: the class that users call.
 
-lrp = LRP(network)
+lrp = LRP(detector)                          # or LRP(network, box=(lowest, highest))
 relevance = lrp(batch)
 relevance.feature_maps["layer1.0.conv1"]     # (N, 64, h, w)
 """
@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from ..detectors.activations import apart, joined
+from ..detectors.detector import Detector
+from ..detectors.precision import full_float32
 from ..errors import UserError
-from .canonise import IMAGENET_BOX, canonise, private_copy
+from .canonise import canonise, pixel_range
+from .copies import private_copy, traceable
 from .plan import Passage, Plan
 from .report import CanonisationError, Report
 
@@ -32,9 +35,10 @@ class Relevance:
 
     logits: (N, K), the canonised network's; pixels: (N, 3, H, W), None where not asked for;
     feature_maps: module name of the network given → (N, C, h, w), the relevance that arrives at
-    the folded convolution's output (or what ``reduce`` made of it), in execution order; budget:
-    see :meth:`LRP.__call__`, None where not asked for. Feature maps may lie in channels-last
-    memory.
+    the folded convolution's output (or what ``reduce`` made of it), in execution order; of a
+    convolution that is called more than once, all calls as one map, see
+    :func:`forensift.detectors.activations.joined`; budget: see :meth:`LRP.__call__`, None where
+    not asked for. Feature maps may lie in channels-last memory.
     """
 
     logits: Tensor
@@ -48,8 +52,9 @@ class FeatureMapRelevance:
     """Relevance of the pixels for one feature map at its largest value.
 
     pixels: (N, 3, H, W); maxima: (N,) largest value of the map, of the *folded* convolution's
-    output; positions: (N, 2) its row and column; positive: (N,) whether that value is > 0. Where
-    it is not, no position responds, and the pixels say only why the least negative one is so.
+    output over all its calls; positions: (N, 2) its row and column; positive: (N,) whether that
+    value is > 0. Where it is not, no position responds, and the pixels say only why the least
+    negative one is so.
     """
 
     pixels: Tensor
@@ -63,17 +68,21 @@ class LRP:
 
     The rules are z⁺ (β = 0) for convolutions, z^B at a ResNet's first one, ε for linear layers,
     average pools and residual sums (Bach et al. 2015; Montavon et al. 2017). All work is done on
-    a private copy in evaluation mode, whatever mode the network is in: the network itself is
+    private copies in evaluation mode, whatever mode the network is in: the network itself is
     never called and never changed. Later changes of its weights do not reach this object.
 
-    The first batch is the probe: its logits are compared with those of the unchanged copy.
+    The first batch is the probe: its logits are compared with those of the network as it was
+    given, in a copy that nothing was changed in.
 
     Args:
-        network: one input (N, 3, H, W), one tensor of logits out; float32 or float64.
+        network: one input (N, 3, H, W), one tensor of logits out; float32 or float64; or a
+            detector, whose preset says what values a pixel can have.
         input_rule: "auto" (the published choice: box for a ResNet's 7×7 stem, z+ elsewhere),
             "zplus" or "box" for the convolution that reads the pixels.
-        box: lowest and highest pixel value for the box rule, by default the smallest and largest
-            ImageNet-normalised value over the three channels, −2.118 and 2.640.
+        box: lowest and highest value of what the network reads, for the box rule; a normalisation
+            inside the network moves it along. By default that of the detector's preset, and of a
+            bare network, at the first convolution, the smallest and largest ImageNet-normalised
+            value over the three channels, −2.118 and 2.640.
 
     Raises:
         LayerWithoutRule: a layer or function has no rule; the message names it.
@@ -83,10 +92,13 @@ class LRP:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: nn.Module | Detector,
         input_rule: str = "auto",
-        box: tuple[float, float] = IMAGENET_BOX,
+        box: tuple[float, float] | None = None,
     ) -> None:
+        if isinstance(network, Detector):
+            box = pixel_range(network.preset) if box is None else box
+            network = network.network
         self._unchecked: nn.Module | None = private_copy(network)
         parameter = next(self._unchecked.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
@@ -94,11 +106,11 @@ class LRP:
         self.plan: Plan
         self.report: Report
         with torch.no_grad():
-            self.plan, self.report = canonise(self._unchecked, *self._settings)
+            self.plan, self.report = canonise(traceable(self._unchecked), *self._settings)
 
     @property
     def layers(self) -> list[str]:
-        """Names of the convolutions that have feature maps, in execution order.
+        """Names of the convolutions that have feature maps, in the order of their first call.
 
         Convolutions inside a squeeze-excite gate are not among them: no relevance reaches them.
         Nor are one-dimensional ones (DeepFeatureX's head): their outputs are no maps of the image.
@@ -139,17 +151,18 @@ class LRP:
         batch = self._prepared(batch)
         kept: dict[str, Tensor] = {}
 
-        def arrived(layer: str, relevance: Tensor) -> None:
+        def arrived(layer: str, calls: list[Tensor]) -> None:
+            relevance = joined(calls)
             kept[layer] = relevance if reduce is None else reduce(layer, relevance)
 
-        with torch.no_grad(), _all_float32_bits(self.device):
-            tape, output = self.plan.forward(batch)
+        with torch.no_grad(), full_float32():
+            tape, (output,) = self.plan.forward(batch)
             logits = output.reshape(len(batch), -1)
             self._check(batch, output)
             begin = self._start(logits, start)
             passages: list[Passage] | None = [] if budget else None
             found = self.plan.backward(
-                tape, self.plan.output, begin.reshape(output.shape), wanted, pixels, arrived,
+                tape, {self.plan.output: begin.reshape(output.shape)}, wanted, pixels, arrived,
                 passages,
             )  # fmt: skip
         return Relevance(
@@ -173,14 +186,14 @@ class LRP:
             UserError: unknown layer, channel outside it, or a batch that does not fit.
         """
         (name,) = self._wanted([layer])
-        step = next(step for step in self.plan.steps if step.layer == name and step.feature_map)
         batch = self._prepared(batch)
-        with torch.no_grad(), _all_float32_bits(self.device):
+        with torch.no_grad(), full_float32():
             if self._unchecked is not None:
-                self._check(batch, self.plan.forward(batch)[1])
-            tape, values = self.plan.forward(batch, stop=step)
-            maxima, positions, begin = _start_at_maximum(values, layer, channel)
-            found = self.plan.backward(tape, step.node, begin)
+                self._check(batch, self.plan.forward(batch)[1][0])
+            tape, values = self.plan.forward(batch, name)
+            maxima, positions, begin = _start_at_maximum(joined(values), layer, channel)
+            nodes = [step.node for step in self.plan.calls(name)]
+            found = self.plan.backward(tape, dict(zip(nodes, apart(begin, values), strict=True)))
         if found is None:
             found = torch.zeros_like(batch)
         return FeatureMapRelevance(found.contiguous(), maxima, positions, maxima > 0)
@@ -210,7 +223,7 @@ class LRP:
         return batch
 
     def _check(self, batch: Tensor, logits: Tensor) -> None:
-        """Compare the logits of the first batch with the unchanged copy's, then let that go.
+        """Compare the logits of the first batch with the network's as given, then let that go.
 
         A float32 network that amplifies rounding may differ by more than the tolerance though
         nothing is wrong; then both are compared again in float64.
@@ -218,12 +231,12 @@ class LRP:
         if self._unchecked is None:
             return
         original = self._unchecked
-        self.report.difference = _difference(logits, original(batch))
+        self.report.difference = _difference(logits, original(batch.clone()))
         if not self.report.difference <= TOLERANCE[self.dtype]:
             exact = copy.deepcopy(original).double()
             wide = batch.double()
-            plan, _ = canonise(exact, *self._settings)
-            difference = _difference(plan.forward(wide)[1], exact(wide))
+            plan, _ = canonise(traceable(exact), *self._settings)
+            difference = _difference(plan.forward(wide)[1][0], exact(wide.clone()))
             if not difference <= TOLERANCE[torch.float64]:
                 raise CanonisationError(
                     f"the canonised network's logits differ from the original's by "
@@ -271,10 +284,3 @@ def _budget_table(passages: list[Passage], start: float) -> pd.DataFrame:
     table["absorbed"] = table["arriving"] - table["passed_on"]
     table["share"] = table["absorbed"] / start if start else float("nan")
     return table
-
-
-def _all_float32_bits(device: torch.device) -> AbstractContextManager[None]:
-    """Return a context without TF32: residual sums amplify its rounding beyond use."""
-    if device.type != "cuda":
-        return nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)

@@ -7,11 +7,10 @@ function, or by method name). A module of one's own may instead carry the attrib
 
 from __future__ import annotations
 
-import inspect
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -29,6 +28,7 @@ from .rules import (
     Box,
     Concatenation,
     Convolution,
+    Diagonal,
     EpsilonLinear,
     EpsilonMap,
     EpsilonSum,
@@ -41,7 +41,7 @@ from .rules import (
     ZPlus,
 )
 
-BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 INACTIVE_MODULES = (
@@ -53,7 +53,21 @@ INACTIVE_FUNCTIONS = {  # function name → position of its argument ``training`
     "stochastic_depth": 3,
 }  # fmt: skip
 SIZES = frozenset({"size", "shape", "dim", "ndim", "numel", "dtype", "device"})
-SUMS = frozenset({operator.add, operator.iadd, torch.add, "add", "add_"})
+SUMS = frozenset({operator.add, torch.add, "add"})
+DIFFERENCES = frozenset({operator.sub, torch.sub, torch.subtract, "sub", "subtract"})
+REVERSED = frozenset({torch.rsub, "rsub"})
+PRODUCTS = frozenset({operator.mul, torch.mul, torch.multiply, "mul", "multiply"})
+QUOTIENTS = frozenset({operator.truediv, torch.div, torch.divide, "div", "divide"})
+NEGATIONS = frozenset({operator.neg, torch.neg, torch.negative, "neg", "negative"})
+CLAMPS = frozenset({torch.clamp, torch.clip, "clamp", "clip"})
+CONCATENATIONS = frozenset({torch.cat, torch.concat, torch.concatenate})
+FUNCTIONAL_CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
+AVERAGE_POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
+AVERAGES = frozenset({
+    F.avg_pool1d, F.adaptive_avg_pool1d, F.avg_pool2d, F.adaptive_avg_pool2d, torch.mean, "mean",
+})  # fmt: skip
+MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d)
+MAXIMA = frozenset({F.max_pool1d, F.max_pool2d, F.adaptive_max_pool2d, torch.amax, "amax"})
 SPLITS = {  # what gives several tensors at once → the torch function's name
     target: name
     for name in ("chunk", "split", "tensor_split", "unbind")
@@ -62,23 +76,75 @@ SPLITS = {  # what gives several tensors at once → the torch function's name
 SAME_PADDED = frozenset({"timm.layers.conv2d_same.Conv2dSame"})  # by name: timm is optional
 
 
+@dataclass(frozen=True)
+class Affine:
+    """z = scale · x + shift, named after the operation that it was read from.
+
+    scale, shift: float64, a number () or (C,) along ``axis``. axis: 1, or counted from the end;
+    None where both are numbers; 0 where they are of any shape and broadcast as they are.
+    """
+
+    layer: str
+    scale: Tensor
+    shift: Tensor
+    axis: int | None
+
+    def at(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scale and shift in the shape and dtype in which they broadcast to x."""
+        shape = [1] * x.dim()
+        if self.axis:
+            shape[self.axis] = -1
+        scale, shift = (
+            one.view(shape) if self.axis and one.dim() else one for one in (self.scale, self.shift)
+        )
+        return scale.to(x), shift.to(x)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        scale, shift = self.at(x)
+        return torch.addcmul(shift, x, scale)
+
+    @property
+    def positive(self) -> bool:
+        """Whether this only scales by positive numbers, which no rule can tell from other units."""
+        return bool((self.scale > 0).all() and not self.shift.any())
+
+    def joins(self, after: Affine) -> bool:
+        """Whether this and a map after it are one map."""
+        return self.axis == after.axis or None in (self.axis, after.axis)
+
+    def then(self, after: Affine) -> Affine:
+        """Return the one map that does this and then the other."""
+        scale, shift = self.scale * after.scale, after.scale * self.shift + after.shift
+        axis = after.axis if self.axis is None else self.axis
+        return Affine(after.layer, scale, shift, axis)
+
+
 @dataclass
 class Known:
     """What is known of the graph so far.
 
-    constants: values that do not depend on the pixels; carrying: tensors that do; nonneg: those
-    known to be ≥ 0; rules: each carrying node's rule and parents; scales: the channel-wise map
-    (scale, shift) of the BatchNorm to fold into a node; boxed: the convolutions of the box rule.
+    box: lowest and highest pixel value, None for the default at the first convolution; constants:
+    values that do not depend on the pixels; dependent: tensors that do; carrying: those that have
+    a rule; nonneg: those known to be ≥ 0; ranges: lowest and highest value of what is only picked,
+    averaged or normalised from the pixels; rules: each carrying node's rule and parents; affine:
+    the map of each :func:`scaled` node; scales: the maps (scale, shift), each (C,), to fold into
+    a layer's output; before: those to fold into its input; pads: zero padding to fold into a
+    convolution; boxing: which convolutions on ``ranges`` get the box rule.
     """
 
-    box: tuple[float, float]
+    box: tuple[float, float] | None = None
     report: Report = field(default_factory=Report)
     constants: dict[fx.Node, Any] = field(default_factory=dict)
+    dependent: set[fx.Node] = field(default_factory=set)
     carrying: set[fx.Node] = field(default_factory=set)
     nonneg: set[fx.Node] = field(default_factory=set)
+    ranges: dict[fx.Node, tuple[Tensor, Tensor]] = field(default_factory=dict)
     rules: dict[fx.Node, Built] = field(default_factory=dict)
+    affine: dict[fx.Node, Affine] = field(default_factory=dict)
     scales: dict[fx.Node, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    boxed: frozenset[fx.Node] = frozenset()
+    before: dict[fx.Node, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    pads: dict[fx.Node, list[int]] = field(default_factory=dict)
+    boxing: Callable[[Convolution], bool] = lambda convolution: False
 
 
 @dataclass
@@ -91,8 +157,20 @@ class Call:
 
     @property
     def layer(self) -> str:
-        """The module's name in the network, or the graph's name of a function call."""
-        return str(self.node.target) if self.module is not None else self.node.name
+        """The module's name in the network, or the graph's name of a function call.
+
+        What a convolution with a ``forward`` of its own calls has that convolution's name.
+        """
+        if self.module is not None:
+            return str(self.node.target)
+        if self.node in self.known.affine:
+            return self.known.affine[self.node].layer
+        inside = list(self.node.meta.get("nn_module_stack", {}).values())
+        if self.node.target in FUNCTIONAL_CONVOLUTIONS and inside:
+            name, kind = inside[-1]
+            if isinstance(kind, type) and issubclass(kind, CONVOLUTIONS):
+                return str(name)
+        return self.node.name
 
     @property
     def run(self) -> Callable[..., Any]:
@@ -100,6 +178,8 @@ class Call:
         if self.module is not None:
             return self.module
         target = self.node.target
+        if self.node in self.known.affine:
+            return self.known.affine[self.node]
         if isinstance(target, str):
             return lambda x, *args, **kwargs: getattr(x, target)(*args, **kwargs)
         return target
@@ -179,17 +259,11 @@ def module_builder(module: nn.Module) -> Builder | None:
     return None
 
 
-def drop_inplace(node: fx.Node) -> None:
-    """Take the argument ``inplace`` from a functional call: the plan decides what to overwrite."""
-    if node.op != "call_function" or not inspect.isfunction(node.target):
-        return
-    signature = inspect.signature(node.target)
-    if "inplace" in signature.parameters:
-        arguments = signature.bind(*node.args, **node.kwargs).arguments
-        arguments.pop("inplace", None)
-        first, *rest = arguments
-        node.args = (arguments[first],)
-        node.kwargs = {name: arguments[name] for name in rest}
+def module_of(traced: fx.GraphModule, node: Any) -> Any:
+    """Return the module that a node calls, None where it calls none."""
+    if isinstance(node, fx.Node) and node.op == "call_module":
+        return traced.get_submodule(str(node.target))
+    return None
 
 
 def _tuple(value: int | Sequence[int], length: int) -> tuple[int, ...]:
@@ -197,12 +271,18 @@ def _tuple(value: int | Sequence[int], length: int) -> tuple[int, ...]:
 
 
 def _weighted(call: Call, convolution: Convolution) -> Built:
-    """Fold the BatchNorm in and choose between the two rules of a convolution."""
-    if call.node in call.known.scales:
-        convolution = convolution.folded(*call.known.scales[call.node])
-    if call.node in call.known.boxed:
-        return Box(convolution, *call.known.box), call.single()
-    return ZPlus(convolution, call.nonneg), call.single()
+    """Fold in what is to be folded in and choose between the two rules of a convolution."""
+    known, node = call.known, call.node
+    if node in known.pads:
+        convolution = replace(convolution, pad=known.pads[node])
+    if node in known.scales:
+        convolution = convolution.folded(*known.scales[node])
+    if node in known.before:
+        convolution = convolution.behind(*known.before[node])
+    parents = call.single()
+    if parents[0] in known.ranges and known.boxing(convolution):
+        return Box(convolution, *known.ranges[parents[0]]), parents
+    return ZPlus(convolution, call.nonneg), parents
 
 
 def _convolution(call: Call) -> Built:
@@ -254,18 +334,24 @@ def same_padding(
 def _functional_convolution(call: Call) -> Built:
     weight = call.argument("weight", 1, None)
     dims = weight.dim() - 2
-    padding = call.argument("padding", 4, 0)
+    padding, pad = call.argument("padding", 4, 0), None
+    dilation = _tuple(call.argument("dilation", 5, 1), dims)
+    if padding == "same":
+        total = [step * (k - 1) for step, k in zip(dilation, weight.shape[2:], strict=True)]
+        pad = [end for one in reversed(total) for end in (one // 2, one - one // 2)]
     if isinstance(padding, str):
-        raise call.refuse(f"padding {padding!r} in a functional call")
+        padding = 0
+    bias = call.argument("bias", 2, None)
     return _weighted(
         call,
         Convolution(
             weight.detach(),
-            call.argument("bias", 2, None),
+            None if bias is None else bias.detach(),
             _tuple(call.argument("stride", 3, 1), dims),
             _tuple(padding, dims),
-            _tuple(call.argument("dilation", 5, 1), dims),
+            dilation,
             call.argument("groups", 6, 1),
+            pad=pad,
         ),
     )
 
@@ -276,13 +362,33 @@ def _linear(call: Call) -> Built:
         weight, bias = layer.weight, layer.bias
     else:
         weight, bias = call.argument("weight", 1, None), call.argument("bias", 2, None)
-    bias = None if bias is None else bias.detach()
-    if call.node in call.known.scales:
-        scale, shift = call.known.scales[call.node]
-        total = shift if bias is None else shift + scale * bias.double()
-        bias = total.to(weight.dtype)
-        weight = (weight.double() * scale[:, None]).to(weight.dtype)
-    return EpsilonLinear(weight.detach(), bias), call.single()
+    weight, bias = weight.detach(), None if bias is None else bias.detach()
+    known, dtype = call.known, weight.dtype
+    if call.node in known.scales:
+        scale, shift = known.scales[call.node]
+        bias = shift if bias is None else shift + scale * bias.double()
+        weight = weight.double() * scale[:, None]
+    if call.node in known.before:
+        scale, shift = known.before[call.node]
+        moved = weight.double() @ shift
+        bias = moved if bias is None else moved + bias.double()
+        weight = weight.double() * scale
+    return EpsilonLinear(weight.to(dtype), None if bias is None else bias.to(dtype)), call.single()
+
+
+def scaled(x: Tensor) -> Tensor:
+    """Stand in the graph for an affine map, whose numbers are in :attr:`Known.affine`."""
+    raise NotImplementedError
+
+
+def _scaled(call: Call) -> Built:
+    """A positive scale, or normalisation of the pixels, changes the units alone: it passes."""
+    affine, (source,) = call.known.affine[call.node], call.single()
+    rising = bool((affine.scale >= 0).all() and (affine.shift >= 0).all())
+    if affine.positive or source in call.known.ranges:
+        return Pass(affine, "keep" if rising else "any"), (source,)
+    call.known.report.unfolded.append(affine.layer)
+    return Diagonal(affine, "keep" if rising else "any"), (source,)
 
 
 def _pass(
@@ -304,6 +410,11 @@ def _transport(sign: str) -> Builder:
 
 def _reshape(call: Call) -> Built:
     return Reshape(call.run), call.single()
+
+
+def _cast(call: Call) -> Built:
+    """``x.to(y)``: of y only the dtype is read."""
+    return Reshape(call.run), call.carriers[:1]
 
 
 def _concatenation(call: Call) -> Built:
@@ -333,29 +444,26 @@ def _like(call: Call) -> Built:
     return Transport(call.run, "keep"), (x,)
 
 
-def _sum(factor: int) -> Builder:
+def _clamp(call: Call) -> Built:
+    least = call.argument("min", 1, None)
+    return Pass(call.run, "nonneg" if least is not None and least >= 0 else "any"), call.single()
+
+
+def _sum(sign: int) -> Builder:
     def build(call: Call) -> Built:
-        if call.node.kwargs:
+        if not set(call.node.kwargs) <= {"alpha"}:
             raise call.refuse(f"arguments {sorted(call.node.kwargs)}")
         if len(call.carriers) == 2:
-            return EpsilonSum(factor), call.carriers
-        positive = factor == 1 and all(
-            isinstance(arg, fx.Node) or arg >= 0  # type: ignore[operator]
-            for arg in call.node.args
-        )
-        constant = any(arg in call.known.constants for arg in call.node.all_input_nodes)
-        # a constant added to one tensor shifts it as an unfolded BatchNorm does
-        return Pass(call.run, "keep" if positive and not constant else "any"), call.single()
+            return EpsilonSum(sign * call.argument("alpha", 2, 1)), call.carriers
+        return Pass(call.run), call.single()  # of a number that depends on the image's size
 
     return build
 
 
 def _product(call: Call) -> Built:
-    """x · constant passes; of two tensors, the one that a sigmoid made is the gate."""
+    """x · what depends on the size alone passes; of two tensors, a sigmoid's is the gate."""
     if len(call.carriers) == 1:
-        numbers = [arg for arg in call.node.args if not isinstance(arg, fx.Node)]
-        positive = bool(numbers) and all(number >= 0 for number in numbers)  # type: ignore[operator]
-        return Pass(call.run, "keep" if positive else "any"), call.carriers
+        return Pass(call.run), call.carriers
     gates = [node for node in call.carriers if _is_gate(call.known, node)]
     if len(gates) != 1 or len(call.carriers) != 2:
         raise call.refuse("a product of two tensors of which not exactly one is a sigmoid gate")
@@ -377,9 +485,7 @@ def _is_gate(known: Known, node: fx.Node) -> bool:
 def _quotient(call: Call) -> Built:
     if call.node.args[0] not in call.known.carrying or len(call.carriers) != 1:
         raise call.refuse("it divides by what depends on the pixels")
-    divisor = call.node.args[1]
-    positive = isinstance(divisor, (int, float)) and divisor > 0
-    return Pass(call.run, "keep" if positive else "any"), call.carriers
+    return Pass(call.run, "keep"), call.carriers  # by what depends on the size alone
 
 
 RELU = _pass("nonneg", torch.relu, torch.relu_)
@@ -394,7 +500,7 @@ MODULE_RULES: dict[type, Builder] = {
     Conv2dDynamicSamePadding: _convolution,
     Conv2dStaticSamePadding: _convolution,
     nn.Linear: _linear,
-    **dict.fromkeys((*BATCHNORMS, *INACTIVE_MODULES), ANY),
+    **dict.fromkeys((*BATCHNORMS, *INACTIVE_MODULES), ANY),  # taken out before rules are chosen
     nn.ReLU: RELU,
     **dict.fromkeys((nn.ReLU6, nn.Softplus), NONNEG),
     **dict.fromkeys((nn.Sigmoid, nn.Hardsigmoid, nn.Softmax), SQUASHING),
@@ -405,16 +511,12 @@ MODULE_RULES: dict[type, Builder] = {
         ),
         ANY,
     ),
-    **dict.fromkeys(
-        (nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d),
-        _epsilon_map("keep"),
-    ),
+    **dict.fromkeys(AVERAGE_POOLS, _epsilon_map("keep")),
     nn.Upsample: _epsilon_map("any"),
     **dict.fromkeys(
         (
-            nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.ZeroPad2d,
-            nn.ReflectionPad2d, nn.ReplicationPad2d, nn.PixelShuffle, nn.PixelUnshuffle,
-            nn.ChannelShuffle,
+            *MAX_POOLS, nn.ZeroPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d, nn.PixelShuffle,
+            nn.PixelUnshuffle, nn.ChannelShuffle,
         ),
         _transport("keep"),
     ),
@@ -422,15 +524,15 @@ MODULE_RULES: dict[type, Builder] = {
 }  # fmt: skip
 
 FUNCTION_RULES: dict[Any, Builder] = {
-    F.conv1d: _functional_convolution,
-    F.conv2d: _functional_convolution,
+    **dict.fromkeys(FUNCTIONAL_CONVOLUTIONS, _functional_convolution),
     F.linear: _linear,
+    scaled: _scaled,
     F.batch_norm: ANY,
-    **dict.fromkeys((F.relu, torch.relu, "relu", "relu_"), RELU),
+    **dict.fromkeys((F.relu, torch.relu, "relu"), RELU),
     **dict.fromkeys((F.relu6, F.softplus), NONNEG),
     **dict.fromkeys(
         (
-            torch.sigmoid, F.sigmoid, "sigmoid", "sigmoid_", F.hardsigmoid, F.softmax,
+            torch.sigmoid, F.sigmoid, "sigmoid", F.hardsigmoid, F.softmax,
             torch.softmax, "softmax",
         ),
         SQUASHING,
@@ -442,31 +544,28 @@ FUNCTION_RULES: dict[Any, Builder] = {
         ),
         ANY,
     ),
-    **dict.fromkeys(
-        (F.avg_pool1d, F.adaptive_avg_pool1d, F.avg_pool2d, F.adaptive_avg_pool2d, torch.mean,
-         "mean"),
-        _epsilon_map("keep"),
-    ),
+    **dict.fromkeys(AVERAGES, _epsilon_map("keep")),
     F.interpolate: _epsilon_map("any"),
     **dict.fromkeys(
-        (F.max_pool1d, F.max_pool2d, F.adaptive_max_pool2d, torch.amax, "amax", torch.permute,
-         "permute", torch.transpose, "transpose", torch.movedim, "movedim", torch.flip, "flip",
-         torch.roll, "roll", torch.narrow, "narrow", torch.select, "select", operator.getitem,
-         "expand", "repeat", F.pixel_shuffle, part),
+        (*MAXIMA, torch.permute, "permute", torch.transpose, "transpose", torch.movedim,
+         "movedim", torch.flip, "flip", torch.roll, "roll", torch.narrow, "narrow", torch.select,
+         "select", operator.getitem, "expand", "repeat", F.pixel_shuffle, part),
         _transport("keep"),
     ),
     "expand_as": _like,
+    **dict.fromkeys(CLAMPS, _clamp),
     F.pad: _transport("any"),
     **dict.fromkeys(
         (torch.flatten, "flatten", torch.reshape, "reshape", torch.squeeze, "squeeze",
-         torch.unsqueeze, "unsqueeze", "contiguous", "clone"),
+         torch.unsqueeze, "unsqueeze", "contiguous", "clone", torch.clone, "detach"),
         _reshape,
     ),
+    **dict.fromkeys(("to", "float", "double", "type", "type_as"), _cast),
     "view": lambda call: (Reshape(torch.Tensor.reshape), call.single()),  # fits every layout
-    **dict.fromkeys((torch.cat, torch.concat), _concatenation),
+    **dict.fromkeys(CONCATENATIONS, _concatenation),
     torch.stack: _stack,
     **dict.fromkeys(SUMS, _sum(1)),
-    **dict.fromkeys((operator.sub, operator.isub, torch.sub, "sub", "sub_"), _sum(-1)),
-    **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul", "mul_"), _product),
-    **dict.fromkeys((operator.truediv, operator.itruediv, torch.div, "div", "div_"), _quotient),
+    **dict.fromkeys(DIFFERENCES, _sum(-1)),
+    **dict.fromkeys(PRODUCTS, _product),
+    **dict.fromkeys(QUOTIENTS, _quotient),
 }  # fmt: skip

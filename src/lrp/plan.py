@@ -6,7 +6,7 @@ dropped after their last use, so what stays is what the rules need.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,8 @@ class Step:
     layer: the name that the report uses (module name, or the graph's name for functions);
     rule: None where no relevance passes (sizes, the branch of a gate); run: the operation itself,
     used where there is no rule, or its in-place form; parents: the nodes that receive relevance,
-    in the rule's order; feature_map: whether this is a convolution whose relevance is a result;
+    in the rule's order; feature_map: the name of the convolution whose feature maps this makes, if
+    it does (a module called twice has two steps);
     last_use: nodes whose value nothing after this step needs; overwrites: ``run`` may write the
     output over the input.
     """
@@ -34,7 +35,7 @@ class Step:
     rule: Rule | None
     run: Callable[..., Any]
     parents: tuple[fx.Node, ...] = ()
-    feature_map: bool = False
+    feature_map: str | None = None
     last_use: tuple[fx.Node, ...] = ()
     overwrites: bool = False
 
@@ -70,14 +71,20 @@ class Plan:
 
     @property
     def feature_maps(self) -> list[str]:
-        """Names of the convolutions that relevance reaches, in execution order."""
-        return [step.layer for step in self.steps if step.feature_map]
+        """Names of the convolutions that relevance reaches, in the order of their first call."""
+        return list(dict.fromkeys(step.feature_map for step in self.steps if step.feature_map))
 
-    def forward(self, batch: Tensor, stop: Step | None = None) -> tuple[Tape, Tensor]:
-        """Run the network on ``batch``, up to and including ``stop`` where one is given.
+    def calls(self, layer: str) -> list[Step]:
+        """Return the steps that make the feature maps of a convolution, one a call."""
+        return [step for step in self.steps if step.feature_map == layer]
 
-        Returns the tape and the last value computed: logits, or the output of ``stop``.
+    def forward(self, batch: Tensor, layer: str | None = None) -> tuple[Tape, list[Tensor]]:
+        """Run the network on ``batch``, up to the last call of ``layer`` where one is given.
+
+        Returns the tape and the logits, alone in a list, or the outputs of the layer's calls.
         """
+        calls = len(self.calls(layer)) if layer else 0
+        found: list[Tensor] = []
         values: Values = {**self.constants, self.pixels: batch}
         tape: Tape = []
         result: Any = batch
@@ -92,41 +99,49 @@ class Plan:
             else:
                 result, saved = step.rule.forward(*args, **kwargs)
                 tape.append((step, saved))
-            if step is stop:
-                return tape, result
+            if layer and step.feature_map == layer:
+                last = len(found) == calls - 1
+                found.append(result if last else result.clone())  # else it may be overwritten
+                if last:
+                    return tape, found
             values[step.node] = result
             for node in step.last_use:
                 values.pop(node, None)
-        return tape, values[self.output]
+        return tape, [values[self.output]]
 
     def backward(
         self,
         tape: Tape,
-        start: fx.Node,
-        relevance: Tensor,
+        start: Mapping[fx.Node, Tensor],
         wanted: Iterable[str] = (),
         pixels: bool = True,
-        arrived: Callable[[str, Tensor], None] | None = None,
+        arrived: Callable[[str, list[Tensor]], None] | None = None,
         budget: list[Passage] | None = None,
     ) -> Tensor | None:
-        """Carry relevance from node ``start`` back; return that of the pixels (None if not asked).
+        """Carry relevance back from nodes; return that of the pixels (None if not asked).
 
-        arrived(layer, R) is called as soon as the relevance of a wanted feature map is complete.
+        arrived(layer, [R a call]) is called as soon as the relevance of a wanted convolution's
+        feature maps is complete, in the order of its calls.
         The walk ends where no wanted layer is left and the pixels are not asked for. Consumes the
         tape.
         """
-        arriving: dict[fx.Node, Tensor] = {start: relevance}
+        arriving = dict(start)
         owned: set[fx.Node] = set()  # nodes whose relevance nobody else holds
-        left = set(wanted)
+        left = {layer: len(self.calls(layer)) for layer in wanted}
+        parts: dict[str, list[Tensor]] = {}
         while tape and (pixels or left):
             step, saved = tape.pop()
             here = arriving.pop(step.node, None)
             if here is None or step.rule is None:
                 continue
-            if step.feature_map and step.layer in left:
-                left.discard(step.layer)
-                if arrived is not None:
-                    arrived(step.layer, here)
+            if step.feature_map in left:
+                calls = [here, *parts.pop(step.feature_map, [])]
+                if len(calls) < left[step.feature_map]:
+                    parts[step.feature_map] = calls
+                else:
+                    del left[step.feature_map]
+                    if arrived is not None:
+                        arrived(step.feature_map, calls)
                 if not (pixels or left):
                     break
             shares = step.rule.backward(saved, here)

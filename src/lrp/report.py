@@ -21,8 +21,8 @@ class LayerWithoutRule(CanonisationError):
 class Report:
     """What canonisation did, for people to check.
 
-    merged: pairs (convolution or linear layer, BatchNorm folded into it); unfolded: BatchNorms
-    that no layer directly before them could take (relevance passes them unchanged); gates:
+    merged: pairs (convolution or linear layer, BatchNorm or other affine map of channels folded
+    into it); unfolded: those that no layer beside them took (each a layer of its own); gates:
     products whose gate is a constant to relevance; constant_convolutions: convolutions that
     relevance never reaches (the branches of gates); rules: one row an operation, columns layer,
     operation, rule, input_nonneg (known to be ≥ 0); difference: largest difference of the logits
@@ -42,7 +42,7 @@ class Report:
         counts = self.rules["rule"].value_counts().to_dict()
         checked = "not yet checked" if self.difference is None else f"{self.difference:.1e}"
         return (
-            f"{len(self.merged)} BatchNorms folded, {len(self.unfolded)} passed unchanged, "
+            f"{len(self.merged)} BatchNorms folded, {len(self.unfolded)} on their own, "
             f"{len(self.gates)} gates constant; rules: "
             + ", ".join(f"{rule} ×{count}" for rule, count in counts.items())
             + f"; relative difference of the logits: {checked}"

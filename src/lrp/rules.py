@@ -40,9 +40,14 @@ def stable_division(relevance: Tensor, z: Tensor) -> Tensor:
 
 
 def safe_division(relevance: Tensor, z: Tensor) -> Tensor:
-    """Return R ⊘ z for z ≥ 0, and 0 where z = 0; written over z, which is no longer needed."""
+    """Return R ⊘ z for z ≥ 0, and 0 where z = 0; written over z, which is no longer needed.
+
+    Of a z so small that R ⊘ z, or a sum of these, is no number any more it is the largest that is
+    safe.
+    """
     F.threshold(z, 0.0, float("inf"), inplace=True)
-    return torch.div(relevance, z, out=z)
+    limit = 1e-4 * torch.finfo(z.dtype).max
+    return torch.div(relevance, z, out=z).clamp_(-limit, limit)
 
 
 def pullback(function: Callable[[Tensor], Tensor], x: Tensor, s: Tensor) -> Tensor:
@@ -88,7 +93,9 @@ class Convolution:
     weight: (C_out, C_in / groups, *kernel), transposed ones as torch stores them; bias: (C_out,)
     or None; pad: padding in the order of ``F.pad`` put on before the convolution, or a function
     from the input's spatial size to it (TF "same" padding is asymmetric and depends on the size);
-    pad_mode: as in ``F.pad``.
+    pad_mode: as in ``F.pad``; shares: the weight that z⁺ shares relevance by, see :meth:`lifted`,
+    None where nothing was folded in; entry: the unscaled weight and the
+    shift (C_in,) of an affine map before the convolution, whose scale ``weight`` has taken in.
     """
 
     weight: Tensor
@@ -101,6 +108,8 @@ class Convolution:
     output_padding: tuple[int, ...] = ()
     pad: Callable[[Sequence[int]], Sequence[int]] | Sequence[int] | None = None
     pad_mode: str = "constant"
+    shares: Tensor | None = None
+    entry: tuple[Tensor, Tensor] | None = None
 
     def at(self, x: Tensor) -> Convolution:
         """Return this convolution for inputs of x's size: zero padding inside where it can be."""
@@ -118,12 +127,51 @@ class Convolution:
 
         scale, shift: (C_out,) float64; computed in float64 and rounded once.
         """
-        shape = [1] * self.weight.dim()
-        shape[1 if self.transposed else 0] = -1
-        weight = self.weight.double() * scale.view(shape)
+        weight = self._scaled(scale, output=True)
         bias = shift if self.bias is None else shift + scale * self.bias.double()
         dtype = self.weight.dtype
-        return replace(self, weight=weight.to(dtype), bias=bias.to(dtype))
+        return replace(
+            self, weight=weight.to(dtype), bias=bias.to(dtype), shares=self.lifted(weight)
+        )
+
+    def behind(self, scale: Tensor, shift: Tensor) -> Convolution:
+        """Return this convolution of scale · x + shift, both (C_in,) float64, as one of x.
+
+        Padding comes after the shift, so that this is no bias but differs at the borders.
+        """
+        weight, dtype = self._scaled(scale, output=False), self.weight.dtype
+        return replace(
+            self, weight=weight.to(dtype), shares=self.lifted(weight),
+            entry=(self.weight, shift.to(dtype)),
+        )  # fmt: skip
+
+    def _scaled(self, scale: Tensor, output: bool) -> Tensor:
+        """Return the weight, float64, times a number for each output or input channel."""
+        grouped = self.weight.double().unflatten(0, (self.groups, -1))
+        shape = [self.groups, 1, 1, *[1] * (self.weight.dim() - 2)]
+        shape[1 if output != self.transposed else 2] = -1
+        return (grouped * scale.view(shape)).flatten(0, 1)
+
+    def lifted(self, weight: Tensor) -> Tensor:
+        """Return a weight, of float64 or rounded, with its very small output channels scaled up.
+
+        z⁺ does not notice, and float32 holds few digits of a folded scale of 1e-40.
+        """
+        grouped = weight.unflatten(0, (self.groups, -1))
+        apart = [1 if self.transposed else 2, *range(3, grouped.dim())]
+        largest = grouped.abs().amax(dim=apart, keepdim=True)
+        small = (largest > 0) & (largest < 1e-18)
+        if small.any():
+            weight = (grouped / torch.where(small, largest, 1.0)).flatten(0, 1)
+        return weight.to(self.weight.dtype)
+
+    def output(self, x: Tensor, entered: Tensor) -> Tensor:
+        """Return the convolution of x, which has been entered."""
+        if self.entry is None:
+            return self(entered, self.weight, self.bias)
+        weight, shift = self.entry
+        shifts = shift.view(-1, *(1,) * (x.dim() - 2)).expand(1, *x.shape[1:])
+        return self(entered, self.weight) + self(self.enter(shifts), weight, self.bias)
 
     @property
     def pointwise(self) -> bool:
@@ -221,19 +269,22 @@ class ZPlus(Rule):
     def __init__(self, convolution: Convolution, nonneg: bool) -> None:
         part = convolution.part
         self.convolution = replace(convolution, weight=part(convolution.weight))
-        parts = [part(convolution.weight.clamp(min=0))]
+        shares = convolution.shares
+        if shares is None:
+            shares = convolution.lifted(convolution.weight)
+        parts = [part(shares.clamp(min=0))]
         if not nonneg:
-            parts.append(part(convolution.weight.clamp(max=0)))
+            parts.append(part(shares.clamp(max=0)))
         self.parts = parts  # w⁺ and, where x may be negative, w⁻
 
     def compute(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
         conv = self.convolution.at(x)
-        return conv(conv.enter(x), conv.weight, conv.bias)
+        return conv.output(x, conv.enter(x))
 
     def forward(self, x: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Saved]:
         conv = self.convolution.at(x)
         entered = conv.enter(x)
-        y = conv(entered, conv.weight, conv.bias)
+        y = conv.output(x, entered)
         two = len(self.parts) == 2
         inputs = [entered.clamp(min=0), entered.clamp(max=0)] if two else [entered]
         z = conv(inputs[0], self.parts[0])
@@ -254,6 +305,8 @@ class ZPlus(Rule):
 class Box(Rule):
     """z^B for a first convolution whose input lies in [low, high] (Montavon et al. 2017).
 
+    low, high: of all channels, or (1, C, 1, 1).
+
     z = w ∗ x − w⁺ ∗ l − w⁻ ∗ h, s = R ⊘ z, R_in = x · (wᵀs) − l · (w⁺ᵀs) − h · (w⁻ᵀs), the
     bias ignored. As w = w⁺ + w⁻, R_in = (x − l) · (w⁺ᵀs) + (x − h) · (w⁻ᵀs): one transposed
     convolution with both parts stacked.
@@ -262,9 +315,9 @@ class Box(Rule):
     name = "box"
     fresh = True
 
-    def __init__(self, convolution: Convolution, low: float, high: float) -> None:
+    def __init__(self, convolution: Convolution, low: Tensor, high: Tensor) -> None:
         self.convolution = convolution
-        self.low, self.high = low, high
+        self.low, self.high = low.to(convolution.weight), high.to(convolution.weight)
         self.positive = convolution.weight.clamp(min=0)
         self.negative = convolution.weight.clamp(max=0)
         self.both = convolution.part(torch.cat([self.positive, self.negative], dim=1))
@@ -309,6 +362,33 @@ class EpsilonLinear(Rule):
         return (x * (stable_division(relevance, z) @ self.weight),)
 
 
+class Diagonal(Rule):
+    """An affine map z = s · x + b of each number on its own: a depthwise 1×1 convolution.
+
+    On maps z⁺, as for any convolution: R_in = R where s · x > 0, else 0. On vectors (N, C) it is a
+    linear layer with a diagonal weight, hence ε: R_in = s · x · (R ⊘ z).
+    """
+
+    name = "diagonal"
+    fresh = True
+
+    def __init__(self, affine: Any, sign: str) -> None:
+        self.affine, self.sign = affine, sign
+
+    def forward(self, x: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Saved]:
+        scale, _ = self.affine.at(x)
+        if x.dim() == 2:
+            return self.affine(x), (x.shape, x, None)
+        return self.affine(x), (x.shape, None, x * scale.sign() > 0)
+
+    def backward(self, saved: Saved, relevance: Tensor) -> Sequence[Tensor]:
+        shape, x, kept = saved
+        if kept is not None:
+            return ((relevance * kept).sum_to_size(shape),)
+        scale, _ = self.affine.at(x)
+        return ((scale * x * stable_division(relevance, self.affine(x))).sum_to_size(shape),)
+
+
 class EpsilonMap(Rule):
     """ε for a linear map f without weights (average pooling, resizing, a linear pre-filter).
 
@@ -334,17 +414,17 @@ class EpsilonMap(Rule):
 class EpsilonSum(Rule):
     """ε for a sum of two branches: R_a = a · R ⊘ (a + b), R_b = b · R ⊘ (a + b).
 
-    factor is −1 for a difference a − b.
+    factor is that of b, −1 for a difference a − b.
     """
 
     name = "epsilon"
     fresh = True
 
-    def __init__(self, factor: int = 1) -> None:
+    def __init__(self, factor: float = 1) -> None:
         self.factor = factor
-        self.sign = "keep" if factor == 1 else "any"
+        self.sign = "keep" if factor >= 0 else "any"
 
-    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Saved]:
+    def forward(self, a: Tensor, b: Tensor, **_: Any) -> tuple[Tensor, Saved]:
         return torch.add(a, b, alpha=self.factor), (a, b)
 
     def backward(self, saved: Saved, relevance: Tensor) -> Sequence[Tensor]:
@@ -353,7 +433,7 @@ class EpsilonSum(Rule):
         s = stable_division(relevance, z)
         share_b = torch.mul(s, b, out=z)  # z's memory is free again
         if self.factor != 1:
-            share_b.neg_()
+            share_b.mul_(self.factor)
         return s.mul_(a).sum_to_size(a.shape), share_b.sum_to_size(b.shape)
 
 
@@ -387,7 +467,7 @@ class Stack(Rule):
 
 
 class Reshape(Rule):
-    """Flatten, view and their kin: the same numbers in another shape."""
+    """Flatten, view, casts and their kin: the same numbers in another shape or dtype."""
 
     name = "pass"
     sign = "keep"
@@ -396,10 +476,11 @@ class Reshape(Rule):
         self.function = function
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Saved]:
-        return self.function(x, *args, **kwargs), x.shape
+        return self.function(x, *args, **kwargs), (x.shape, x.dtype)
 
     def backward(self, saved: Saved, relevance: Tensor) -> Sequence[Tensor]:
-        return (relevance.reshape(saved),)
+        shape, dtype = saved
+        return (relevance.reshape(shape).to(dtype),)
 
 
 class Transport(Rule):
@@ -424,7 +505,7 @@ class Transport(Rule):
 
 
 class Pass(Rule):
-    """Relevance passes unchanged: activations, BatchNorm that could not be folded, constants.
+    """Relevance passes unchanged: activations, positive scales, normalisation of the pixels.
 
     squashing: its values lie in [0, 1], so that it can be a gate.
     """

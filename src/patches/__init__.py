@@ -5,22 +5,3 @@ from __future__ import annotations
 from .extract import Collages, Patches, collages, cut, patches, patches_of
 from .patch import PERCENTILE, TILE, Box, Patch, bounding_box, heat, tile
 from .topn import Peak, PeakLook, TopImages
-
-__all__ = [
-    "PERCENTILE",
-    "TILE",
-    "Box",
-    "Collages",
-    "Patch",
-    "Patches",
-    "Peak",
-    "PeakLook",
-    "TopImages",
-    "bounding_box",
-    "collages",
-    "cut",
-    "heat",
-    "patches",
-    "patches_of",
-    "tile",
-]

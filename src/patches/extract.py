@@ -13,7 +13,7 @@ import torch
 from ..detectors import Detector
 from ..errors import UserError
 from ..fmap_ranking import check_ranking_fits, top
-from ..lrp import LRP, pixel_range
+from ..lrp import LRP
 from ..records import FAKE, FeatureMap, ImageEntry, ImageSet, Ranking, Result, Skipped
 from ..sweep import BATCH_SIZE, How, Pass, PixelLook, sweep
 from .patch import PERCENTILE, Patch, bounding_box, heat
@@ -223,7 +223,7 @@ def cut(
         for place, peak in enumerate(peaks, 1)
     ]
     batch_size, told = how.get("batch_size", BATCH_SIZE), how.get("progress")
-    lrp = LRP(detector.network, box=pixel_range(detector.preset))
+    lrp = LRP(detector)
     found: dict[tuple[FeatureMap, int], Patch] = {}
     for pixels in _pixels(detector, images, entries, best, batch_size, how.get("seed", 0)):
         for group in _groups([job for job in jobs if job.peak.image_id in pixels], pixels):

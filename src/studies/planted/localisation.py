@@ -9,8 +9,9 @@ import pandas as pd
 import torch
 
 from ...detectors.detector import Detector
+from ...detectors.precision import full_float32
 from ...evaluation import cluster_mean
-from ...lrp import LRP, pixel_range
+from ...lrp import LRP
 from ...rng import keyed
 
 RESAMPLES = 2000
@@ -27,13 +28,14 @@ def method_maps(
     absolute gradient of the logit. random: uniform noise, keyed by seed and image.
     """
     batch = detector.preset.normalise(pixels.to(detector.device))
-    relevance = LRP(detector.network, box=pixel_range(detector.preset))
+    relevance = LRP(detector)
     found: dict[str, list[np.ndarray]] = {"lrp": [], "gradient": []}
     for part in batch.split(CHUNK):
         found["lrp"].append(_arrays(relevance(part, layers=()).pixels))
         leaf = part.clone().requires_grad_(True)
         # Asked for the input's gradient alone, so that the network's parameters get none.
-        (slope,) = torch.autograd.grad(detector.decide(detector.network(leaf)).sum(), leaf)
+        with full_float32():
+            (slope,) = torch.autograd.grad(detector.decide(detector.network(leaf)).sum(), leaf)
         found["gradient"].append(_arrays(slope.abs()))
     maps = {name: np.concatenate(parts) for name, parts in found.items()}
     maps["random"] = np.stack([keyed(seed, one).random(pixels.shape[2:]) for one in image_ids])
