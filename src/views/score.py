@@ -47,7 +47,9 @@ def summary_rows(row: pd.Series) -> pd.DataFrame:
         key: f"{row[f'{name}_mean']:.2f} ± {row[f'{name}_sd']:.2f}"
         for key, name in (("height", "height"), ("width", "width"), ("megapixels", "mpix"))
     }
-    found["real + fake + unknown"] = f"{row['n_real']} + {row['n_fake']} + {row['n_unknown']}"
+    found["real + fake + unknown"] = " + ".join(
+        f"{row[f'n_{kind}']:.0f}" for kind in ("real", "fake", "unknown")
+    )
     heads = {"ap": "AP", "accuracy": "accuracy", "real_accuracy": "reals right",
              "fake_accuracy": "fakes right", "called_fake": "called fake"}  # fmt: skip
     found |= {f"{head} (%)": number(100 * row[key], 2) for key, head in heads.items()}
