@@ -60,6 +60,8 @@ def verb(function: Callable[..., Any]) -> Callable[..., None]:
             result = _skipped_saved(run, lambda: function(run, **given))
             if result is not None:
                 finish(run, result)
+            if "folder" in vars(run):  # all is saved now
+                shutil.rmtree(run.folder / "partials", ignore_errors=True)
 
     command.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in every}
@@ -68,14 +70,13 @@ def verb(function: Callable[..., Any]) -> Callable[..., None]:
 
 
 def finish(run: Out, result: Any) -> None:
-    """Save a verb's result, throw its partial results away, and print it."""
+    """Save a verb's result, and print it."""
     from .. import views
 
     view = views.view_of(result)
     views.save(result, run.folder, run.facts())
     for one in run.skipped[:NAMED]:
         print(f"skipped {one.path}: {one.reason}", file=sys.stderr)
-    shutil.rmtree(run.folder / "partials", ignore_errors=True)
     if run.json:
         print(json.dumps(as_json(run, view), indent=2, ensure_ascii=False))
         return
