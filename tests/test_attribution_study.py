@@ -208,7 +208,7 @@ def test_the_verb_compares_two_detectors(world: Path, weights: list[Path], tmp_p
     embedding = pd.read_csv(tmp_path / "embedding.csv")
     assert set(embedding["set"]) == {TEST, *CROSS}
     assert set(embedding["truth"]) == set(CLASSES)
-    assert (pd.read_csv(tmp_path / "embedding-quality.csv")["perplexity"] == 15).all()
+    assert (pd.read_csv(tmp_path / "quality.csv")["perplexity"] == 15).all()
     for name in ("accuracy", "confusion-dna-det", "tsne-second"):
         assert width(tmp_path / f"{name}.png") > 100
     assert list(tmp_path.glob("gradcam-dna-det-*.png"))

@@ -98,7 +98,7 @@ def test_on_other_data_and_weights_the_published_ranking_is_used(folder, monkeyp
     assert set(dropped[dropped["mask"] == "top-k"]["feature_map"]) == first
     run("table_colour_robust", monkeypatch, *data)
     table = pd.read_csv(folder / "other" / "colour_robust" / "colour_robust.csv")
-    assert list(dict.fromkeys(table["training"])) == ["baseline", "CR"]
+    assert list(dict.fromkeys(table["training"])) == ["baseline", "colour-robust"]
 
 
 @pytest.mark.parametrize(

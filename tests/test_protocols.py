@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,6 @@ from forensift.studies.suites import (
     NPR_SUITES,
     WANG,
     find_suites,
-    measure,
     published_scores,
     wang_weights,
     weights_by_suite,
@@ -408,6 +408,7 @@ def test_a_killed_npr_run_goes_on_to_the_same_bytes(world, npr_run, monkeypatch)
     words = ["npr", "--data", world / "data", "--weights", world / "NPR.pth",
              "--weights", genimage, "--out", world / "killed"]  # fmt: skip
     calls: list[str] = []
+    measure = import_module("forensift.studies.suites.measure")
     true = measure.score
 
     def counted(detector, images, **options):

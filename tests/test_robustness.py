@@ -187,6 +187,8 @@ def test_a_killed_run_goes_on_to_the_same_bits(
     pd.testing.assert_frame_equal(again.table, plain.table, check_exact=True)
     seeded = robustness({"d": detector}, planted, conditions, resamples=50, seed=1, **kept)
     assert seeded.facts["network_passes"] == 3 * 18  # another plan: nothing of it is at hand
+    other = robustness({"d": planted_detector(seed=3)}, planted, conditions, resamples=50, **kept)
+    assert other.facts["network_passes"] == 3 * 18
 
 
 def test_mixed_sizes_random_presets_and_unreadable_images(image_folder: MakeFolder) -> None:

@@ -16,6 +16,7 @@ from ..data.batching import Shape, Transform
 from ..data.colour import recolour
 from ..data.conditions import parse_condition
 from ..detectors import Detector
+from ..detectors.building import digest
 from ..errors import UserError
 from ..records import ImageEntry, ImageSet, Skipped
 from .look import Look, Seen
@@ -318,6 +319,9 @@ def _partials(
 ) -> Partials | None:
     if "partials" not in how:
         return None
+    # The numbers themselves: a network may have been altered since its weights were read.
+    networks = {id(look.detector.network): look.detector.network for look in looks}
+    states = {place: digest(network) for place, network in networks.items()}
     plan = {
         "image_set": images.hash(),
         "seed": how.get("seed", 0),
@@ -328,7 +332,7 @@ def _partials(
             {
                 "kind": type(look).__name__,
                 "detector": look.detector.name,
-                "weights": look.detector.weights.sha256,
+                "weights": states[id(look.detector.network)],
                 "preset": repr(look.detector.preset),
                 "device": look.detector.device.type,
                 "colours": look.colours,
