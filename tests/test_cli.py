@@ -147,7 +147,7 @@ def test_evaluate_draws_clusters(
     table = pd.read_csv(tmp_path / "o" / "evaluation.csv")
     assert set(table["intervals_over"]) == {"photographs"}
     assert (table["ap_high"] - table["ap_low"] >= 0.5).all()  # of one photograph nothing is known
-    assert "choose none, class, photograph" in refused(*words, "--cluster", "film")
+    assert "choose photograph, class, none" in refused(*words, "--cluster", "film")
 
 
 def test_unreadable_images_are_counted_named_and_limited(
