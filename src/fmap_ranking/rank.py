@@ -139,19 +139,14 @@ def rank(
         UserError: no image of that label, none predicted right and confidently, an option out of
             its range, or see :func:`forensift.sweep`.
     """
-    kind = {"fake": FAKE, "real": REAL}.get(str(label), label)
-    if kind not in KINDS:
-        raise UserError(f"label {label!r}: choose fake or real")
-    chosen = images.only(label=int(kind))
-    if not len(chosen):
-        raise UserError(f"{images.root}: holds no {KINDS[int(kind)]} images to rank on")
+    kind: Any = KINDS.get(label, label) if isinstance(label, int) else label
     if preset is not None:
         preset = named_preset(preset) if isinstance(preset, str) else preset
         detector = detector.with_preset(preset)
-    look = OmegaLook(detector, int(kind), start=start, min_confidence=min_confidence)
-    done = sweep(chosen, [look], what=f"ranking {KINDS[int(kind)]}s", **how)
-    found = look.ranking(images, seed=how.get("seed", 0), used=len(done.used))
-    return replace(found, counts={**found.counts, "unusable": len(done.skipped)})
+    found = rankings(
+        detector, images, labels=(kind,), start=start, min_confidence=min_confidence, **how
+    )
+    return found.of[kind]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -159,12 +154,13 @@ class Rankings(Result):
     """ω on fakes, on reals, or on both.
 
     of: by 'fake' and 'real'; missing: why there is none of a label asked for, in words;
-    name: of the image set, in file names.
+    name: of the image set, in file names; digits: significant ones in the files, None for all.
     """
 
     of: Mapping[str, Ranking]
     missing: Mapping[str, str]
     name: str
+    digits: int | None = None
     skipped: tuple[Skipped, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -177,11 +173,13 @@ def rankings(
     start: Start = "predicted",
     min_confidence: float = 0.9,
     name: str = "",
+    digits: int | None = None,
     **how: Unpack[How],
 ) -> Rankings:
     """Rank on the fakes and on the reals of a set, in one pass; see :func:`rank`.
 
-    name: of the set, by default that of its folder.
+    name: of the set, by default that of its folder; digits: significant ones in saved files, all
+        by default. A label of which no image counts is missing, and said to be.
 
     Raises:
         UserError: images of a label are not there, none of any label could be used, or as
@@ -189,6 +187,8 @@ def rankings(
     """
     kinds = {kind: number for number, kind in KINDS.items()}
     for kind in labels:
+        if kind not in kinds:
+            raise UserError(f"label {kind!r}: choose fake or real")
         if not len(images.only(label=kinds[kind])):
             raise UserError(f"{images.root}: holds no {kind} images to rank on")
     looks = {
@@ -202,23 +202,28 @@ def rankings(
     done = sweep(chosen, list(looks.values()), what="ranking", **how)
     found: dict[str, Ranking] = {}
     missing: dict[str, str] = {}
+    counts: dict[str, dict[str, int]] = {}
     for kind, look in looks.items():
+        used = len(done.used.only(label=kinds[kind]))
+        unusable = len(chosen.only(label=kinds[kind])) - used
+        counts[kind] = {**look.statistic.counts, "unusable": unusable}
         try:
-            found[kind] = look.ranking(images, seed=how.get("seed", 0))
+            ranking = look.ranking(images, seed=how.get("seed", 0), used=used)
+            found[kind] = replace(ranking, counts=counts[kind])
         except UserError as error:
             missing[kind] = str(error)
     if not found:
         raise UserError("; ".join(missing.values()))
     facts = {
         "detector": detector.name,
-        "counts": {kind: look.statistic.counts for kind, look in looks.items()},
+        "counts": counts,
         "missing": missing,
         "start": start,
         "min_confidence": min_confidence,
         "feature_maps": len(detector.feature_maps),
     }
     name = name or images.root.resolve().name or "images"
-    return Rankings(found, missing, name, done.skipped, facts)
+    return Rankings(found, missing, name, digits, done.skipped, facts)
 
 
 def _reduce(layer: str, relevance: torch.Tensor) -> torch.Tensor:
