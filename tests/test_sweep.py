@@ -30,7 +30,7 @@ from forensift.detectors.detector import Detector, WeightsOrigin
 from forensift.errors import UserError
 from forensift.records import FAKE, REAL, ImageEntry, ImageSet, Skipped
 from forensift.sweep import ExactSum, Look, Partials, Pass, Rows, Seen, first_alike, sweep
-from forensift.sweep.memory import PeakBytes, bytes_a_pixel, free_bytes
+from forensift.sweep.memory import PeakBytes, free_bytes, measured_need
 
 from .conftest import write_image
 from .planted import fingerprint, planted_detector, planted_images
@@ -454,19 +454,42 @@ def test_the_need_of_a_network_is_what_it_takes() -> None:
     network = nn.Sequential(
         nn.Conv2d(3, width, 3, padding=1), nn.Conv2d(width, 2 * width, 3, padding=1)
     )
-    for number, side in ((1, 32), (4, 24)):
-        pixels = torch.zeros(number, 3, side, side)
+    for size in ((32, 50), (300, 400)):  # smaller images are repeated, larger ones cut
+        pixels = torch.zeros(1, 3, *size)
         with torch.no_grad():
-            need = bytes_a_pixel(network, pixels)
-        assert need == pytest.approx(4 * 3 * width, rel=0.01)
-        # With gradients the first output is kept as well, and so is the square of it here.
-        assert bytes_a_pixel(lambda x: (network(x) ** 2).sum(), pixels) == pytest.approx(
-            4 * (width + 2 * 2 * width), rel=0.01
-        )
+            need = measured_need(network, pixels)
+        assert need.pixel == pytest.approx(4 * 3 * width, rel=0.01)
+        assert need.constant == pytest.approx(0, abs=1000)
+    # With gradients the first output is kept as well, and so is the square of it here.
+    need = measured_need(lambda x: (network(x) ** 2).sum(), pixels)
+    assert need.pixel == pytest.approx(4 * (width + 2 * 2 * width), rel=0.01)
+    assert need.of(1000) == pytest.approx(need.constant + 1000 * need.pixel)
     with PeakBytes() as meter:
         for _ in range(10):
             torch.zeros(1000)  # freed each time
     assert meter.peak == 4000
+
+
+def test_what_does_not_grow_with_the_image_is_told_apart() -> None:
+    network = nn.Conv2d(3, 8, 3, padding=1)
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        folded = torch.zeros(5_000_000)
+        with torch.no_grad():
+            return network(x) + folded[0]
+
+    need = measured_need(run, torch.zeros(1, 3, 64, 64))
+    assert need.constant == pytest.approx(4 * 5_000_000, rel=0.01)
+    assert need.pixel == pytest.approx(4 * 16, rel=0.05)
+
+    def only_wide(x: torch.Tensor) -> torch.Tensor:
+        if x.shape[2:] != (20, 30):
+            raise RuntimeError("needs 20 × 30 pixels")
+        return run(x)
+
+    need = measured_need(only_wide, torch.zeros(1, 3, 20, 30))
+    assert need.constant == 0
+    assert need.of(600) == pytest.approx(4 * (5_000_000 + 600 * 16), rel=0.01)
 
 
 def test_images_that_do_not_fit_together_go_one_by_one(tmp_path, monkeypatch) -> None:

@@ -19,7 +19,7 @@ from ..detectors import Detector
 from ..errors import UserError
 from ..records import ImageEntry, ImageSet, Skipped
 from .look import Look, Seen
-from .memory import ASSUMED, SHARE, bytes_a_pixel, free_bytes
+from .memory import ALONE, ASSUMED, SHARE, Need, free_bytes, measured_need
 from .partials import Partials
 from .repeats import first_alike
 from .statistics import Rows, Statistic
@@ -28,7 +28,6 @@ Progress = Callable[[str, int, int], None]  # what is done, images done, of how 
 
 SHARD = 128  # images between two partial results
 BATCH_SIZE = 32
-PROBE = 128  # pixels: side of what memory is measured on
 
 
 class How(TypedDict, total=False):
@@ -142,7 +141,7 @@ class _Passes:
         self.conditions = tuple(map(parse_condition, names))
         shapes = {look.detector.preset.shape_key() for look in looks}
         self.number = max(1, len(shapes) * len(names))  # batches that an image stands in
-        self._needs: dict[Shape, float] = {}
+        self._needs: dict[Shape, Need] = {}
 
     def of(self, shape: Shape, condition: str) -> list[Look]:
         return [
@@ -155,12 +154,16 @@ class _Passes:
         """Return how many images of this size fit into memory; 0 where not even one does."""
         area = pixels.shape[0] * pixels.shape[1]
         devices = {look.detector.device for look in self.looks}
-        budget = SHARE * min(free_bytes(device) for device in devices)
-        if self.batch_size * area * ASSUMED <= budget:
+        free = min(free_bytes(device) for device in devices)
+        if self.batch_size * area * ASSUMED <= SHARE * free:
             return self.batch_size
         if shape not in self._needs:
             self._needs[shape] = self._measured(shape, pixels)
-        return int(min(self.batch_size, budget / max(1.0, self._needs[shape] * area)))
+        need = self._needs[shape]
+        if need.of(area) > ALONE * free:
+            return 0
+        fit = (SHARE * free - need.constant) / max(1.0, need.pixel * area)
+        return max(1, int(min(self.batch_size, fit)))
 
     def run(self, batch: Batch, missed: list[Skipped]) -> list[tuple[Batch, dict[int, Rows]]]:
         """Return what each look that takes this batch observed, by the look's place.
@@ -171,7 +174,7 @@ class _Passes:
         height, width = batch.pixels.shape[2:]
         size = f"{width} × {height} pixels"
         if not self.most(batch.shape, batch.pixels[0].permute(1, 2, 0).numpy()):
-            need = self._needs[batch.shape] * height * width / 1e9
+            need = self._needs[batch.shape].of(height * width) / 1e9
             reason = f"{size} take {need:.1f} GB of memory, which is not free: make it smaller"
         else:
             try:
@@ -221,24 +224,22 @@ class _Passes:
                 seen[id(look)][colour] = Seen(outputs, logits, dict(caught[id(look)]))
         return seen
 
-    def _measured(self, shape: Shape, pixels: np.ndarray) -> float:
-        """Return the bytes a pixel that the looks take, measured on a part of an image."""
-        whole = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
+    def _measured(self, shape: Shape, pixels: np.ndarray) -> Need:
+        """Return the memory that the looks take, the most of all conditions."""
+        image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
         entry = ImageEntry(Path("probe"), 0, "")
-        need = 0.0
+        found = []
         for condition in self.conditions:
-            for part in (whole[..., :PROBE, :PROBE], whole):
 
-                def run(given: torch.Tensor, condition: str = condition.name) -> object:
-                    batch = Batch(given, (entry,), ("probe",), condition, shape)
-                    return self._observe(batch, probe=True)
+            def run(given: torch.Tensor, condition: str = condition.name) -> object:
+                batch = Batch(given, (entry,), ("probe",), condition, shape)
+                return self._observe(batch, probe=True)
 
-                try:
-                    need = max(need, bytes_a_pixel(run, part))
-                    break
-                except (RuntimeError, ValueError):  # it is said when the batch itself fails
-                    continue
-        return need or ASSUMED
+            try:
+                found.append(measured_need(run, image))
+            except (RuntimeError, ValueError):  # it is said when the batch itself fails
+                continue
+        return max(found, key=lambda need: need.of(image[0, 0].numel()), default=Need(0, ASSUMED))
 
 
 class _Lost:
