@@ -82,7 +82,8 @@ def finish(run: Out, result: Any) -> None:
     from .tables import console, show
 
     show(view, console())
-    counts = f"{len(run.skipped)} images left out (skipped.csv); " if run.skipped else ""
+    number = len(run.skipped)
+    counts = f"{number} image{'s' * (number > 1)} left out (skipped.csv); " if number else ""
     print(f"{counts}tables in {run.folder}")
 
 
