@@ -47,10 +47,10 @@ classes: $(VENV)/run.stamp
 	    --weights runs/deepfeaturex/deepfeaturex.safetensors --base-models runs/deepfeaturex \
 	    --plain runs/deepfeaturex/plain/deepfeaturex-plain.safetensors --out runs/results/deepfeaturex
 	sed "/^!\[/d" runs/results/deepfeaturex/results.md > docs/deepfeaturex.md
-	$(BIN)/forensift attribute evaluate dna-det --data runs/attribution \
-	    --weights "DNA-Det=runs/dna-det/dna-det.safetensors" \
-	    --weights "plain CNN, crops=runs/dna-plain/dna-det.safetensors" \
-	    --weights "plain CNN, whole=runs/dna-whole/dna-det.safetensors"
+	$(BIN)/forensift attribute evaluate --data runs/attribution \
+	    --detector "DNA-Det:=dna-det=runs/dna-det/dna-det.safetensors" \
+	    --detector "plain CNN, crops:=dna-det=runs/dna-plain/dna-det.safetensors" \
+	    --detector "plain CNN, whole:=dna-det=runs/dna-whole/dna-det.safetensors"
 	$(BIN)/forensift attribute fingerprints --data runs/attribution
 	$(BIN)/forensift attribute page --data runs/attribution --out docs/attribution.md
 	sed -i "/^!\[/d" docs/attribution.md

@@ -44,10 +44,13 @@ def test_scores_are_the_networks_and_independent_of_batches(image_folder: MakeFo
     images = scan(image_folder(n=4))
     write_image(images.entries[3].path, (9, 13))
     one = detector()
-    steps: list[int] = []
-    table = score(one, images, batch_size=3, progress=steps.append)
+    steps: list[tuple[str, float, float | None]] = []
+    table = score(one, images, batch_size=3, progress=lambda *told: steps.append(told))
     assert list(table.columns) == ["path", "label", "generator", "class", "logit", "score"]
-    assert sum(steps) == len(table) == 16
+    done = [told[1] for told in steps]
+    assert done == sorted(done)
+    assert steps[-1][1:] == (16, 16)
+    assert len(table) == 16
     assert list(table["path"]) == [images.image_id(entry) for entry in images]
     entry = images.entries[3]
     image = np.asarray(Image.open(entry.path)) / 255
@@ -67,17 +70,24 @@ def test_equal_files_are_scored_once_and_reported_each(image_folder: MakeFolder)
     broken = images.root / "one" / "1_fake" / "0.png", images.root / "two" / "1_fake" / "1.png"
     for path in broken:
         path.write_bytes(b"broken alike")
-    one, skipped, steps = detector(), list[Skipped](), list[int]()
-    table = score(one, images, skipped=skipped, progress=steps.append)
+    one, skipped, steps = detector(), list[Skipped](), list[tuple[float, ...]]()
+    table = score(
+        one,
+        images,
+        max_skipped=0.5,
+        skipped=skipped,
+        progress=lambda what, *told: steps.append(told),
+    )
     assert isinstance(one.network, Brightness)
     assert one.network.seen == 4
-    assert sum(steps) == len(table) == 6
+    assert len(table) == 6
+    assert steps[-1][0] == steps[-1][1]
     assert [item.path for item in skipped] == list(broken)
     assert "none of the formats" in skipped[1].reason
     reals = table[table["label"] == 0]
     assert list(reals["logit"][:2]) == list(reals["logit"][2:])
     random = detector("tff-ffrs-8")
-    score(random, images)
+    score(random, images, max_skipped=0.5)
     assert isinstance(random.network, Brightness)
     assert random.network.seen == 6
 

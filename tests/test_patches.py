@@ -17,7 +17,7 @@ import forensift.data.batching
 from forensift.data import Batch
 from forensift.detectors.detector import Detector
 from forensift.errors import UserError
-from forensift.figures import plot_collage, save_pages
+from forensift.figures import plot_collage, save
 from forensift.figures.collage import DPI, map_label
 from forensift.fmap_ranking.omega import ranking_table
 from forensift.lrp import LRP
@@ -294,7 +294,7 @@ def test_generators_and_short_sets(tmp_path: Path) -> None:
     found = patches(detector, images, ranking_of(detector), 2, n=5, generator="two")
     assert {one.generator for one in found.patches} == {"two"}
     assert len(found.patches) == 4  # two fakes a map are all there are
-    assert found.facts["images"] == 2
+    assert found.facts["used"] == 2
 
 
 def test_refusals(tmp_path: Path) -> None:
@@ -324,7 +324,7 @@ def test_unreadable_images_are_skipped_and_counted(tmp_path: Path) -> None:
     skipped: list = []
     found = patches(detector, images, ranking_of(detector), 1, max_skipped=0.5, skipped=skipped)
     assert [one.path for one in skipped] == [bad]
-    assert found.facts["images"] == 5
+    assert found.facts["used"] == 5
 
 
 def test_a_tile_is_nearest_neighbour_with_a_black_frame(rng: np.random.Generator) -> None:
@@ -344,7 +344,7 @@ def test_collage_holds_the_tiles_to_the_pixel(tmp_path: Path) -> None:
     found = patches(detector, images, ranking_of(detector), 3, n=2)
     figures = plot_collage(found, title="planted")
     assert len(figures) == 1
-    written = save_pages(figures, tmp_path / "out", "collage")
+    written = save(figures[0], tmp_path / "out", "collage")
     assert [path.name for path in written] == ["collage.pdf", "collage.png"]
     page = np.asarray(Image.open(written[1]).convert("RGB"))
     height = page.shape[0]
@@ -353,12 +353,14 @@ def test_collage_holds_the_tiles_to_the_pixel(tmp_path: Path) -> None:
         left, top = round(box.x0 * DPI), height - round(box.y1 * DPI)
         assert patch.crop is not None
         np.testing.assert_array_equal(page[top : top + 224, left : left + 224], tile(patch.crop))
+    sides = [f"{one.crop.shape[1]} × {one.crop.shape[0]} px" for one in found.patches]
+    assert [text.get_text() for text in figures[0].texts if "px" in text.get_text()] == sides
     pdf = written[0].read_bytes()
     assert b"/FontFile2" in pdf  # fonts are embedded as TrueType
     assert len(re.findall(rb"/Subtype /Image", pdf)) == 6
     assert len(re.findall(rb"/Width 224\b", pdf)) == 6
     assert b"/Interpolate true" not in pdf
-    again = save_pages(plot_collage(found, title="planted"), tmp_path / "again", "collage")
+    again = save(plot_collage(found, title="planted")[0], tmp_path / "again", "collage")
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in written]
 
 
@@ -372,9 +374,6 @@ def test_many_maps_make_pages(tmp_path: Path) -> None:
     assert [len(page.axes) + n for page, n in zip(pages, empty, strict=True)] == [6, 6, 4]
     assert pages[-1].texts[0].get_text() == "planted (3 of 3)"
     assert len(plot_collage(found, rows=4, columns=1, first=5)) == 2
-    written = save_pages(pages, tmp_path, "collage")
-    assert [path.name for path in written[1:]] == ["collage.png", "collage-2.png", "collage-3.png"]
-    assert len(re.findall(rb"/Type /Page\b", written[0].read_bytes())) == 3
 
 
 def test_labels_of_long_names_are_broken_at_dots() -> None:

@@ -11,25 +11,21 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-import forensift.detectors
 from forensift.cli.app import app
 
-from .planted import planted_detector, planted_images
+from .planted import PLANTED, planted_images
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch) -> Path:
+def folder(tmp_path: Path) -> Path:
     planted_images(tmp_path / "set")
     rows = [f"conv{1 + c % 2}.#{c // 2}(T=8),{1 / (2 + c)}" for c in range(16)]
     (tmp_path / "set-fake.csv").write_text("\n".join(["key,mean_relevance", *rows]) + "\n")
-    monkeypatch.setattr(
-        forensift.detectors, "load_detector", lambda name, **options: planted_detector()
-    )
     return tmp_path
 
 
 def run(folder: Path, verb: str, *words: object) -> tuple[int, str, str]:
-    line = [verb, "planted", "--data", folder / "set", "--out", folder / "out", *words]
+    line = [verb, PLANTED, "--data", folder / "set", "--out", folder / "out", *words]
     result = CliRunner().invoke(app, [str(word) for word in line])
     return result.exit_code, result.stdout, result.stderr
 
@@ -42,10 +38,9 @@ def test_patches_of_each_generator(folder: Path) -> None:
     ranking = folder / "set-fake.csv"
     code, out, err = run(folder, "patches", "--ranking", ranking, "--k", 3, "--n", 2)
     assert (code, err) == (0, "")
-    assert "12 patches of 3 feature maps" in out
-    assert "12 fakes used, 0 skipped" in out
+    assert "one of the 3 maps of the highest ω" in out
     assert names(folder) == {
-        "patches.csv", "patches", "skipped.csv", "manifest.json", "collage.pdf",
+        "patches.csv", "patches", "skipped.csv", "manifest.json",
         "collage-one.pdf", "collage-one.png", "collage-two.pdf", "collage-two.png",
     }  # fmt: skip
     table = pd.read_csv(folder / "out" / "patches.csv")
@@ -61,6 +56,7 @@ def test_patches_of_each_generator(folder: Path) -> None:
     facts = json.loads((folder / "out" / "manifest.json").read_text())
     assert (facts["used"], facts["skipped"], facts["seed"]) == (12, 0, 0)
     assert facts["collages"]["two"]["percentile"] == 75
+    assert facts["collages"]["two"]["used"] == 6
     assert len(facts["image_set_sha256"]) == 64
 
 
@@ -93,8 +89,7 @@ def test_embed_writes_tables_and_figures(folder: Path) -> None:
         folder, "embed", "--ranking", folder / "set-fake.csv", "--k", 3, "--perplexity", 4
     )
     assert (code, err) == (0, "")
-    assert "perplexity 4, seed 0, KL divergence" in out
-    assert "24 of 24 images used, 0 skipped" in out
+    assert "By omega-weighted features" in out
     assert names(folder) == {
         "embedding.csv", "quality.csv", "neighbours.csv", "skipped.csv", "manifest.json",
         "tsne-penultimate.pdf", "tsne-penultimate.png",
@@ -107,12 +102,13 @@ def test_embed_writes_tables_and_figures(folder: Path) -> None:
     assert facts["tsne"][0]["perplexity"] == 4
     assert 0 <= facts["tsne"][0]["trustworthiness"] <= 1
     assert facts["images_that_differ"] == 18
+    assert (facts["used"], facts["skipped"]) == (24, 0)
 
 
 def test_bad_input_is_exit_code_2_and_one_line(folder: Path) -> None:
     ranking = ["--ranking", folder / "set-fake.csv"]
     cases = {
-        "no fakes of 'x'; it has those of one, two": [
+        "no fakes of 'x'; generators: one, two": [
             "patches", *ranking, "--k", 1, "--generator", "x",
         ],
         "exclude each other": ["patches", *ranking, "--k", 1, "--pooled", "--generator", "one"],

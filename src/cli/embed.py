@@ -46,6 +46,7 @@ def embed(
             "--per-group", min=0, help="Most images of a generator and label, drawn; 0 takes all."
         ),
     ] = 200,
+    cluster: options.Cluster = "photograph",
 ) -> Embedding:
     """Draw where the detector puts reals and fakes: t-SNE of what enters its last layer.
 
@@ -76,5 +77,6 @@ def embed(
         settings=settings,
         perplexity=perplexity,
         neighbours=neighbours,
+        cluster=cluster,  # type: ignore[arg-type]
         **run.how,
     )

@@ -50,6 +50,7 @@ def median_test(
             help="Least |effect| of the strictest criterion, in interquartile ranges of RGB.",
         ),
     ] = 0.1,
+    cluster: options.Cluster = "photograph",
 ) -> MedianTestResult:
     """Compare the spatial maxima of the top k feature maps on fakes in RGB and in grey.
 
@@ -78,5 +79,6 @@ def median_test(
         ties=ties,
         level=level,
         min_effect=min_effect,
+        cluster=cluster,  # type: ignore[arg-type]
         **run.how,
     )

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import UserError
 from . import options
 from .run import Run
 from .verb import verb
 
 if TYPE_CHECKING:
-    from ..patches import Patches
+    from ..patches import Collages, Patches
 
 
 @verb
@@ -20,7 +21,18 @@ def patches(
     ranking: options.RankingCsv,
     k: options.K,
     n: Annotated[int, typer.Option("--n", min=1, help="Images, so patches, a feature map.")] = 5,
-    generator: options.Generator = None,
+    generator: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--generator",
+            metavar="NAME",
+            help="Only this generator's fakes; may be given again. Default: each in the set.",
+        ),
+    ] = None,
+    pooled: Annotated[
+        bool,
+        typer.Option("--pooled", help="One collage over all fakes, not one for each generator."),
+    ] = False,
     percentile: Annotated[
         float,
         typer.Option(
@@ -35,7 +47,7 @@ def patches(
             help="Leave out the box's last row and column, as the published code does.",
         ),
     ] = False,
-) -> Patches:
+) -> Patches | Collages:
     """Cut out what each of the top k feature maps responds to most, and draw the collage.
 
     Example: `forensift patches resnet50 --data CNN_synth_testset --ranking progan_val-fake.csv
@@ -46,20 +58,17 @@ def patches(
     percentile is cut out of the image.
 
     Writes `patches.csv` (one row a patch: positions, box, shares, and why there is none),
-    `patches/RANK-LAYER-CHANNEL/PLACE.png`, the figure `collage` (more pages: `collage-2` …),
-    `skipped.csv` and `manifest.json`.
+    `patches/GENERATOR/RANK-LAYER-CHANNEL/PLACE.png`, the figure `collage` (of several generators
+    `collage-GENERATOR`; more pages: `-2` …), `skipped.csv` and `manifest.json`.
     """
+    if pooled and generator:
+        raise UserError("--pooled and --generator exclude each other")
     from ..fmap_ranking import load_ranking
-    from ..patches import patches as cut
+    from ..patches import collages
+    from ..patches import patches as cut_out
 
-    return cut(
-        run.loaded,
-        run.images,
-        load_ranking(ranking),
-        k,
-        n,
-        generator=generator,
-        percentile=percentile,
-        published_edge=published_box,
-        **run.how,
-    )
+    given = (run.loaded, run.images, load_ranking(ranking), k, n)
+    cut = {"percentile": percentile, "published_edge": published_box}
+    if pooled:
+        return cut_out(*given, **cut, **run.how)  # type: ignore[arg-type]
+    return collages(*given, generators=generator or (), **cut, **run.how)  # type: ignore[arg-type]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -39,11 +39,12 @@ class Out:
         folder = self.out or Path("output") / self.verb
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            # What may be written is only known by writing: permissions do not tell.
+            with tempfile.TemporaryFile(dir=folder):
+                return folder
         except OSError as error:
-            raise UserError(f"--out {folder}: cannot be made: {error.strerror}") from None
-        if not os.access(folder, os.W_OK):
-            raise UserError(f"--out {folder}: no permission to write there")
-        return folder
+            reason = error.strerror or error
+            raise UserError(f"--out {folder}: nothing can be written there: {reason}") from None
 
     def facts(self) -> dict[str, Any]:
         """Return what the manifest says of the run itself."""
@@ -151,6 +152,8 @@ class OnDetector(Sweeping):
 
     def facts(self) -> dict[str, Any]:
         """Return what the manifest says of the run itself."""
+        if "loaded" not in vars(self):
+            return super().facts()
         detector = self.loaded
         return {
             **super().facts(),
@@ -159,6 +162,13 @@ class OnDetector(Sweeping):
             "preset": detector.preset.name,
             **getattr(detector.preset, "facts", {}),
         }
+
+
+@dataclass(kw_only=True)
+class OnLoose(OnDetector):
+    """A run of one detector on files of one's own, which goes on without those that are broken."""
+
+    max_skipped: options.MaxSkipped = 1.0
 
 
 @dataclass(kw_only=True)

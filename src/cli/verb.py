@@ -23,6 +23,7 @@ from .bars import bars
 from .run import Out
 
 COMMON = "Common options"
+NAMED = 5  # images left out that are named on the terminal; skipped.csv names all
 
 
 def verb(function: Callable[..., Any]) -> Callable[..., None]:
@@ -75,6 +76,8 @@ def finish(run: Out, result: Any) -> None:
 
     view = views.view_of(result)
     views.save(result, run.folder, run.facts())
+    for one in run.skipped[:NAMED]:
+        print(f"skipped {one.path}: {one.reason}", file=sys.stderr)
     shutil.rmtree(run.folder / "partials", ignore_errors=True)
     if run.json:
         print(json.dumps(as_json(run, view), indent=2, ensure_ascii=False))

@@ -7,30 +7,3 @@ from .formats import FormatFacts, format_facts, format_table
 from .layouts import manifest_table, require_both_classes, scan
 from .photos import photographs, split_photographs
 from .presets import PRESETS, Preset, RandomResizedCrop, get_preset
-
-__all__ = [
-    "EXTENSIONS",
-    "FORMATS",
-    "PRESETS",
-    "Batch",
-    "FormatFacts",
-    "JpegEqualiser",
-    "Preset",
-    "RandomResizedCrop",
-    "Transform",
-    "UnreadableImage",
-    "batches",
-    "check_skipped",
-    "content",
-    "format_facts",
-    "format_table",
-    "get_preset",
-    "image_size",
-    "jpeg_equaliser",
-    "manifest_table",
-    "photographs",
-    "read_image",
-    "require_both_classes",
-    "scan",
-    "split_photographs",
-]

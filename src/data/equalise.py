@@ -105,7 +105,7 @@ def parse(asked: str) -> tuple[str, int | None]:
     """
     match = re.fullmatch(r"(none|fakes|both)(?::(\d{1,3}))?", asked)
     if match is None or (match[2] and (match[1] == "none" or not 1 <= int(match[2]) <= 100)):
-        raise UserError(f"--equalise-jpeg {asked}: choose {FORMS} (1 to 100)")
+        raise UserError(f"equalise_jpeg {asked}: choose {FORMS} (1 to 100)")
     return match[1], int(match[2]) if match[2] else None
 
 
@@ -116,7 +116,7 @@ def _as_reals(images: ImageSet, seed: int) -> tuple[dict[str, Kind], int]:
     if not any(reals):  # None alone, or nothing
         raise UserError(
             f"{images.root}: no real image of {images.generators[0]!r} is a JPEG, so that fakes "
-            "cannot be compressed as the reals are; give a quality, e.g. --equalise-jpeg both:90"
+            "cannot be compressed as the reals are; give a quality, e.g. equalise_jpeg both:90"
         )
     room = _shares(reals, len(fakes))
     drawn = sorted(fakes, key=lambda key: keyed(seed, key).random())

@@ -123,12 +123,6 @@ def parse_spec(text: str) -> tuple[str, str | None]:
     return name, weights
 
 
-def is_own(name: str) -> bool:
-    """Whether a detector's name is that of one's own and not of the registry."""
-    own, colon, _ = parse_spec(name)[0].partition(":")
-    return bool(colon) and own not in ARCHITECTURES
-
-
 def shipped_weights(name: str, variant: str = "") -> Path:
     """Return where the project keeps its own weights of a detector; variant: 'colour-robust'."""
     return home() / "weights" / f"{name}{'-' * bool(variant)}{variant}.safetensors"

@@ -6,24 +6,3 @@ from .embed import ALL, PER_GROUP, Embedding, drawn, embed, embedding_of, featur
 from .features import CHANNELS, PENULTIMATE, FeatureLook, Pooling, weighted
 from .neighbours import separation
 from .tsne import SETTINGS, Projection, Settings, get_settings, project
-
-__all__ = [
-    "ALL",
-    "CHANNELS",
-    "PENULTIMATE",
-    "PER_GROUP",
-    "SETTINGS",
-    "Embedding",
-    "FeatureLook",
-    "Pooling",
-    "Projection",
-    "Settings",
-    "drawn",
-    "embed",
-    "embedding_of",
-    "feature_look",
-    "get_settings",
-    "project",
-    "separation",
-    "weighted",
-]

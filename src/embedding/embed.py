@@ -153,7 +153,7 @@ def embedding_of(
         apart += _apart(values, labels, order, alike, kind, neighbours, cluster, seed)
     whole = {
         "detector": look.detector.name,
-        "drawn": len(order),
+        "used": len(order),
         "images_that_differ": len(once),
         "k": k or None,
         "pooling": look.pooling if k else None,

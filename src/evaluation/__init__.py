@@ -16,7 +16,7 @@ from .intervals import (
     widened,
     wilson,
 )
-from .loose import LooseScores, folder_summary, labelled_files, score_loose
+from .loose import LooseScores, folder_summary, labelled_files, loose_sizes, score_loose
 from .metrics import (
     Accuracies,
     accuracies,
@@ -34,48 +34,3 @@ from .scores import ScoreLook, score
 from .significance import LEVEL, draws_needed, holm
 from .survey import Found, survey
 from .table import COLUMNS, THRESHOLD, metrics
-
-__all__ = [
-    "COLUMNS",
-    "CONDITIONS",
-    "LEVEL",
-    "MACRO",
-    "ROBUSTNESS",
-    "THRESHOLD",
-    "Accuracies",
-    "Cluster",
-    "Evaluation",
-    "FormatAudit",
-    "Robustness",
-    "ScoreLook",
-    "accuracies",
-    "average_precision",
-    "bootstrap",
-    "calibrated_threshold",
-    "change_interval",
-    "checked",
-    "cluster_mean",
-    "clusters_of",
-    "draws_needed",
-    "equal_error_rate",
-    "evaluate",
-    "evaluation_of",
-    "format_audit",
-    "holm",
-    "macro_interval",
-    "macro_mean",
-    "metric_interval",
-    "metrics",
-    "parse_conditions",
-    "percentile_interval",
-    "pixel_audit",
-    "robustness",
-    "robustness_table",
-    "roc_auc",
-    "score",
-    "sigmoid",
-    "weighted_average_precision",
-    "weighted_roc_auc",
-    "widened",
-    "wilson",
-]

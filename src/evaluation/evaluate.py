@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Unpack
 
 import pandas as pd
@@ -51,7 +51,9 @@ def evaluate(
     equaliser = jpeg_equaliser(images, equalise_jpeg, seed=seed)
     look = ScoreLook(detector)
     done = sweep(images, [look], what="scoring", transform=equaliser, **how)
-    return evaluation_of(look, done, cluster=cluster, seed=seed)
+    found = evaluation_of(look, done, cluster=cluster, seed=seed)
+    files = {"equalise_jpeg": equaliser.facts if equaliser is not None else {"mode": "none"}}
+    return replace(found, facts={**found.facts, **files})
 
 
 def evaluation_of(

@@ -23,8 +23,9 @@ UPSAMPLING = ("bilinear", "nearest")
 class GradCAM:
     """Grad-CAM: the layer's maps, weighted by the spatial mean of their gradients, and summed.
 
-    layer: module whose output (N, C, h, w) is used, by default :func:`default_layer`; several with
-        commas between, whose maps of one size are taken as those of one layer.
+    layer: module whose output (N, C, h, w) is used, by default :func:`default_layer`, or where
+        that comes behind a pooling the last convolution before it; several with commas between,
+        whose maps of one size are taken as those of one layer.
     upsampling: to the image's size: 'bilinear' as published, or 'nearest' (captum's default).
 
     The network is copied, in evaluation mode, and never called or changed; later changes of its
@@ -41,12 +42,17 @@ class GradCAM:
             raise UserError(f"upsampling {upsampling!r}: choose {' or '.join(UPSAMPLING)}")
         self.network = evaluation_copy(network)
         self.layer = default_layer(network) if layer is None else layer
+        self.settled = layer is not None
         self.upsampling = upsampling
-        self.layers = self.layer.split(",")
         known = dict(self.network.named_modules())
         for one in self.layers:
             if one not in known or not one:
                 raise UserError(f"the network has no layer {one!r}")
+
+    @property
+    def layers(self) -> list[str]:
+        """The names of the layers looked at."""
+        return self.layer.split(",")
 
     def __call__(self, batch: Tensor, target: Target = None) -> RawExplanation:
         """Return the signed map of each image at its size: relevance (N, H, W).
@@ -54,12 +60,41 @@ class GradCAM:
         The published maps keep only what is positive; that is left to whoever draws them.
         batch: (N, 3, H, W), normalised; target: see :func:`chosen`.
         """
+        self._settle(batch)
         with torch.enable_grad(), full_float32(), self._maps() as kept:
             _, run = recorded(self.network, batch, target)
-            cam = self._weighted_sum(run.relevance, kept)
+            cam = self._weighted_sum(run.relevance, kept, batch.shape[2:])
         return RawExplanation(run.logits, run.targets, run.signs, self._upsample(cam, batch))
 
-    def _weighted_sum(self, total: Tensor, kept: dict[str, list[Tensor]]) -> Tensor:
+    def _settle(self, batch: Tensor) -> None:
+        """Go back from a default layer that has no extent to the last convolution that has."""
+        if self.settled or not len(batch):
+            return
+        sizes: dict[str, tuple[int, ...]] = {}
+
+        def see(module: nn.Module, args: Any, output: Any, layer: str) -> None:
+            if isinstance(output, Tensor) and output.dim() == 4:
+                sizes[layer] = tuple(output.shape[2:])
+
+        looked = dict.fromkeys([*_convolutions(self.network), *self.layers])
+        handles = [
+            self.network.get_submodule(one).register_forward_hook(partial(see, layer=one))
+            for one in looked
+        ]
+        try:
+            with torch.no_grad():
+                self.network(batch[:1].clone())
+        finally:
+            for handle in handles:
+                handle.remove()
+        there = [layer for layer, size in sizes.items() if size != (1, 1)]
+        if there and all(sizes.get(one) == (1, 1) for one in self.layers):
+            self.layer = there[-1]
+        self.settled = True
+
+    def _weighted_sum(
+        self, total: Tensor, kept: dict[str, list[Tensor]], image: tuple[int, ...]
+    ) -> Tensor:
         """Return Σ_c mean_hw(∂total/∂A_c) · A_c, (N, h, w), of each layer's one output A."""
         for layer, outputs in kept.items():
             if len(outputs) != 1 or outputs[0].dim() != 4:
@@ -71,6 +106,11 @@ class GradCAM:
         maps = [outputs[0] for outputs in kept.values()]
         if len(sizes := {tuple(one.shape[2:]) for one in maps}) > 1:
             raise UserError(f"Grad-CAM: layers {self.layer} give maps of several sizes, {sizes}")
+        if sizes == {(1, 1)} and image != (1, 1):
+            raise UserError(
+                f"Grad-CAM: what layer {self.layer!r} gives has no extent (1 × 1), so that every "
+                "pixel would get the same value: choose another `layer`"
+            )
         gradients = torch.autograd.grad(total, maps, retain_graph=True, allow_unused=True)
         cam = torch.zeros_like(maps[0][:, 0])
         for layer, gradient, one in zip(self.layers, gradients, maps, strict=True):
@@ -120,11 +160,11 @@ class GuidedGradCAM(GradCAM):
         Raises:
             UserError: nothing could be gated, see :func:`forensift.explain.guided.close_gates`.
         """
+        self._settle(batch)
         with torch.enable_grad(), full_float32(), self._maps() as kept:
             pixels, run = recorded(self.network, batch, target)
-            cam = self._weighted_sum(
-                run.relevance, kept
-            )  # before the gates close: the plain gradient
+            # before the gates close: the plain gradient
+            cam = self._weighted_sum(run.relevance, kept, batch.shape[2:])
             close_gates(run.relevance)
             (guided,) = torch.autograd.grad(run.relevance, pixels)
         cam = self._upsample(cam.clamp(min=0), batch)

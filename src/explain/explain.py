@@ -73,8 +73,8 @@ class Explanation:
 class Explanations(Result, Sequence[Explanation]):
     """A list of explanations: the images in their order, for each all methods in turn.
 
-    table: one row each: path, method, decision, probability, target, target_name, logit, sum,
-    positive_sum, height, width. Where explanations were handed on as they came, ``found`` is empty.
+    table: one row each: path, method, target, target_name, logit, sum, positive_sum, height, width,
+    decision, probability. Where explanations were handed on as they came, ``found`` is empty.
     """
 
     found: tuple[Explanation, ...]
@@ -179,7 +179,8 @@ class Taken:
                     probability=probability,
                 )
                 more = self.take(one) if self.take else {}
-                self.rows[key, method] = {**_row(one), **more}
+                head = {name: more[name] for name in ("file",) if name in more}
+                self.rows[key, method] = {"path": key, **head, **_row(one), **more}
                 if self.take is None:
                     self.found[key, method] = one
 
@@ -190,7 +191,8 @@ class Taken:
 
     def state(self) -> dict[str, np.ndarray]:
         """Return all as plain arrays."""
-        found = [[list(key), row] for key, row in self.rows.items()]
+        sources = {key: str(one.path or "") for key, one in self.found.items()}
+        found = [[list(key), row, sources.get(key, "")] for key, row in self.rows.items()]
         arrays = {"rows": np.array(json.dumps(found))}
         for place, key in enumerate(self.rows):
             if key in self.found:
@@ -201,11 +203,11 @@ class Taken:
     def from_state(self, state: Mapping[str, np.ndarray]) -> Taken:
         """Return the same with what :meth:`state` gave."""
         found = self.empty()
-        for place, ((key, method), row) in enumerate(json.loads(str(state["rows"]))):
+        for place, ((key, method), row, source) in enumerate(json.loads(str(state["rows"]))):
             found.rows[key, method] = row
             if f"{place}/pixels" in state:
                 names = ("target", "target_name", "logit", "sign", "decision", "probability")
-                path = Path(row["file"]) if row["file"] else None
+                path = Path(source) if source else None
                 found.found[key, method] = Explanation(
                     key, path, state[f"{place}/pixels"], state[f"{place}/relevance"], method,
                     **{name: row[name] for name in names},
@@ -260,7 +262,7 @@ def explain(
         known, skipped = done.used, done.skipped
     keys = [(known.image_id(entry), one) for entry in known for one in methods]
     taken = look.statistic
-    table = pd.DataFrame([taken.rows[key] for key in keys]).drop(columns=["file", "sign"])
+    table = pd.DataFrame([taken.rows[key] for key in keys]).drop(columns="sign")
     found = tuple(taken.found[key] for key in keys if key in taken.found)
     facts = {"detector": detector.name, "preset": detector.preset.name, **look.facts}
     return Explanations(found, table, skipped, {**facts, "used": len(known)})
@@ -279,19 +281,17 @@ def decided(detector: Detector, logits: np.ndarray) -> tuple[str, float]:
 def _row(one: Explanation) -> dict[str, Any]:
     raw = one.relevance.astype(np.float64)
     return {
-        "path": one.key,
-        "file": str(one.path or ""),
         "method": one.method,
-        "decision": one.decision,
-        "probability": one.probability,
         "target": one.target,
         "target_name": one.target_name,
         "logit": one.logit,
-        "sign": one.sign,
         "sum": float(raw.sum()),
         "positive_sum": float(raw[raw > 0].sum()),
         "height": one.pixels.shape[1],
         "width": one.pixels.shape[2],
+        "decision": one.decision,
+        "probability": one.probability,
+        "sign": one.sign,
     }
 
 

@@ -126,6 +126,7 @@ def faithfulness(
             "detector": detector.name,
             "methods": list(methods),
             "images": counts,
+            "used": counts["used"],
             "steps": steps,
             "draws": draws,
             "cell": cell,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .collage import collage_pages, plot_collage, save_pages
+from .collage import collage_pages, plot_collage
 from .colour import plot_colour_boxes, plot_colour_modes
 from .confusion import plot_confusion_matrix
 from .dropout import plot_ap_curve, plot_dropout
 from .embedding import caption as tsne_caption
-from .embedding import plot_embedding
+from .embedding import one_panel, plot_embedding
 from .explanation import overlay, plot_explanations, plot_overlay, save_overlay
 from .faithfulness import plot_faithfulness
 from .histograms import plot_densities, plot_density_legend
@@ -26,36 +26,3 @@ from .source_attribution import (
 )
 from .style import save
 from .transfer import plot_transfer
-
-__all__ = [
-    "class_overlay",
-    "collage_pages",
-    "heat_colours",
-    "overlay",
-    "plot_ap_curve",
-    "plot_class_maps",
-    "plot_collage",
-    "plot_colour_boxes",
-    "plot_colour_modes",
-    "plot_confusion_matrix",
-    "plot_confusions",
-    "plot_densities",
-    "plot_density_legend",
-    "plot_dropout",
-    "plot_embedding",
-    "plot_explanations",
-    "plot_faithfulness",
-    "plot_fingerprints",
-    "plot_intervals",
-    "plot_omega",
-    "plot_overlay",
-    "plot_reproduction",
-    "plot_robustness",
-    "plot_source_attribution",
-    "plot_transfer",
-    "plot_world_embedding",
-    "save",
-    "save_overlay",
-    "save_pages",
-    "tsne_caption",
-]

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
-from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..files import whole
 from ..patches.patch import TILE, tile
-from .style import GREY, RC, new_figure, styled
+from .style import GREY, new_figure, styled
 
 if TYPE_CHECKING:
     from ..patches import Patches
@@ -22,6 +17,7 @@ if TYPE_CHECKING:
 
 DPI = 436  # dots an inch at which a tile's pixels are the PNG's: two blocks are a page wide
 LABEL, GAP, BETWEEN, MARGIN = 306, 8, 36, 6  # pixels
+UNDER = 36  # pixels below a tile, where the side of its patch stands
 TITLE = 74
 ROWS = 14  # of feature maps down a page
 ALONE = 8  # so many feature maps still stand in one column of a two-column page
@@ -39,7 +35,8 @@ def plot_collage(
 ) -> list[Figure]:
     """Draw one row a feature map: layer, channel and ω, then its patches, best image first.
 
-    Each patch is scaled to a square of 224 × 224 pixels by nearest neighbour, framed in black.
+    Each patch is scaled to a square of 224 × 224 pixels by nearest neighbour, framed in black; how
+    wide and high it is in the image stands below it, in pixels.
     rows: feature maps down a page; columns: blocks of maps side by side, by default one (a column's
     width, 3.4 inches for five patches) up to eight maps and two (a page's width) beyond; the order
     is down, then across. first: draw only so many maps. More maps than fit make more pages.
@@ -68,45 +65,22 @@ def _columns(patches: Patches, first: int | None) -> int:
     return 1 if len(patches.feature_maps[:first]) <= ALONE or patches.n > 5 else 2
 
 
-def save_pages(
-    figures: Sequence[Figure], folder: Path, name: str, *, png: bool = True
-) -> list[Path]:
-    """Write all pages to ``name.pdf`` and, with ``png``, each to ``name.png``, ``name-2.png`` …
-
-    Fonts are embedded, patches are pixel images that nothing smooths; equal figures, equal bytes.
-    """
-    path = Path(folder) / f"{name}.pdf"
-    with mpl.rc_context(RC):
-        with (
-            whole(path) as temporary,
-            PdfPages(temporary, metadata={"CreationDate": None}) as pages,
-        ):
-            for figure in figures:
-                pages.savefig(figure, dpi=DPI)
-        written = [path]
-        for number, figure in enumerate(figures if png else (), 1):
-            path = Path(folder) / f"{name}{f'-{number}' if number > 1 else ''}.png"
-            with whole(path) as temporary:
-                figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
-            written.append(path)
-    return written
-
-
 def _page(patches: Patches, maps: list[FeatureMap], rows: int, columns: int, title: str) -> Figure:
     block = LABEL + patches.n * (TILE + GAP) - GAP
     width = 2 * MARGIN + columns * (block + BETWEEN) - BETWEEN
     top = TITLE if title else 0
     down = min(rows, len(maps))
-    height = 2 * MARGIN + top + down * (TILE + GAP) - GAP
+    height = 2 * MARGIN + top + down * (TILE + UNDER)
     figure = new_figure(width / DPI, height / DPI)
+    figure.dots = DPI
     figure.set_layout_engine("none")
     if title:
         figure.text(
-            0.5, 1 - (MARGIN + TITLE / 2 - 8) / height, title, ha="center", va="center", fontsize=8
+            0.5, 1 - (MARGIN + TITLE / 2 - 8) / height, title, ha="center", va="center", fontsize=7
         )
     for place, feature_map in enumerate(maps):
         left = MARGIN + place // rows * (block + BETWEEN)
-        above = MARGIN + top + place % rows * (TILE + GAP)
+        above = MARGIN + top + place % rows * (TILE + UNDER)
         own = patches.of(feature_map)
         omega = f"\nω = {own[0].omega:.4f}" if own else ""
         figure.text(
@@ -126,6 +100,10 @@ def _page(patches: Patches, maps: list[FeatureMap], rows: int, columns: int, tit
             axes = figure.add_axes((*corner, TILE / width, TILE / height))
             axes.imshow(tile(patch.crop), interpolation="none", aspect="auto")
             axes.set_axis_off()
+            sides = f"{patch.crop.shape[1]} × {patch.crop.shape[0]} px"
+            under = 1 - (above + TILE + UNDER / 2) / height
+            middle = (x + TILE / 2) / width
+            figure.text(middle, under, sides, ha="center", va="center", fontsize=4.5, color=GREY)
     return figure
 
 

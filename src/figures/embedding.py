@@ -18,6 +18,7 @@ COLOURS = (ORANGE, BLUE, GREEN, PURPLE, "#56B4E9", "#E69F00")
 PALE = "#cccccc"
 REAL_MARK, FAKE_MARK = "o", "^"
 SHARED = "several (one image)"
+OTHERS = {"generator": "other generators", "class": "other classes"}
 ACROSS = 4  # panels side by side where there are more groups than colours
 
 
@@ -28,13 +29,15 @@ def plot_embedding(
     *,
     by: str = "generator",
     title: str = "",
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw one kind of an ``Embedding``: fakes as filled triangles, reals as open circles.
 
     table: the rows of one kind; quality: the row of the same kind (perplexity, kl_divergence,
     trustworthiness, seed, images), which is stated below. by: 'generator' or 'class', the colours.
     Images at one point in several groups (reals that generators share) are black. With more
-    groups than six colours each has its own panel, fakes orange, reals blue, others grey behind.
+    groups than six colours each has its own panel, fakes orange, reals blue, the other groups'
+    images grey behind. ax: axes to draw into, up to six groups (:func:`one_panel`).
     Axes have no unit: only who is near whom means something, and not how far groups are apart.
     """
     table = table.copy()
@@ -42,10 +45,26 @@ def plot_embedding(
     table["group"] = table[by].where(spread == 1, SHARED)
     groups = sorted(set(table[by]))
     shared = (table["group"] == SHARED).any()
-    draw = _one_panel if len(groups) <= len(COLOURS) else _many_panels
-    figure = draw(table, groups, by, bool(shared), title)
+    if not one_panel(table, by):
+        figure = _many_panels(table, groups, by, title)
+    elif ax is None:
+        figure = new_figure(0.75 * PAGE, 3.6)
+        handles = _one_panel(figure.subplots(), table, groups, by, bool(shared), title)
+        figure.legend(handles=handles, loc="outside right upper", frameon=False)
+    else:
+        handles = _one_panel(ax, table, groups, by, bool(shared), title)
+        ax.legend(handles=handles, frameon=False)
+        ax.set_xlabel(caption(quality), fontsize=6.5)
+        whole = ax.get_figure(root=True)
+        assert whole is not None
+        return whole
     figure.supxlabel(caption(quality), fontsize=6.5, color="black")
     return figure
+
+
+def one_panel(table: pd.DataFrame, by: str = "generator") -> bool:
+    """Say whether the groups of :func:`plot_embedding` are few enough for one panel."""
+    return table[by].nunique() <= len(COLOURS)
 
 
 def caption(quality: Mapping[str, Any]) -> str:
@@ -57,9 +76,10 @@ def caption(quality: Mapping[str, Any]) -> str:
     )
 
 
-def _one_panel(table: pd.DataFrame, groups: list[str], by: str, shared: bool, title: str) -> Figure:
-    figure = new_figure(0.75 * PAGE, 3.6)
-    axes = figure.subplots()
+def _one_panel(
+    axes: Axes, table: pd.DataFrame, groups: list[str], by: str, shared: bool, title: str
+) -> list[Line2D]:
+    """Draw all groups in one panel, and return what the legend shows."""
     axes.set_title(title)
     colours = dict(zip(groups, COLOURS, strict=False))
     for label in (0, 1):
@@ -79,13 +99,10 @@ def _one_panel(table: pd.DataFrame, groups: list[str], by: str, shared: bool, ti
     ]
     if shared:
         handles.append(Line2D([], [], marker="s", color="black", linestyle="", ms=5, label=SHARED))
-    figure.legend(handles=handles, loc="outside right upper", frameon=False)
-    return figure
+    return handles
 
 
-def _many_panels(
-    table: pd.DataFrame, groups: list[str], by: str, shared: bool, title: str
-) -> Figure:
+def _many_panels(table: pd.DataFrame, groups: list[str], by: str, title: str) -> Figure:
     down = math.ceil(len(groups) / ACROSS)
     figure = new_figure(PAGE, 1.75 * down + 0.8)
     panels = figure.subplots(down, ACROSS, sharex=True, sharey=True, squeeze=False).ravel()
@@ -103,7 +120,7 @@ def _many_panels(
     handles = [
         Line2D([], [], marker=REAL_MARK, mfc="none", color=BLUE, linestyle="", ms=4, label="real"),
         Line2D([], [], marker=FAKE_MARK, color=ORANGE, linestyle="", ms=4, label="fake"),
-        Line2D([], [], marker=".", color=PALE, linestyle="", ms=5, label="others"),
+        Line2D([], [], marker=".", color=PALE, linestyle="", ms=5, label=OTHERS[by]),
     ]
     figure.legend(handles=handles, loc="outside right upper", frameon=False)
     return figure

@@ -19,12 +19,14 @@ ACROSS, DOWN = 4, 6  # maps on a page
 # Solid and dashed are told apart in black and white too.
 LINES: tuple[tuple[str, Style], ...] = ((BLUE, "-"), (ORANGE, "--"))
 WORDS = {"rgb": "RGB"}
+TICKS = 50  # values that are drawn themselves
 
 
 @styled
 def plot_densities(
     densities: pd.DataFrame,
     tests: pd.DataFrame,
+    samples: pd.DataFrame | None = None,
     *,
     legend: bool = True,
     title: str = "",
@@ -32,21 +34,23 @@ def plot_densities(
     """Return pages of 24 feature maps of one generator, in the order of ``tests``.
 
     densities: generator, feature_map, mode, x, density. tests: the rows of ``median_test.csv`` of
-    that generator. Above each panel stand the map, the q of Mood's test and the effect; a sample
-    without spread is a vertical line; dead maps are labelled. legend: below the page, or not at
-    all (see :func:`plot_density_legend`).
+    that generator. samples: generator, feature_map, mode, maximum; curves end at the outermost of
+    them, and up to 50 a mode are ticks below. Above each panel stand the map, the corrected p of
+    Mood's and of the paired test, and the effect; a sample without spread is a vertical line; dead
+    maps are labelled. legend: below the page, or not at all (see :func:`plot_density_legend`).
     """
     by_map = dict(list(densities.groupby("feature_map", sort=False, observed=True)))
+    values = {} if samples is None else dict(list(samples.groupby("feature_map", observed=True)))
     rows = tests.to_dict("records")
     drawn: list[Figure] = []
     pages = math.ceil(len(rows) / (ACROSS * DOWN))
     for page in range(pages):
         shown = rows[page * ACROSS * DOWN : (page + 1) * ACROSS * DOWN]
         down, across = math.ceil(len(shown) / ACROSS), min(ACROSS, len(shown))
-        figure = new_figure(max(PAGE * across / ACROSS, 3.4), 0.5 + 1.3 * down)
+        figure = new_figure(max(PAGE * across / ACROSS, 3.4), 0.5 + 1.42 * down)
         panels = figure.subplots(down, across, squeeze=False)
         for axes, row in zip(panels.flat, shown, strict=False):
-            _panel(axes, by_map[row["feature_map"]], row)
+            _panel(axes, by_map[row["feature_map"]], row, values.get(row["feature_map"]))
         for axes in panels.flat[len(shown) :]:
             axes.set_visible(False)
         for column in range(across):
@@ -71,8 +75,18 @@ def plot_density_legend(modes: tuple[str, ...] = ("rgb", "grey")) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, curves: pd.DataFrame, row: dict[str, object]) -> None:
-    for (_, curve), (colour, style) in zip(curves.groupby("mode", sort=False), LINES, strict=False):
+def _panel(
+    axes: Axes, curves: pd.DataFrame, row: dict[str, object], samples: pd.DataFrame | None
+) -> None:
+    for (mode, curve), (colour, style) in zip(
+        curves.groupby("mode", sort=False), LINES, strict=False
+    ):
+        if samples is not None and len(curve) > 1:
+            own = samples[samples["mode"] == mode]["maximum"]
+            curve = curve[curve["x"].between(own.min(), own.max())]
+            if len(own) <= TICKS:
+                place = axes.get_xaxis_transform()
+                axes.plot(own, [0.02] * len(own), "|", color=colour, ms=3, mew=0.5, transform=place)
         if len(curve) == 1:
             axes.axvline(curve["x"].iloc[0], color=colour, linestyle=style, linewidth=1.2)
         else:
@@ -97,8 +111,8 @@ def _said(row: dict[str, object]) -> str:
     q, effect = float(str(row["q_value"])), float(str(row["effect"]))
     size = "∞" if math.isinf(effect) else f"{abs(effect):.2f}"
     size = ("−" if effect < 0 else "+") * (size != "0.00") + size
-    said = "Mood undefined (ties)" if math.isnan(q) else f"Mood q {_q(q)}"
-    return f"{said}, effect {size}"
+    said = "Mood undefined (ties)" if math.isnan(q) else f"q: Mood {_q(q)}"
+    return f"{said}, paired {_q(float(str(row['paired_q_value'])))}\neffect {size}"
 
 
 def _q(q: float) -> str:

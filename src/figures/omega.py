@@ -37,8 +37,8 @@ def plot_omega(ranking: pd.DataFrame, k: int, *, title: str = "") -> Figure:
     )
     left.plot(rank[positive], omega[positive], color=BLUE, linewidth=1)
     left.axvline(k, color=ORANGE, linewidth=1, linestyle="--", label=f"k = {k}")
-    left.set(xscale="log", xlabel="rank of the feature map", ylabel="ω (FF-RS)")
-    left.set_yscale("log" if positive.any() else "linear")  # a logarithm needs a positive ω
+    scale = "log" if positive.any() else "linear"
+    left.set(xscale="log", yscale=scale, xlabel="rank of the feature map", ylabel="ω (FF-RS)")
     left.set_title(f"{len(omega):,} maps, {int((~positive).sum()):,} of them with ω = 0")
     left.legend(loc="lower left", framealpha=1, edgecolor="none")
 

@@ -43,7 +43,12 @@ styled = mpl.rc_context(RC)  # a decorator: the user's own settings are as befor
 
 
 class Drawing(Figure):
-    """A figure in our style, free of pyplot's global state, that a notebook displays by itself."""
+    """A figure in our style, free of pyplot's global state, that a notebook displays by itself.
+
+    dots: an inch, of what is saved.
+    """
+
+    dots = 300
 
     @styled
     def savefig(self, *given: Any, **options: Any) -> None:
@@ -65,11 +70,12 @@ def new_figure(width: float, height: float) -> Drawing:
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write ``name.pdf`` and ``name.png`` (300 dpi); equal figures give equal bytes."""
+    """Write ``name.pdf`` and ``name.png`` (300 dpi by default); equal figures give equal bytes."""
     written = []
     for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
         path = Path(folder) / f"{name}{suffix}"
         with whole(path) as temporary:
-            figure.savefig(temporary, format=suffix[1:], dpi=300, metadata=metadata)
+            dots = getattr(figure, "dots", Drawing.dots)
+            figure.savefig(temporary, format=suffix[1:], dpi=dots, metadata=metadata)
         written.append(path)
     return written

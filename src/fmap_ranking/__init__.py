@@ -13,23 +13,3 @@ from .compare import (
 from .omega import OmegaStatistic, descending, relevance_shares
 from .published import load_ranking, save_ranking
 from .rank import Label, OmegaLook, Rankings, Start, rank, rankings
-
-__all__ = [
-    "Label",
-    "OmegaLook",
-    "OmegaStatistic",
-    "Rankings",
-    "Start",
-    "check_ranking_fits",
-    "count_by_layer",
-    "descending",
-    "layer_shares",
-    "layer_sums",
-    "load_ranking",
-    "overlap",
-    "rank",
-    "rankings",
-    "relevance_shares",
-    "save_ranking",
-    "top",
-]

@@ -19,28 +19,3 @@ from .generators import (
     shipped_path,
 )
 from .planted import Trace, forge_planted, plant
-
-__all__ = [
-    "FAMILIES",
-    "MARGIN",
-    "SEPARATOR",
-    "TRAINED",
-    "Forged",
-    "Trace",
-    "facts_of",
-    "family_of",
-    "forge",
-    "forge_planted",
-    "get_family",
-    "load_critic",
-    "load_family",
-    "load_generator",
-    "member_files",
-    "plant",
-    "psnr_crops",
-    "psnr_of",
-    "resynthesise",
-    "save_critic",
-    "save_generator",
-    "shipped_path",
-]

@@ -6,18 +6,3 @@ from .colour_tests import CRITERIA, colour_tests, percentages
 from .density import densities
 from .maxima import Maxima, MaximaLook, first_instances, maxima
 from .median_test import MedianTestResult, fakes_of, median_of, median_test
-
-__all__ = [
-    "CRITERIA",
-    "Maxima",
-    "MaximaLook",
-    "MedianTestResult",
-    "colour_tests",
-    "densities",
-    "fakes_of",
-    "first_instances",
-    "maxima",
-    "median_of",
-    "median_test",
-    "percentages",
-]

@@ -103,6 +103,7 @@ def median_of(
         "level": level,
         "min_effect": min_effect,
         "cluster": cluster,
+        "used": len(found.images),
         **(facts or {}),
     }
     return MedianTestResult(table, shares, found, done.skipped, known)

@@ -2,23 +2,6 @@
 
 from __future__ import annotations
 
-from .extract import Patches, cut, patches, patches_of
+from .extract import Collages, Patches, collages, cut, patches, patches_of
 from .patch import PERCENTILE, TILE, Box, Patch, bounding_box, heat, tile
 from .topn import Peak, PeakLook, TopImages
-
-__all__ = [
-    "PERCENTILE",
-    "TILE",
-    "Box",
-    "Patch",
-    "Patches",
-    "Peak",
-    "PeakLook",
-    "TopImages",
-    "bounding_box",
-    "cut",
-    "heat",
-    "patches",
-    "patches_of",
-    "tile",
-]

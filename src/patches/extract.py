@@ -66,6 +66,15 @@ class Patches(Result):
         return tuple(one for one in self.patches if one.feature_map == feature_map)
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Collages(Result):
+    """The patches of several generators, by name; facts: what a manifest says of each."""
+
+    of: Mapping[str, Patches]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    skipped: tuple[Skipped, ...] = ()
+
+
 @dataclass(frozen=True)
 class _Job:
     feature_map: FeatureMap
@@ -98,21 +107,65 @@ def patches(
         UserError: no such fakes, a ranking of another network, k or n or the percentile out of
             range, or too many unreadable images.
     """
+    names: tuple[str | None, ...] = (generator,)
+    (found,) = _found(detector, images, ranking, k, n, names, percentile, published_edge, how)
+    return found
+
+
+def collages(
+    detector: Detector,
+    images: ImageSet,
+    ranking: Ranking,
+    k: int,
+    n: int = 5,
+    *,
+    generators: Sequence[str] = (),
+    percentile: float = PERCENTILE,
+    published_edge: bool = False,
+    **how: Unpack[How],
+) -> Collages:
+    """Return the patches of each generator's fakes, of all by default; see :func:`patches`.
+
+    One pass finds the images of all.
+    """
+    names = tuple(generators) or images.only(label=FAKE).generators or (None,)
+    parts = _found(detector, images, ranking, k, n, names, percentile, published_edge, how)
+    of = {str(one.facts["generator"]): one for one in parts}
+    facts = {
+        "detector": detector.name,
+        "used": sum(one.facts["used"] for one in parts),
+        "collages": {name: dict(one.facts) for name, one in of.items()},
+    }
+    return Collages(of, facts, parts[0].skipped)
+
+
+def _found(
+    detector: Detector,
+    images: ImageSet,
+    ranking: Ranking,
+    k: int,
+    n: int,
+    generators: Sequence[str | None],
+    percentile: float,
+    published_edge: bool,
+    how: How,
+) -> list[Patches]:
     if n < 1:
         raise UserError(f"n = {n}: at least one patch a feature map")
     if not 0 <= percentile < 100:
         raise UserError(f"percentile {percentile:g}: must be 0 or more and below 100")
     feature_maps = top(ranking, k)
     check_ranking_fits(ranking, detector)
-    chosen = images.only(label=FAKE, generator=generator)
-    if not len(chosen):
-        whose = f" of {generator!r}; generators: {', '.join(images.generators)}"
-        raise UserError(f"{images.root}: holds no fakes" + (whose if generator else ""))
-    look = PeakLook(detector, feature_maps, n, generator)
-    done = sweep(chosen, [look], what="finding images", **how)
-    return patches_of(
-        look, done, ranking, percentile=percentile, published_edge=published_edge, **how
-    )
+    looks = [PeakLook(detector, feature_maps, n, one) for one in dict.fromkeys(generators)]
+    for look in looks:
+        if not any(map(look.wants, images)):
+            whose = f" of {look.generator!r}; generators: {', '.join(images.generators)}"
+            raise UserError(f"{images.root}: holds no fakes" + (whose if look.generator else ""))
+    chosen = tuple(one for one in images if any(look.wants(one) for look in looks))
+    fakes = ImageSet(images.root, chosen, images.layout)
+    done = sweep(fakes, looks, what="finding images", **how)
+    options: dict[str, Any] = {"percentile": percentile, "published_edge": published_edge}
+    return [patches_of(look, done, ranking, **options, **how) for look in looks]
 
 
 def patches_of(
@@ -135,7 +188,7 @@ def patches_of(
         "detector": look.detector.name,
         "generator": look.generator or "all",
         "image_set": used.hash(),
-        "images": best.seen,
+        "used": best.seen,
         "k": len(best.feature_maps),
         "n": best.n,
         "percentile": percentile,

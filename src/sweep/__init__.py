@@ -9,22 +9,3 @@ from .per_image import PerImage, PixelLook
 from .repeats import first_alike
 from .statistics import Rows, Statistic
 from .sweep import BATCH_SIZE, SHARD, How, Pass, Progress, sweep
-
-__all__ = [
-    "BATCH_SIZE",
-    "RGB",
-    "SHARD",
-    "ExactSum",
-    "How",
-    "Look",
-    "Partials",
-    "Pass",
-    "PerImage",
-    "PixelLook",
-    "Progress",
-    "Rows",
-    "Seen",
-    "Statistic",
-    "first_alike",
-    "sweep",
-]

@@ -7,15 +7,3 @@ from .recipes import RECIPES
 from .settings import changed
 from .tasks import TRAININGS, get_recipe, get_training, train
 from .trained import Trained
-
-__all__ = [
-    "RECIPES",
-    "TRAININGS",
-    "Task",
-    "Trained",
-    "changed",
-    "get_recipe",
-    "get_training",
-    "run",
-    "train",
-]

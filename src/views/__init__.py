@@ -11,8 +11,6 @@ from .save import save
 from .text import markdown, percent
 from .view import Shown, View
 
-__all__ = ["Shown", "View", "html_of", "markdown", "markdown_of", "percent", "save", "view_of"]
-
 # Which module says what a result of this class looks like; imported when one is there.
 WHERE = {
     "Forged": "forge",
@@ -27,6 +25,7 @@ WHERE = {
     "Gradients": "gradients",
     "LooseScores": "score",
     "MedianTestResult": "median_test",
+    "Collages": "patches",
     "Patches": "patches",
     "Ranking": "ranking",
     "Rankings": "ranking",

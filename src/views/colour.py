@@ -7,7 +7,7 @@ import pandas as pd
 from .. import figures
 from ..evaluation import MACRO
 from ..sensitivity import ColourResult
-from .text import number, percent
+from .text import number, percent, with_interval
 from .view import Draw, Shown, View
 
 
@@ -18,9 +18,10 @@ def view(result: ColourResult) -> View:
     least = float(str(facts["least_probability"]))
     drawn: dict[str, Draw] = {
         f"boxes_{mode}": _boxes(result, mode, f"{name}: fakes of p ≥ {least:g} in RGB", least)
-        for mode in (["grey"] if "grey" in modes else modes[1:])
+        for mode in modes[1:]
     }
-    drawn["colour_modes"] = lambda: figures.plot_colour_modes(result.table, title=name)
+    modes_of = f"{name}: AP by colour mode"
+    drawn["colour_modes"] = lambda: figures.plot_colour_modes(result.table, title=modes_of)
     tables = {"colour": result.table, "scores": result.scores, "boxes": result.box}
     caption = (
         f"AP in percent, [ ] 95 % intervals over {result.table['intervals_over'].iloc[-1]}; "
@@ -59,25 +60,29 @@ def said(result: ColourResult, least: float) -> str:
         return f"AP in RGB is {100 * whole.loc['rgb', 'ap']:.1f}; no other mode was asked for."
     mode = "grey" if "grey" in others else others[0]
     rgb, grey = whole.loc["rgb"], whole.loc[mode]
-    fall = -100 * grey["change_ap"]
-    ends = [number(-100 * grey[f"change_ap_{end}"]) for end in ("high", "low")]
+    change = with_interval(grey, "change_ap", scale=100, sign=True)
     what = "Without colour" if mode == "grey" else f"In mode {mode}"
     over = " on average over the generators" if len(macro) else ""
     text = (
-        f"{what} AP goes from {100 * rgb['ap']:.1f} to {100 * grey['ap']:.1f}, a fall of "
-        f"{number(fall)} points [{ends[0]}, {ends[1]}]{over}; the mean logit of fakes changes "
+        f"{what} AP goes from {100 * rgb['ap']:.1f} to {100 * grey['ap']:.1f}, a change "
+        f"of {change} points{over}; the mean logit of fakes changes "
         f"by {grey['change_mean_logit_fake']:+.2f}, of reals by "
         f"{grey['change_mean_logit_real']:+.2f}."
     )
     box = result.box[(result.box["mode"] == mode) & (result.box["n"] > 0)]
     if len(box):
-        drop = box["drop_of_median"]
+        changes = -box["drop_of_median"]
+        by = _range(*(number(one, 2, sign=True) for one in (changes.min(), changes.max())))
+        n = _range(str(box["n"].min()), str(box["n"].max()))
         text += (
-            f" Over fakes of p ≥ {least:g} in RGB ({box['n'].min()} to {box['n'].max()} a "
-            f"generator) the median probability changes by "
-            f"{number(-drop.max(), 2, sign=True)} to {number(-drop.min(), 2, sign=True)}."
+            f" Over fakes of p ≥ {least:g} in RGB ({n} a generator) the median probability "
+            f"changes by {by}."
         )
     return text
+
+
+def _range(low: str, high: str) -> str:
+    return low if low == high else f"{low} to {high}"
 
 
 def _boxes(result: ColourResult, mode: str, title: str, least: float) -> Draw:

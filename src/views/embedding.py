@@ -71,4 +71,6 @@ def _drawing(result: Embedding, own: pd.DataFrame, quality: dict, by: str) -> Dr
     kind = f"top {result.facts['k']} feature maps, weighted by ω"
     which = kind if quality["kind"] == CHANNELS else f"{quality['kind']} features"
     title = f"{result.facts['detector']}, {which}"
-    return lambda: figures.plot_embedding(own, quality, by=by, title=title)
+    if not figures.one_panel(own, by):
+        return lambda: figures.plot_embedding(own, quality, by=by, title=title)
+    return lambda ax=None: figures.plot_embedding(own, quality, by=by, title=title, ax=ax)

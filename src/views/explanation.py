@@ -101,7 +101,7 @@ def writer(
         figures.save_overlay(
             folder, name, one.pixels, pixels, signed=scaling == "signed", caption=caption
         )
-        return {"saved": f"{name}.npy", "drawn_as_1": unit}
+        return {"file": f"{name}.npy", "drawn_as_1": unit}
 
     return take
 

@@ -14,13 +14,11 @@ PANELS = 24  # density plots of a generator: one page
 
 def view(result: MedianTestResult) -> View:
     """Return the tests of the top feature maps on the same fakes in RGB and in another mode."""
-    curves, name = result.densities(), str(result.facts["detector"])
+    curves = result.densities()
     drawn: dict[str, Draw] = {}
     for generator in result.maxima.images.generators:
         safe = generator.replace("/", "-")
-        drawn[f"histograms_{safe}"] = _page(
-            result, curves, generator, f"{name}, fakes of {generator}"
-        )
+        drawn[f"histograms_{safe}"] = _page(result, curves, generator)
     drawn["legend"] = lambda: figures.plot_density_legend(result.maxima.modes)
     files = {
         "maxima.parquet": lambda path: result.maxima.table().to_parquet(path, index=False),
@@ -53,11 +51,12 @@ def said(result: MedianTestResult) -> str:
     first, last = (list(shares.groups)[place] for place in (0, -1))
     low, high = 100 * shares.min(), 100 * shares.max()
     fakes = len(result.maxima.images)
+    several = len(result.maxima.images.generators) > 1
     return (
         f"Of the top {result.facts['k']} maps {_range(low[first], high[first])} % are "
-        f"colour-conditional by Mood's median test at p ≤ 0.05 (published), by generator; "
-        f"{_range(low[last], high[last])} % by a paired test after correction that also asks for "
-        f"an effect. {fakes} fakes were looked at."
+        f"colour-conditional by Mood's median test at p ≤ {result.facts['level']:g} (published: "
+        f"0.05), {_range(low[last], high[last])} % by a paired test after correction that also "
+        f"asks for an effect{', each generator by itself' * several}. {fakes} fakes were looked at."
     )
 
 
@@ -65,10 +64,14 @@ def _range(low: float, high: float) -> str:
     return f"{low:.0f}" if round(low) == round(high) else f"{low:.0f} to {high:.0f}"
 
 
-def _page(result: MedianTestResult, curves: pd.DataFrame, generator: str, title: str) -> Draw:
+def _page(result: MedianTestResult, curves: pd.DataFrame, generator: str) -> Draw:
     def draw() -> object:
-        own = curves[curves["generator"] == generator]
-        tests = result.table[result.table["generator"] == generator].head(PANELS)
-        return figures.plot_densities(own, tests, title=title)[0]
+        samples = result.maxima.table()
+        tables = (curves, result.table, samples)
+        own, tests, values = (one[one["generator"] == generator] for one in tables)
+        n, whole, shown = tests["pairs"].iloc[0], result.facts["k"], tests.head(PANELS)
+        title = f"{result.facts['detector']}, {n} fakes of {generator}: "
+        title += f"{len(shown)} of the top {whole} feature maps"
+        return figures.plot_densities(own, shown, values, title=title)[0]
 
     return draw

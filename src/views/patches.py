@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,33 +11,32 @@ import pandas as pd
 from PIL import Image
 
 from .. import figures
-from ..patches import Patches
+from ..patches import Collages, Patches
 from .view import Draw, View, Write
 
 
-def view(result: Patches) -> View:
-    """Return the collage, its patches as PNG files, and where each was cut out."""
-    name = f"{result.facts['detector']}, fakes of {result.facts['generator']}"
-    pages = range(len(figures.collage_pages(result)))
-    drawn: dict[str, Draw] = {
-        "collage" if not page else f"collage-{page + 1}": _page(result, page, name)
-        for page in pages
-    }
-    table = result.table
+def view(result: Patches | Collages) -> View:
+    """Return the collages, their patches as PNG files, and where each was cut out."""
+    if isinstance(result, Patches):
+        parts: Mapping[str, Patches] = {str(result.facts["generator"]): result}
+    else:
+        parts = result.of
+    drawn: dict[str, Draw] = {}
     files: dict[str, Write] = {}
-    places = []
-    ranks = {feature_map: rank for rank, feature_map in enumerate(result.feature_maps, 1)}
-    for one in result.patches:
-        of = one.feature_map
-        place = f"patches/{ranks[of]:03d}-{_safe(of.layer)}-{of.channel}/{one.place}.png"
-        places.append("" if one.crop is None else place)
-        if one.crop is not None:
-            files[place] = _png(one.crop)
-    tables = {"patches": table.assign(file=places)}
-    title = f"What the maps look at, {result.facts['generator']}"
-    return View(
-        title, said(table, len(result.feature_maps)), tables, (), drawn, files, result.facts
-    )
+    tables = []
+    for name, found in parts.items():
+        stem = "collage" if len(parts) == 1 else f"collage-{_safe(name)}"
+        for page in range(len(figures.collage_pages(found))):
+            drawn[stem if not page else f"{stem}-{page + 1}"] = _page(found, page)
+        own = _crops(found, name)
+        files |= {place: _png(crop) for place, crop in own if crop is not None}
+        places = ["" if crop is None else place for place, crop in own]
+        tables.append(found.table.assign(file=places))
+    table = pd.concat(tables, ignore_index=True)
+    k = len(next(iter(parts.values())).feature_maps)
+    of = f", {next(iter(parts))}" if len(parts) == 1 else ""
+    title, facts = f"What the maps look at{of}", result.facts
+    return View(title, said(table, k), {"patches": table}, (), drawn, files, facts)
 
 
 def said(table: pd.DataFrame, maps: int) -> str:
@@ -54,6 +54,19 @@ def said(table: pd.DataFrame, maps: int) -> str:
     )
 
 
+def _crops(found: Patches, name: str) -> list[tuple[str, np.ndarray | None]]:
+    """Return each patch's place below the folder, and its pixels."""
+    ranks = {feature_map: rank for rank, feature_map in enumerate(found.feature_maps, 1)}
+    return [
+        (
+            f"patches/{_safe(name)}/{ranks[one.feature_map]:03d}-{_safe(one.feature_map.layer)}"
+            f"-{one.feature_map.channel}/{one.place}.png",
+            one.crop,
+        )
+        for one in found.patches
+    ]
+
+
 def _safe(name: str) -> str:
     return re.sub(r"[^\w.+-]", "_", name) or "none"
 
@@ -65,5 +78,8 @@ def _png(crop: np.ndarray) -> Write:
     return write
 
 
-def _page(result: Patches, page: int, title: str) -> Draw:
-    return lambda: figures.plot_collage(result, title=title)[page]
+def _page(found: Patches, page: int) -> Draw:
+    facts = found.facts
+    whose = "all fakes" if facts["generator"] == "all" else f"fakes of {facts['generator']}"
+    title = f"{facts['detector']}, top {facts['k']} maps, {facts['used']} {whose}"
+    return lambda: figures.plot_collage(found, title=title)[page]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from ..evaluation import Found
+from ..records import skipped_table
 from .text import with_interval
 from .view import Shown, View
 
@@ -14,7 +15,7 @@ FACTS = ("format", "size", "quality", "subsampling")
 
 def view(result: Found) -> View:
     """Return how many images of what kind there are, what is odd, and what was left out."""
-    tables = {"manifest": result.manifest}
+    tables = {"manifest": result.manifest, "skipped": skipped_table(result.skipped)}
     shown = [Shown(f"layout {result.images.layout}, in {result.images.root}", rows(result), keys=2)]
     if result.audit is not None and result.formats is not None:
         tables |= {

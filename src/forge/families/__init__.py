@@ -50,6 +50,3 @@ def get_family(name: str) -> Family:
     if family_of(name) not in FAMILIES:
         raise UserError(f"no family of generators is called {name!r}; there are {list(FAMILIES)}")
     return FAMILIES[family_of(name)]
-
-
-__all__ = ["DIFFUSION", "FAMILIES", "SEPARATOR", "TRAINED", "Family", "family_of", "get_family"]

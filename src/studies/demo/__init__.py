@@ -4,5 +4,3 @@ from __future__ import annotations
 
 from .demo import DETECTORS, Demo, Scale, demo
 from .robust import ColourRobust
-
-__all__ = ["DETECTORS", "ColourRobust", "Demo", "Scale", "demo"]

@@ -7,23 +7,3 @@ from .npr import reproduce_npr, weights_by_suite
 from .npr_tables import wide_tables
 from .suites import NPR_SUITES, WANG, Found, Suite, find_suites
 from .wang import CROP, NO_CROP, published_layout, reproduce_wang, wang_weights
-
-__all__ = [
-    "CROP",
-    "NO_CROP",
-    "NPR_SUITES",
-    "WANG",
-    "Found",
-    "Measured",
-    "Published",
-    "Suite",
-    "find_suites",
-    "measure",
-    "published_layout",
-    "published_scores",
-    "reproduce_npr",
-    "reproduce_wang",
-    "wang_weights",
-    "weights_by_suite",
-    "wide_tables",
-]

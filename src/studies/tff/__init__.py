@@ -6,24 +6,3 @@ from .parts import CENTRE, FFRS, MIN_CONFIDENCE, NATIVE, Protocol
 from .run import Reproduction, reproduce_tff
 from .tables import TABLES, published_ranking, reproduction_markdown, shown_rows, tally
 from .weights import ALIASES, ARCHS, BASELINE, ROBUST, Slot, find_weights
-
-__all__ = [
-    "ALIASES",
-    "ARCHS",
-    "BASELINE",
-    "CENTRE",
-    "FFRS",
-    "MIN_CONFIDENCE",
-    "NATIVE",
-    "ROBUST",
-    "TABLES",
-    "Protocol",
-    "Reproduction",
-    "Slot",
-    "find_weights",
-    "published_ranking",
-    "reproduce_tff",
-    "reproduction_markdown",
-    "shown_rows",
-    "tally",
-]

@@ -89,24 +89,14 @@ def reproduce_tff(
     result.cells = compare(wanted, ours, there=list(sets), weights=list(used))
     result.scores = pd.concat(study.scores, ignore_index=True) if study.scores else pd.DataFrame()
     result.skipped = tuple(dict.fromkeys(missed))
-    chosen = ImageSet(images.root, tuple(one for own in sets.values() for one in own))
     result.facts = {
         "study": "tff",
         "tables": list(tables),
         "archs": list(archs),
         "weights": facts,
-        "data": str(images.root),
-        "image_set_sha256": chosen.hash(),
-        "used": len(chosen) - len({one.path for one in result.skipped}),
-        "skipped": len(result.skipped),
-        "generators": {name: len(own) for name, own in sets.items()},
+        **_of_images(images, sets, result),
         "missing_generators": [name for name in names if name not in sets],
         "rank_data": str(rank_images.root) if rank_images is not None else None,
-        "ranking_counts": {
-            f"{arch} {kind}": dict(one.counts)
-            for arch, kinds in result.rankings.items()
-            for kind, one in kinds.items()
-        },
         "presets": {"dropout and colour": NATIVE, "ranking": FFRS, "cropped": CENTRE},
         "k": {arch: PUBLISHED_K[arch] for arch in archs},
         "device": device,
@@ -115,6 +105,25 @@ def reproduce_tff(
     }
     result.notes = _notes(result)
     return result
+
+
+def _of_images(
+    images: ImageSet, sets: Mapping[str, ImageSet], result: Reproduction
+) -> dict[str, object]:
+    """Return what the manifest says of the images, and of those ranked on."""
+    chosen = ImageSet(images.root, tuple(one for own in sets.values() for one in own))
+    return {
+        "data": str(images.root),
+        "image_set_sha256": chosen.hash(),
+        "used": len(chosen) - len({one.path for one in result.skipped}),
+        "skipped": len(result.skipped),
+        "generators": {name: len(own) for name, own in sets.items()},
+        "ranking_counts": {
+            f"{arch} {kind}": dict(one.counts)
+            for arch, kinds in result.rankings.items()
+            for kind, one in kinds.items()
+        },
+    }
 
 
 def _sets(images: ImageSet, names: Sequence[str], limit: int | None) -> dict[str, ImageSet]:
