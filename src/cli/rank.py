@@ -40,9 +40,6 @@ def rank(
     name: Annotated[
         str, typer.Option("--name", help="Of the set, in file names. Default: the folder's.")
     ] = "",
-    digits: Annotated[
-        int, typer.Option("--digits", min=0, help="Significant digits in the CSV; 0: all.")
-    ] = 0,
 ) -> Rankings:
     """Rank all feature maps by FF-RS omega: their mean share of their layer's relevance (LRP).
 
@@ -64,6 +61,5 @@ def rank(
         start=check_options(start, min_confidence),
         min_confidence=min_confidence,
         name=name,
-        digits=digits or None,
         **run.how,
     )

@@ -43,7 +43,9 @@ def show_table(table: Shown, on: Console, title: str = "") -> None:
     rows = table.rows.astype(str)
     keys, widths = min(table.keys, rows.shape[1]), [_width(rows, at) for at in range(rows.shape[1])]
     prose = _prose(rows, keys)
-    left = {*prose, *(at for at in range(keys) if not rows.iloc[:, at].str.isdigit().all())}
+    words = [at for at in range(rows.shape[1]) if not rows.iloc[:, at].str.contains(r"\d").any()]
+    named = [at for at in range(keys) if not rows.iloc[:, at].str.isdigit().all()]
+    left = {*prose, *words, *named}
     grouped = keys > 1 and bool(rows.iloc[:, 0].duplicated().any())
     for number, block in enumerate(_blocks(widths, keys, on.width - 1, prose)):
         heading = escape(title) if title and not number else None

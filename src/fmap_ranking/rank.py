@@ -154,13 +154,12 @@ class Rankings(Result):
     """ω on fakes, on reals, or on both.
 
     of: by 'fake' and 'real'; missing: why there is none of a label asked for, in words;
-    name: of the image set, in file names; digits: significant ones in the files, None for all.
+    name: of the image set, in file names.
     """
 
     of: Mapping[str, Ranking]
     missing: Mapping[str, str]
     name: str
-    digits: int | None = None
     skipped: tuple[Skipped, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -173,13 +172,12 @@ def rankings(
     start: Start = "predicted",
     min_confidence: float = 0.9,
     name: str = "",
-    digits: int | None = None,
     **how: Unpack[How],
 ) -> Rankings:
     """Rank on the fakes and on the reals of a set, in one pass; see :func:`rank`.
 
-    name: of the set, by default that of its folder; digits: significant ones in saved files, all
-        by default. A label of which no image counts is missing, and said to be.
+    name: of the set, by default that of its folder. A label of which no image counts is missing,
+    and said to be.
 
     Raises:
         UserError: images of a label are not there, none of any label could be used, or as
@@ -223,7 +221,7 @@ def rankings(
         "feature_maps": len(detector.feature_maps),
     }
     name = name or images.root.resolve().name or "images"
-    return Rankings(found, missing, name, digits, done.skipped, facts)
+    return Rankings(found, missing, name, done.skipped, facts)
 
 
 def _reduce(layer: str, relevance: torch.Tensor) -> torch.Tensor:

@@ -32,8 +32,7 @@ def view(result: Ranking | Rankings) -> View:
     )
     table = frame(result.of)
     files: dict[str, Write] = {
-        f"{result.name}-{kind}.csv": _published(ranking, result.digits)
-        for kind, ranking in result.of.items()
+        f"{result.name}-{kind}.csv": _published(ranking) for kind, ranking in result.of.items()
     }
     files["ranking.parquet"] = lambda path: table.to_parquet(path, index=False)
 
@@ -103,8 +102,8 @@ def _counted(ranking: Ranking, kind: str) -> str:
     return f"{used} {kind}s used" + (f", left out {left_out}" if left_out else ", none left out")
 
 
-def _published(ranking: Ranking, digits: int | None) -> Write:
+def _published(ranking: Ranking) -> Write:
     def write(path: Path) -> None:
-        save_ranking(ranking, path, digits)
+        save_ranking(ranking, path)
 
     return write
