@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import os
+import re
 import resource
 import shutil
 import signal
@@ -23,6 +23,7 @@ from PIL import Image
 from torch import nn
 
 import forensift.data.batching as decoding
+import forensift.sweep.passes as passes_of_networks
 from forensift.data import Batch, Preset, RandomResizedCrop, jpeg_equaliser
 from forensift.data.colour import recolour
 from forensift.detectors import load_detector
@@ -494,7 +495,6 @@ def test_what_does_not_grow_with_the_image_is_told_apart() -> None:
 
 def test_images_that_do_not_fit_together_go_one_by_one(tmp_path, monkeypatch) -> None:
     """Room for the need of two images of 64 × 64 pixels, and not for one of 256 × 256."""
-    loop = importlib.import_module("forensift.sweep.sweep")
     width = 64
     network = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.AdaptiveAvgPool2d(1))
     network.append(nn.Flatten()).append(nn.Linear(width, 1))
@@ -505,7 +505,11 @@ def test_images_that_do_not_fit_together_go_one_by_one(tmp_path, monkeypatch) ->
     )
     images = ImageSet(tmp_path, entries)
     one = 4.0 * (width + 3 + 3 + 1) * 64 * 64
-    monkeypatch.setattr(loop, "free_bytes", lambda device: int(2.6 * one / loop.SHARE))
+    monkeypatch.setattr(
+        passes_of_networks,
+        "free_bytes",
+        lambda device, before: int(2.6 * one / passes_of_networks.SHARE),
+    )
     look = LogitLook(fully(network), colours=("rgb",))
     done = sweep(images, [look], max_skipped=0.5)
     assert look.batches[-3:] == [2, 2, 1]  # after what was measured
@@ -550,6 +554,65 @@ def test_a_picture_too_large_for_the_memory_is_refused_in_one_line(tmp_path: Pat
     assert lines[0].startswith("error: 1 of 2 images cannot be used")
     assert "6000 × 6000 pixels take" in lines[0]
     assert "huge.png" in lines[0]
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from forensift.data import scan
+from forensift.detectors import load_detector
+from forensift.errors import UserError
+from forensift.fmap_ranking import OmegaLook
+from forensift.records import ImageSet
+from forensift.sweep import sweep
+
+def allow(gigabytes):
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + int(gigabytes * 1e9)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+
+class Counted(OmegaLook):
+    sizes = []
+
+    def observe(self, batch, seen):
+        self.sizes.append(len(batch))
+        return super().observe(batch, seen)
+
+images = scan(Path(sys.argv[1]))
+detector = load_detector("npr", device="cpu")
+small = ImageSet(images.root, tuple(one for one in images if one.path.name == "small.png"))
+large = ImageSet(images.root, tuple(one for one in images if one not in small.entries))
+sweep(small, [OmegaLook(detector, 1)])  # what is loaded once is loaded
+allow(float(sys.argv[2]))
+look = Counted(detector, 1)
+try:
+    sweep(large, [look])
+except UserError as error:
+    sys.exit(str(error))
+print(look.statistic.counts, look.sizes)
+"""
+
+
+@pytest.mark.parametrize(("gigabytes", "fits"), [(1.9, True), (0.5, False)])
+def test_lrp_of_photographs_stays_in_the_memory_there_is(
+    tmp_path: Path, gigabytes: float, fits: bool
+) -> None:
+    """LRP of NPR takes 1.8 GB a megapixel: three photographs of 0.48 megapixels take 2.6 GB."""
+    folder = tmp_path / "set" / "g" / "1_fake"
+    write_image(folder / "small.png", (64, 64))
+    write_image(tmp_path / "set" / "g" / "0_real" / "none.png", (64, 64))
+    for number in range(3):
+        write_image(folder / f"{number}.png", (800, 600), number)
+    words = [sys.executable, "-c", LIMITED, str(tmp_path / "set"), str(gigabytes)]
+    done = subprocess.run(
+        words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert (done.returncode == 0) == fits, done.stderr
+    if fits:
+        assert max(map(int, re.findall(r"\d+", done.stdout.split("[")[1]))) == 1
+    else:
+        assert done.stderr.count("\n") == 1
+        assert "800 × 600 pixels take 0.9 GB of memory, which is not free" in done.stderr
 
 
 # --- shards and resuming ------------------------------------------------------------------------

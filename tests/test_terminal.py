@@ -38,9 +38,9 @@ PASSES = {
 JOBS = [
     *(("evaluate", width) for width in (60, 80, 140)),
     *(("rank", width) for width in (60, 80, 140)),
-    *(("colour", width) for width in (60, 80, 140)),
+    *(("colour", width) for width in (60, 140)),
     *(("dropout", width) for width in (60, 140)),
-    *(("score", width) for width in (60, 80)),
+    ("score", 80),
 ]
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 FAMILIES = "dcgan-like,progan-like"

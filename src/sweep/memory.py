@@ -83,23 +83,47 @@ def _peak(run: Callable[[torch.Tensor], object], pixels: torch.Tensor) -> float:
     return float(meter.peak)
 
 
-def free_bytes(device: torch.device) -> int:
+class Held(NamedTuple):
+    """Bytes of this process: of its address space, and those that lie in memory."""
+
+    space: int = 0
+    resident: int = 0
+
+
+def held_bytes() -> Held:
+    """Return what this process holds now."""
+    try:
+        pages = Path("/proc/self/statm").read_text().split()
+    except OSError:
+        return Held()
+    return Held(*(int(one) * resource.getpagesize() for one in pages[:2]))
+
+
+def free_bytes(device: torch.device, before: Held | None = None) -> int:
     """Return the memory that this process may still take: of the GPU, or of the machine.
 
-    Limits on the address space (``ulimit -v``) and on the control group count as well.
+    before: what it held when it began; what it has taken since and does not use lies ready to be
+    taken again, though the machine does not know. Limits on the address space (``ulimit -v``) and
+    on the control group count as well.
     """
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    found = [_meminfo("MemAvailable")]
+        ready = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + ready
+    now = held_bytes()
+    before = now if before is None else before
+    ready = max(0, now.resident - before.resident)
+    found: list[int] = []
+    available = _meminfo("MemAvailable")
+    if available is not None:
+        found.append(available + ready)
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY:
-        pages = Path("/proc/self/statm").read_text().split()[0]
-        found.append(limit - int(pages) * resource.getpagesize())
+        found.append(limit - min(now.space, before.space))
     group = Path("/sys/fs/cgroup")
     most, used = _number(group / "memory.max"), _number(group / "memory.current")
     if most is not None and used is not None:
-        found.append(most - used)
-    return max(0, min(one for one in found if one is not None)) if any(found) else 2**32
+        found.append(most - used + ready)
+    return max(0, min(found, default=2**32))
 
 
 def _meminfo(name: str) -> int | None:
