@@ -27,7 +27,7 @@ lint: $(VENV)/test.stamp
 	$(BIN)/mypy src
 
 unit: $(VENV)/test.stamp
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/lrp.py

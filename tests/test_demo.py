@@ -68,7 +68,11 @@ def test_every_stage_has_its_tables_figures_and_sentence(small):
             assert (done.folder / folder / f"{name}.png").stat().st_size > 3000
             assert f"{folder}/{name}.png" in page
         for name, tidy in view.tables.items():
-            written = pd.read_csv(done.folder / folder / f"{name}.csv")
+            path = done.folder / folder / name
+            if path.with_suffix(".parquet").exists():
+                written = pd.read_parquet(path.with_suffix(".parquet"))
+            else:
+                written = pd.read_csv(path.with_suffix(".csv"))
             assert len(written) == len(tidy)
             assert list(written.columns) == list(tidy.columns)
         assert view.said

@@ -82,7 +82,7 @@ class GradCAM:
             for one in looked
         ]
         try:
-            with torch.no_grad():
+            with torch.no_grad(), full_float32():
                 self.network(batch[:1].clone())
         finally:
             for handle in handles:
