@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+
+UsageError = typer.BadParameter.__base__  # Typer's own or click's, by Typer's version
 
 # Panel of the help → verb, or command.verb, with the module and the function that it is.
 # Each module is quick to import: what needs torch is imported inside its functions.
@@ -39,8 +44,36 @@ VERBS: dict[str, dict[str, str]] = {
     },
 }
 
+
+class Verbs(TyperGroup):
+    """The verbs; what is wrong with the words of a command is one line too."""
+
+    def make_context(self, *given: Any, **extra: Any) -> Any:
+        """Read the words before the verb."""
+        with _one_line():
+            return super().make_context(*given, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Read the verb's words, and run it."""
+        with _one_line():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
+    except UsageError as error:  # type: ignore[misc]
+        if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
+            raise
+        text = " ".join(error.format_message().split()).rstrip(".")
+        typer.echo(f"error: {text}; see `{error.ctx.command_path} --help`", err=True)
+        raise typer.Exit(2) from None
+
+
 app = typer.Typer(
     name="forensift",
+    cls=Verbs,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",

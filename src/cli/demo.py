@@ -34,6 +34,8 @@ def demo(
 ) -> Demo:
     """Find the transferable forensic features of the detectors that forensift carries.
 
+    Example: `forensift demo --detectors resnet50,npr --out output/demo`
+
     Held-out photographs are forged into all families; the detectors, trained on one family, are
     evaluated on all; their feature maps are ranked by omega and the top ones dropped, beside
     controls; then colour ablation, median tests, patches, t-SNE, the transfer matrix, explanations

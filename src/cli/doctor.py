@@ -27,6 +27,8 @@ class Finding:
 def doctor() -> None:
     """Print what forensift stands on, what does not fit, and how to mend it.
 
+    Example: `forensift doctor`
+
     Exit code 2 if something that is needed is missing or does not fit.
     """
     import pandas as pd
