@@ -53,9 +53,9 @@ def robustness_said(table: pd.DataFrame) -> str:
     least = f", and {costs[costs <= costs.iloc[0]].index[0]} least, {100 * costs.iloc[0]:.1f}"
     return (
         f"Of these conditions {costs.index[-1]} costs most, {100 * costs.iloc[-1]:.1f} points of "
-        f"AP on average over detectors and generators{least * (len(costs) > 1)}. On clean images {best.idxmax()} has the highest AP "
-        f"({100 * best.max():.1f}), under the conditions {kept.idxmax()} ({100 * kept.max():.1f} "
-        "on average)."
+        f"AP on average over detectors and generators{least * (len(costs) > 1)}. "
+        f"On clean images {best.idxmax()} has the highest AP ({100 * best.max():.1f}), under the "
+        f"conditions {kept.idxmax()} ({100 * kept.max():.1f} on average)."
     )
 
 
