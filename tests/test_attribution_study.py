@@ -1,4 +1,4 @@
-"""The attribution study: its world, its tables, its figures, and the study of fingerprints."""
+"""The source attribution study: its world, tables and figures, and the study of fingerprints."""
 
 from __future__ import annotations
 

@@ -13,14 +13,15 @@ from torch import nn
 from typer.testing import CliRunner
 
 from forensift.cli.app import app
-from forensift.data import get_preset, scan
+from forensift.data import batching, get_preset, read_image, scan
+from forensift.data.conditions import parse_condition
 from forensift.data.photos import photograph_name
 from forensift.detectors import deepfeaturex as dfx
 from forensift.detectors import load_detector, save_weights
 from forensift.errors import UserError
 from forensift.figures import plot_confusion_matrix
 from forensift.lrp import LRP
-from forensift.records import ImageEntry, ImageSet
+from forensift.records import FAKE, REAL, ImageEntry, ImageSet
 from forensift.studies.deepfeaturex import (
     FILTERS,
     Families,
@@ -29,6 +30,7 @@ from forensift.studies.deepfeaturex import (
     measure,
     numbers,
     predictions,
+    study,
     write_filtered,
     write_sets,
 )
@@ -585,6 +587,54 @@ def test_confusion_figure_draws_every_cell() -> None:
     counts = pd.DataFrame({"truth": ["a", "b"], "a": [3, 0], "b": [1, 0]})
     texts = [one.get_text() for one in plot_confusion_matrix(counts).axes[0].texts]
     assert texts == ["75 %\n3", "25 %\n1", "0 %\n0", "0 %\n0"]
+
+
+@pytest.mark.parametrize(
+    "name", ["kernel-4", "kernel-1", "area-9", "turn-361", "jpeg444-0", "mirror-2"]
+)
+def test_conditions_that_are_none_are_refused(name: str) -> None:
+    with pytest.raises(UserError, match=r"no condition .*turn-DEGREES"):
+        parse_condition(name)
+
+
+def test_all_filters_and_detectors_share_one_reading(
+    world: ImageSet, network: dfx.DeepFeatureX, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "dfx.safetensors"
+    save_weights(path, network.state_dict(), {"backbone": SMALL, "preset": "deepfeaturex-native"})
+    detectors = {
+        "a": load_detector("deepfeaturex", weights=path),
+        "b": load_detector("deepfeaturex"),
+    }
+    read: list[Path] = []
+
+    def counted(file: Path) -> Image.Image:
+        read.append(file)
+        return read_image(file)
+
+    monkeypatch.setattr(batching, "read_image", counted)
+    families = Families(("progan-like",), (), ("ddpm-like",), ())
+    inner = ("progan-like",)
+    kept = tuple(one for one in world if one.label == REAL or one.generator in inner)
+    known = ImageSet(world.root, kept, world.layout)
+    found = study(
+        detectors, world, families=families, known=known, filters=("mirror-B", "jpegQF50")
+    )
+    assert sorted(read) == sorted(one.path for one in distinct(world))
+    assert (
+        found.robustness["filter"].tolist() == ["clean"] * 2 + ["mirror-B"] * 2 + ["jpegQF50"] * 2
+    )
+    mirrored = torch.stack(
+        [torch.from_numpy(np.asarray(read_image(one.path)).copy()) for one in distinct(known)]
+    ).flip(1, 2)
+    called = detectors["b"].outputs(mirrored.permute(0, 3, 1, 2).contiguous()).argmax(1).tolist()
+    kinds = {REAL: "real", FAKE: class_of(kept[-1], families.diffusion)}
+    right = [
+        dfx.CLASSES[at] == kinds[one.label] for at, one in zip(called, distinct(known), strict=True)
+    ]
+    row = found.robustness.set_index(["detector", "filter"]).loc[("b", "mirror-B")]
+    assert row["accuracy"] == pytest.approx(np.mean(right))
+    assert 0 < np.mean(right) < 1
 
 
 def test_commands(world: ImageSet, tmp_path: Path, network: dfx.DeepFeatureX) -> None:

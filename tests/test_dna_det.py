@@ -19,7 +19,7 @@ from forensift.evaluation.source_attribution import (
     attribute,
     class_metrics,
     confusion_table,
-    evaluate_attribution,
+    evaluate_source_attribution,
     result_lines,
     without_repeats,
 )
@@ -447,7 +447,7 @@ def test_macro_means_agree_with_scikit_learn():
 
 def test_one_stray_prediction_halves_the_published_macro_recall():
     table = table_of(["a"] * 4, ["a", "a", "a", "b"])
-    found = evaluate_attribution(table, ("real", "a", "b")).set_index("metric")
+    found = evaluate_source_attribution(table, ("real", "a", "b")).set_index("metric")
     assert found.loc["accuracy", "value"].iloc[0] == 0.75
     assert found.loc["macro_recall_published", "value"] == 0.375
     assert found.loc["macro_recall", "value"] == 0.75
@@ -458,16 +458,16 @@ def test_attribution_table_has_intervals_per_class_and_generator():
     predicted = ["real"] * 18 + ["a"] * 2 + ["a"] * 15 + ["real"] * 5 + ["b"] * 10
     table = table_of(truth, predicted)
     classes = ("real", "a", "b", "c")
-    found = evaluate_attribution(table, classes, resamples=200)
+    found = evaluate_source_attribution(table, classes, resamples=200)
     recall = found[found["metric"] == "recall"].set_index("class")
     assert recall["value"].to_dict() == {"real": 0.9, "a": 0.75, "b": 1.0}
     assert recall["n"].to_dict() == {"real": 20, "a": 20, "b": 10}
     assert (found["low"] <= found["value"]).all()
     assert (found["value"] <= found["high"]).all()
     by_photograph = np.arange(50) % 10
-    clustered = evaluate_attribution(table, classes, resamples=200, clusters=by_photograph)
+    clustered = evaluate_source_attribution(table, classes, resamples=200, clusters=by_photograph)
     assert clustered["value"].equals(found["value"])
-    again = evaluate_attribution(table, classes, resamples=200)
+    again = evaluate_source_attribution(table, classes, resamples=200)
     pd.testing.assert_frame_equal(again, found)
     counts = confusion_table(table, classes).set_index("truth")
     assert counts.loc["a"].to_dict() == {"real": 5, "a": 15, "b": 0, "c": 0}

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from forensift.cli.app import app
 from forensift.data.presets import centre_crop
-from forensift.detectors import get_architecture, load_detector
+from forensift.detectors import get_architecture, load_detector, save_weights
 from forensift.evaluation import folder_summary, labelled_files
 
 from .conftest import write_image
@@ -62,6 +62,17 @@ def test_one_image_is_a_probability_in_percent_with_two_decimals(tmp_path: Path)
         percent = f"{100 / (1 + np.exp(-logit)):.2f}"
         assert f"probability of being synthetic {percent} %" in " ".join(printed.split())
         assert table_of(printed) == {"a.png": percent}
+
+
+def test_what_the_weights_were_trained_on_is_said_where_their_header_says_it(tmp_path) -> None:
+    image, own = write_image(tmp_path / "a.png", (40, 31)), tmp_path / "own.safetensors"
+    network = load_detector("npr").network
+    command = "forensift train npr --data sets/adm --out runs/npr"
+    for facts, said in (({"command": command}, True), ({}, False)):
+        save_weights(own, network.state_dict(), facts)
+        printed = " ".join(run(f"npr={own}", image, "--out", tmp_path / "out").stdout.split())
+        assert "enlarged, blurred or filtered" in printed
+        assert ("Trained on sets/adm." in printed) == said
 
 
 def test_folders_of_mixed_sizes_give_the_published_statistics(mixed: Path, tmp_path: Path) -> None:

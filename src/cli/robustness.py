@@ -39,7 +39,8 @@ def robustness(
         typer.Option(
             "--conditions",
             metavar="A,B",
-            help="jpeg-QUALITY, blur-SIGMA, resize-FACTOR, grey; clean is always there.",
+            help="jpeg-QUALITY, blur-SIGMA, resize-FACTOR, grey; clean is always there. Also "
+            "DeepFeatureX's: jpeg444-QUALITY, kernel-SIDE, area-FACTOR, turn-DEGREES, mirror.",
         ),
     ] = "jpeg-90,jpeg-75,jpeg-50,blur-1,blur-2,resize-0.5,resize-2,grey",
     cluster: options.Cluster = "photograph",

@@ -90,3 +90,10 @@ def resize_opencv(
     """
     how = getattr(cv2, f"INTER_{method.upper()}")
     return cv2.resize(pixels, size, fx=factor, fy=factor, interpolation=how)
+
+
+def turn_opencv(pixels: np.ndarray, degrees: float) -> np.ndarray:
+    """Turn uint8 (H, W, 3) counter-clockwise about the centre, on the same canvas, else black."""
+    height, width = pixels.shape[:2]
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
+    return cv2.warpAffine(pixels, turn, (width, height))

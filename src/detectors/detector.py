@@ -23,11 +23,13 @@ class WeightsOrigin:
 
     path: file name or 'initialisation'; sha256: of that file ('' if there is none);
     wrapper: how the file held them ('bare', 'model', 'module.', 'safetensors', '8-bit').
+    data: folders that they were trained on, where the file's header says so.
     """
 
     path: str
     sha256: str
     wrapper: str
+    data: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)

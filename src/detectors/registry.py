@@ -237,7 +237,8 @@ def load_network(
         options = architecture.options_of(shapes, facts)
     network = built(architecture.build, **options)
     load_strictly(network, state, path)
-    return network, WeightsOrigin(path.name, sha256(path), wrapper), options, facts
+    data = tuple(dict.fromkeys(re.findall(r"--data[ =](\S+)", facts.get("command", ""))))
+    return network, WeightsOrigin(path.name, sha256(path), wrapper, data), options, facts
 
 
 def _shapes(state: State) -> Shapes:

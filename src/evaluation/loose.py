@@ -91,6 +91,7 @@ def score_loose(
     facts = {
         "detector": detector.name,
         "weights": detector.weights.path,
+        "trained_on": list(detector.weights.data),
         "crop": crop,
         "used": len(table),
         "skipped": len(done.skipped),

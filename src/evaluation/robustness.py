@@ -97,6 +97,7 @@ def robustness(
         },
         "conditions": chosen,
         "equalise_jpeg": equaliser.facts if equaliser is not None else {"mode": "none"},
+        "several_fakes": [name for name, one in named.items() if len(one.classes) > 2],
         "used": len(done.used),
         "skipped": len(done.skipped),
         "decoded": done.decoded,

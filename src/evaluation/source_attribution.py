@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix
 
-from ..data import Transform
+from ..data.conditions import CLEAN
 from ..detectors import Detector
 from ..errors import UserError
 from ..files import sha256
@@ -36,20 +36,62 @@ def attribute(
     images: ImageSet,
     *,
     sources: Mapping[str, str] | None = None,
-    transform: Transform | None = None,
     what: str = "attributing",
     **how: Unpack[How],
 ) -> pd.DataFrame:
-    """Return path, label, generator, truth, predicted and p:CLASS of every image.
+    """Name the source of every image; see :func:`attributed`.
 
-    truth: of a real image, the detector's real class; of a fake, the class that ``sources`` gives
-    its generator, or else the generator's own name. Reals that several generators share are listed
-    once. p:CLASS: softmax of the class logits, 0 … 1. transform: see :func:`score`.
+    Reals that several generators share are listed once.
 
     Raises:
         UserError: a detector without classes, a generator that is none of them, an output that is
             not finite, or see :func:`forensift.sweep`.
     """
+    _truths(detector, images, sources)  # before anything is computed
+    kept = set(without_repeats(images.only(label=REAL)))
+    entries = tuple(entry for entry in images if entry.label != REAL or entry in kept)
+    chosen = ImageSet(images.root, entries, images.layout)
+    look = ScoreLook(detector)
+    used = sweep(chosen, [look], what=what, **how).used
+    return attributed(look, used, sources=sources)
+
+
+def attributed(
+    look: ScoreLook,
+    images: ImageSet,
+    *,
+    sources: Mapping[str, str] | None = None,
+    condition: str = CLEAN,
+) -> pd.DataFrame:
+    """Return path, label, generator, truth, predicted and p:CLASS of images that a look has seen.
+
+    truth: of a real image, the detector's real class; of a fake, the class that ``sources`` gives
+    its generator, or else the generator's own name. p:CLASS: softmax of the class logits, 0 … 1.
+
+    Raises:
+        UserError: a detector without classes, or a generator that is none of them.
+    """
+    names = look.detector.classes
+    real, fakes = _truths(look.detector, images, sources)
+    rows = [
+        (
+            images.image_id(entry),
+            entry.label,
+            entry.generator,
+            real if entry.label == REAL else fakes[entry.generator],
+            names[int(row.argmax())],
+            *row,
+        )
+        for entry, row in zip(images, look.shares(images, condition), strict=True)
+    ]
+    columns = ["path", "label", "generator", "truth", "predicted", *(f"p:{one}" for one in names)]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _truths(
+    detector: Detector, images: ImageSet, sources: Mapping[str, str] | None
+) -> tuple[str, dict[str, str]]:
+    """Return the real class, and the class that each generator's fakes are of."""
     names, real = detector.classes, detector.real
     if not names or real is None:
         raise UserError(
@@ -63,24 +105,7 @@ def attribute(
             f"{images.root}: generator {strange[0]!r} is no class of {detector.name} "
             f"({', '.join(names)}); say which class it counts as, or leave it out"
         )
-    kept = set(without_repeats(images.only(label=REAL)))
-    entries = tuple(entry for entry in images if entry.label != REAL or entry in kept)
-    chosen = ImageSet(images.root, entries, images.layout)
-    look = ScoreLook(detector)
-    used = sweep(chosen, [look], what=what, transform=transform, **how).used
-    rows = [
-        (
-            images.image_id(entry),
-            entry.label,
-            entry.generator,
-            names[real] if entry.label == REAL else fakes[entry.generator],
-            names[int(row.argmax())],
-            *row,
-        )
-        for entry, row in zip(used, look.shares(used), strict=True)
-    ]
-    columns = ["path", "label", "generator", "truth", "predicted", *(f"p:{one}" for one in names)]
-    return pd.DataFrame(rows, columns=columns)
+    return names[real], fakes
 
 
 def class_metrics(confusion: np.ndarray) -> dict[str, np.ndarray]:
@@ -112,7 +137,7 @@ def confusion_table(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame
     return counted
 
 
-def evaluate_attribution(
+def evaluate_source_attribution(
     table: pd.DataFrame,
     classes: Sequence[str],
     *,

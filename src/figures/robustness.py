@@ -18,6 +18,11 @@ SAID = {
     "jpeg": "JPEG {}",
     "blur": "blur σ {}",
     "resize": "resized × {}",
+    "jpeg444": "JPEG {} 4:4:4",
+    "kernel": "blur {0} × {0}",
+    "area": "scaled × {}",
+    "turn": "turned {}°",
+    "mirror": "mirrored",
 }
 
 

@@ -1,4 +1,4 @@
-"""Drawings of the attribution study: accuracy, confusion, t-SNE, Grad-CAM, fingerprints."""
+"""Drawings of the source attribution study: accuracy, confusion, t-SNE, Grad-CAM, fingerprints."""
 
 from __future__ import annotations
 

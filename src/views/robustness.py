@@ -19,6 +19,8 @@ def view(result: Robustness) -> View:
     table = result.table
     shown = tuple(robustness_tables(table))
     text = f"{robustness_about(table)} {robustness_said(table)}".strip()
+    if several := ", ".join(result.facts.get("several_fakes", ())):
+        text += f" Kinds of fakes told apart, and so trained on more than one: {several}."
     drawn = {"robustness": lambda: figures.plot_robustness(table)}
     files: dict[str, Write] = {
         "scores.parquet": lambda path: result.scores.to_parquet(path, index=False)
@@ -48,13 +50,12 @@ def robustness_said(table: pd.DataFrame) -> str:
     costs = changed.groupby("condition", sort=False)["ap_fall"].mean().sort_values()
     kept = changed.groupby("detector", sort=False)["ap"].mean()
     best = macro[macro["condition"] == CLEAN].set_index("detector")["ap"]
-    least = costs[costs <= costs.iloc[0]].index[0]
+    least = f", and {costs[costs <= costs.iloc[0]].index[0]} least, {100 * costs.iloc[0]:.1f}"
     return (
         f"Of these conditions {costs.index[-1]} costs most, {100 * costs.iloc[-1]:.1f} points of "
-        f"AP on average over detectors and generators, and {least} least, "
-        f"{100 * costs.iloc[0]:.1f}. On clean images {best.idxmax()} has the highest AP "
-        f"({100 * best.max():.1f}), under the conditions {kept.idxmax()} ({100 * kept.max():.1f} "
-        "on average). Detectors of several classes have seen more generators than the others."
+        f"AP on average over detectors and generators{least * (len(costs) > 1)}. "
+        f"On clean images {best.idxmax()} has the highest AP ({100 * best.max():.1f}), under the "
+        f"conditions {kept.idxmax()} ({100 * kept.max():.1f} on average)."
     )
 
 

@@ -80,4 +80,5 @@ def said(result: LooseScores) -> str:
             f"{result.facts['detector']} calls the image {called}: probability of being synthetic "
             f"{100 * row['score']:.2f} %."
         )
-    return f"{first} {CAVEAT}"
+    trained = ", ".join(result.facts["trained_on"])
+    return f"{first} {CAVEAT}" + f" Trained on {trained}." * bool(trained)

@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import precision_recall_fscore_support
 
-from ...data import Transform
 from ...data.photos import photograph_names
 from ...detectors import Detector
 from ...errors import UserError
 from ...evaluation.intervals import RESAMPLES
-from ...evaluation.source_attribution import attribute, evaluate_attribution
+from ...evaluation.source_attribution import attribute, evaluate_source_attribution
 from ...records import REAL, ImageSet
 from ...rng import keyed_short
 from ...sweep import How
@@ -30,7 +29,6 @@ def predictions(
     images: ImageSet,
     *,
     diffusion: Sequence[str],
-    transform: Transform | None = None,
     what: str = "testing",
     **how: Unpack[How],
 ) -> pd.DataFrame:
@@ -39,10 +37,16 @@ def predictions(
     truth: the image's class of the three; for a base model (classes rest and its own) 'rest' where
     it is another one. Reals that several generators share are listed once.
     """
+    sources = sources_of(detector, images, diffusion)
+    return attribute(detector, images, sources=sources, what=what, **how)
+
+
+def sources_of(detector: Detector, images: ImageSet, diffusion: Sequence[str]) -> dict[str, str]:
+    """Return the class of each generator's fakes, 'rest' where a base model has it not."""
     kinds = {entry.generator: class_of(entry, diffusion) for entry in images if entry.label != REAL}
     if "rest" in detector.classes:
         kinds = {name: kind if kind in detector.classes else "rest" for name, kind in kinds.items()}
-    return attribute(detector, images, sources=kinds, transform=transform, what=what, **how)
+    return kinds
 
 
 def balanced(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -100,7 +104,7 @@ def with_intervals(
 
     95 % intervals, drawn by photograph.
     """
-    found = evaluate_attribution(
+    found = evaluate_source_attribution(
         table, classes, seed=seed, resamples=resamples, clusters=photograph_names(table["path"])
     )
     whole = found[found["generator"] == ""].set_index("metric")

@@ -10,18 +10,18 @@ from typing import Any, Unpack
 
 import pandas as pd
 
+from ...data.conditions import CLEAN
 from ...detectors import Detector
 from ...detectors.deepfeaturex import CLASSES
-from ...evaluation.source_attribution import confusion_table
+from ...evaluation import ScoreLook
+from ...evaluation.source_attribution import attributed, confusion_table
 from ...records import ImageSet, Result, Skipped
-from ...sweep import How
+from ...sweep import How, sweep
 from ...training.deepfeaturex_data import distinct
 from ...views import View
 from .filters import chosen_filters
 from .generalisation import Families, generalisation
-from .measures import measure, numbers, predictions, with_intervals
-
-CLEAN = "clean"
+from .measures import measure, numbers, predictions, sources_of, with_intervals
 
 
 @dataclass(eq=False, repr=False)
@@ -71,42 +71,45 @@ def study(
     images = distinct(images)
     known = images if known is None else distinct(known)
     seed, unread = how.get("seed", 0), how.setdefault("skipped", [])
+    conditions = {CLEAN: CLEAN}
+    if filters is not None:
+        conditions |= {tag: one.name for tag, one in chosen_filters(filters).items()}
+    looks = {
+        name: ScoreLook(one, conditions=tuple(conditions.values()))
+        for name, one in detectors.items()
+    }
+    base_looks = [ScoreLook(model) for model in base_models]
+    used = sweep(known, [*looks.values(), *base_looks], what="testing", **how).used
+    outer = {name: ScoreLook(one) for name, one in detectors.items()}
+    unseen = frozenset(images) - frozenset(known)
+    rest = ImageSet(images.root, tuple(one for one in images if one in unseen), images.layout)
+    if len(rest):
+        rest = sweep(rest, list(outer.values()), what="testing on outer generators", **how).used
 
-    def look(detector: Detector, shown: ImageSet, tag: str = CLEAN) -> pd.DataFrame:
-        change = None if tag == CLEAN else chosen_filters([tag])[tag]
-        return predictions(
-            detector,
-            shown,
-            diffusion=families.diffusion,
-            transform=None if change is None else lambda image, key: change(image),
-            what=f"{detector.name}, {tag}, {len(shown)} images",
-            **how,
-        )
+    def table_of(look: ScoreLook, shown: ImageSet, tag: str = CLEAN) -> pd.DataFrame:
+        sources = sources_of(look.detector, shown, families.diffusion)
+        return attributed(look, shown, sources=sources, condition=conditions[tag])
 
+    everything = frozenset(used) | frozenset(rest)
+    both = ImageSet(images.root, tuple(one for one in images if one in everything), images.layout)
     measured, clean, families_table = [], {}, []
-    for name, detector in detectors.items():
-        clean[name] = look(detector, known)
+    for name, look in looks.items():
+        clean[name] = table_of(look, used)
         found = measure(clean[name], CLASSES, seed=seed, resamples=resamples)
         measured.append(found.assign(detector=name))
-        everything = clean[name] if images == known else look(detector, images)
+        outer[name].statistic.merge(look.statistic)
         there = families.among(images.generators)
-        table = generalisation(everything, there, seed=seed, resamples=resamples)
+        whole = table_of(outer[name], both)
+        table = generalisation(whole, there, seed=seed, resamples=resamples)
         families_table.append(table.assign(detector=name))
     hard = []
-    for tag in () if filters is None else (CLEAN, *chosen_filters(filters)):
-        for name, detector in detectors.items():
-            table = clean[name] if tag == CLEAN else look(detector, known, tag)
+    for tag in () if filters is None else conditions:
+        for name, look in looks.items():
+            table = clean[name] if tag == CLEAN else table_of(look, used, tag)
             shares = with_intervals(table, CLASSES, seed, resamples)
             row = {"detector": name, "filter": tag, "n": len(table), **shares}
             hard.append({**row, "f1": numbers(table)["f1"]})
-    bases = []
-    for model in base_models:
-        table = look(model, known)
-        main = next(one for one in model.classes if one != "rest")
-        own = numbers(table.assign(**_as_real(table, main)), "binary")
-        own.pop("accuracy")
-        shares = with_intervals(table, model.classes, seed, resamples)
-        bases.append({"main": main, "n": len(table), **shares, **own})
+    bases = [_base_row(table_of(look, used), look.detector, seed, resamples) for look in base_looks]
     first = next(iter(detectors))
     facts = {
         "detectors": {name: one.weights.sha256 for name, one in detectors.items()},
@@ -161,6 +164,14 @@ def compare(
             }
         )
     return pd.DataFrame(rows)
+
+
+def _base_row(table: pd.DataFrame, model: Detector, seed: int, resamples: int) -> dict[str, object]:
+    main = next(one for one in model.classes if one != "rest")
+    own = numbers(table.assign(**_as_real(table, main)), "binary")
+    own.pop("accuracy")
+    shares = with_intervals(table, model.classes, seed, resamples)
+    return {"main": main, "n": len(table), **shares, **own}
 
 
 def _as_real(table: pd.DataFrame, main: str) -> dict[str, pd.Series]:

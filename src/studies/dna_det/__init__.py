@@ -1,4 +1,4 @@
-"""The attribution study: which family an image is of, and whether that survives other trainings."""
+"""The source attribution study: which family an image is of, under other trainings too."""
 
 from __future__ import annotations
 

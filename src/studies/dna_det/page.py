@@ -1,4 +1,4 @@
-"""The attribution study as Markdown: every table and every sentence is made of the CSVs."""
+"""The source attribution study as Markdown: every table and every sentence is made of the CSVs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worlds of the attribution study: which networks, which photographs, which image sets.
+"""The worlds of the source attribution study: which networks, which photographs, which image sets.
 
 DNA-Det's question (Yang et al. 2022, §5): trained on one network an architecture, does a detector
 name the architecture of networks that were trained with another seed or loss, fine-tuned, or

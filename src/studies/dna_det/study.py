@@ -18,7 +18,7 @@ from ...evaluation import cluster_mean
 from ...evaluation.source_attribution import (
     attribute,
     confusion_table,
-    evaluate_attribution,
+    evaluate_source_attribution,
     without_repeats,
 )
 from ...forge import family_of
@@ -41,7 +41,7 @@ class Study(Result):
     predictions: a row an image and detector: detector, set, path (below the world), label,
         generator, truth, predicted, photograph, crop, p:CLASS.
     metrics: detector, set, metric, class, generator, n, value, low, high; see
-        ``evaluate_attribution``. The set 'all cross sets' is the four together.
+        ``evaluate_source_attribution``. The set 'all cross sets' is the four together.
     confusion: detector, set, truth, predicted, n.
     differences: set, first, second, difference (of the accuracies), low, high, n: both detectors
         on the same images, photographs drawn once for both.
@@ -202,7 +202,7 @@ def tabulate(
     metrics, confusion = [], []
     for detector, table in found.items():
         for name, own in _with_all(table):
-            scored = evaluate_attribution(
+            scored = evaluate_source_attribution(
                 own, classes[detector], seed=seed, resamples=resamples,
                 clusters=own["photograph"].to_numpy(),
             )  # fmt: skip
