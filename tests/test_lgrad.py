@@ -669,11 +669,12 @@ def test_what_gradients_are_not_made_of_is_said_and_ends_no_run(
 ) -> None:
     root = image_folder(("one",), n=2, size=(16, 12))
     tiny = write_image(root / "one" / "1_fake" / "tiny.png", (1, 1))
-    write_image(root / "extra" / "0.png")
+    for name in "ab":
+        write_image(root / "extra" / f"{name}.png")
     command = ["gradients", str(root), "--critic", str(forge_file), "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, [*command, "--max-skipped", "0.5"])
     assert done.exit_code == 0, done.output
-    assert "left out: 1 images in extra/" in done.stderr
+    assert "left out: 2 images in extra/" in done.stderr
     assert f"skipped {tiny}: critic progan-like cannot take 1 × 1 pixels" in done.stderr
     assert "4 gradient images of progan-like written" in done.stdout
     for option in (["--batch-size", "2"], ["--seed", "1"], ["--resume"]):  # they change nothing
