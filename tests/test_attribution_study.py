@@ -181,6 +181,33 @@ def test_the_tables_of_known_predictions() -> None:
     assert confusion[confusion["set"] == "cross_seed"]["n"].sum() == 40
 
 
+def test_an_unreadable_image_counts_once_however_many_passes_meet_it(
+    world: Path, weights: list[Path], tmp_path: Path
+) -> None:
+    broken = sorted((world / "cross_seed").glob("dcgan-like*/1_fake/*.png"))[0]
+    whole = broken.read_bytes()
+    arguments = ["attribute", "evaluate", "--data", str(world), "--resamples", "20"]
+    for path in weights:  # two detectors, each with its t-SNE and its maps
+        arguments += ["--detector", f"dna-det={path}"]
+    try:
+        broken.write_bytes(b"no image")
+        lenient = [*arguments, "--max-skipped", "0.1", "--out", str(tmp_path / "a")]
+        strict = [*arguments, "--max-skipped", "0.05", "--out", str(tmp_path / "b")]
+        done, refused = (CliRunner().invoke(app, words) for words in (lenient, strict))
+    finally:
+        broken.write_bytes(whole)
+    assert done.exit_code == 0, done.output
+    assert "1 image left out (skipped.csv); " in done.stdout
+    assert json.loads((tmp_path / "a" / "manifest.json").read_text())["skipped"] == 1
+    for folder in "ab":
+        assert pd.read_csv(tmp_path / folder / "skipped.csv")["path"].tolist() == [str(broken)]
+    # 1 of the 12 fakes of its set, for the second detector as for the first.
+    predictions = pd.read_csv(tmp_path / "a" / "predictions.csv")
+    assert (predictions["set"] == "cross_seed").sum() == 2 * 11
+    assert refused.exit_code == 2
+    assert "1 of 12 images cannot be used" in refused.stderr
+
+
 def test_the_verb_compares_two_detectors(world: Path, weights: list[Path], tmp_path: Path) -> None:
     # A relative folder too: the images' ids are below it.
     arguments = ["attribute", "evaluate", "--data", os.path.relpath(world)]

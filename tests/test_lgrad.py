@@ -50,7 +50,7 @@ from forensift.evaluation import score
 from forensift.forge.generators import save_critic
 from forensift.forge.losses import Critic as ForgeCritic
 from forensift.lrp import LRP
-from forensift.records import ImageEntry, ImageSet
+from forensift.records import REAL, ImageEntry, ImageSet
 from forensift.training import get_recipe
 from forensift.training.gradients import gradient_paths, write_gradients
 
@@ -656,6 +656,40 @@ def test_the_command_writes_what_the_preset_computes(
         )
         assert torch.equal(on_gradients.normalise(stored), preset.normalise(original))
 
+    again = CliRunner().invoke(app, [*command, "--max-skipped", "0.5", "--out", str(out)])
+    assert "0 gradient images of progan-like written, 8 were there." in again.stdout
+
     bad = CliRunner().invoke(app, ["gradients", str(root), "--critic", "none.pth"])
     assert bad.exit_code == 2
     assert "none.pth: no such weights file" in bad.stderr
+
+
+def test_what_gradients_are_not_made_of_is_said_and_ends_no_run(
+    image_folder: Callable[..., Path], forge_file: Path, tmp_path: Path
+) -> None:
+    root = image_folder(("one",), n=2, size=(16, 12))
+    tiny = write_image(root / "one" / "1_fake" / "tiny.png", (1, 1))
+    for name in "ab":
+        write_image(root / "extra" / f"{name}.png")
+    command = ["gradients", str(root), "--critic", str(forge_file), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, [*command, "--max-skipped", "0.5"])
+    assert done.exit_code == 0, done.output
+    assert "left out: 2 images in extra/" in done.stderr
+    assert f"skipped {tiny}: critic progan-like cannot take 1 × 1 pixels" in done.stderr
+    assert "4 gradient images of progan-like written" in done.stdout
+    for option in (["--batch-size", "2"], ["--seed", "1"], ["--resume"]):  # they change nothing
+        refused = CliRunner().invoke(app, [*command, *option])
+        assert refused.exit_code == 2
+        assert "No such option" in refused.stderr
+
+
+def test_a_real_of_two_generators_has_a_gradient_image_in_both(
+    forge_file: Path, tmp_path: Path
+) -> None:
+    real = write_image(tmp_path / "real.png")
+    entries = tuple(ImageEntry(real, REAL, generator) for generator in ("one", "two"))
+    preset = gradient_preset(load_critic(forge_file), cache=False)
+    done = write_gradients(ImageSet(tmp_path, entries, "csv"), preset, tmp_path / "out")
+    assert (done.written, done.facts["images"]) == (2, 2)
+    files = [tmp_path / "out" / one / "0_real_grad" / "real.png" for one in ("one", "two")]
+    assert files[0].read_bytes() == files[1].read_bytes()

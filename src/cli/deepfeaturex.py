@@ -10,7 +10,7 @@ import typer
 
 from ..errors import UserError
 from . import options
-from .run import OnImages
+from .run import OnImages, scanned
 from .verb import one_line_errors, verb
 
 if TYPE_CHECKING:
@@ -130,7 +130,6 @@ def guidance(
 
     Columns label (0, 1, 2), image_path (below the data folder), model (architecture).
     """
-    from ..data import scan
     from ..files import write_csv
     from ..training.guidance import STAGES, make_guidance
 
@@ -139,7 +138,7 @@ def guidance(
             three = [float(one) for one in shares.split(",")]
         except ValueError:
             raise UserError(f"--shares {shares}: give three numbers, e.g. 0.4,0.4,0.2") from None
-        table = make_guidance(scan(data), seed=seed, by=by, shares=three)
+        table = make_guidance(scanned(data), seed=seed, by=by, shares=three)
         write_csv(out, table)
     counts = ", ".join(f"{(table['label'] == at).sum()} {name}" for at, name in enumerate(STAGES))
     print(f"{len(table)} images in {out}: {counts}")

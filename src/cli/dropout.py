@@ -9,7 +9,7 @@ import typer
 
 from ..errors import UserError
 from . import options
-from .run import Run
+from .run import Run, scanned
 from .verb import verb
 
 if TYPE_CHECKING:
@@ -66,7 +66,6 @@ def dropout(
     the figures `dropout` and `ap_curve`. AP and accuracies are fractions.
     """
     from .. import sensitivity
-    from ..data import scan
     from ..fmap_ranking import load_ranking
 
     return sensitivity.dropout(
@@ -79,7 +78,7 @@ def dropout(
         band_draws=band_draws,
         magnitude_matched=magnitude_matched,
         training_family=training_family,
-        held_out=scan(held_out) if held_out else None,
+        held_out=scanned(held_out) if held_out else None,
         **run.how,
     )
 

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .run import Sweeping
+from . import options
+from .run import Out, scanned
 from .verb import verb
 
 if TYPE_CHECKING:
     from ..training.gradients import Gradients
 
 
+@dataclass(kw_only=True)
+class Making(Out):
+    """A run that makes images of images, one by one; what is there already is kept."""
+
+    device: options.Device = "auto"
+    max_skipped: options.MaxSkipped = 0.01
+
+    @cached_property
+    def chosen_device(self) -> str:
+        """'cpu' or 'cuda'."""
+        return options.choose_device(self.device)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the manifest says of the run itself."""
+        return {**super().facts(), "device": self.chosen_device}
+
+
 @verb
 def gradients(
-    run: Sweeping,
+    run: Making,
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Image set, as for `forensift scan`.")
     ],
@@ -53,9 +73,16 @@ def gradients(
 
     Writes the images, `skipped.csv` and `manifest.json`.
     """
-    from ..data import scan
     from ..detectors.gradient_images import gradient_preset
     from ..training.gradients import write_gradients
 
     preset = gradient_preset(critic, side=size, cache=False)
-    return write_gradients(scan(folder), preset, run.folder, device=run.chosen_device, **run.how)
+    return write_gradients(
+        scanned(folder),
+        preset,
+        run.folder,
+        device=run.chosen_device,
+        max_skipped=run.max_skipped,
+        skipped=run.skipped,
+        progress=run.tell,
+    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UserError
-from .run import Sweeping
+from .run import Sweeping, scanned
 from .verb import verb
 
 if TYPE_CHECKING:
@@ -100,7 +100,6 @@ def reproduce_tff(
     `reproduction.md`, `scores.parquet`, for each detector `dropout.csv`, `dropout_summary.csv`,
     `dropped.csv`, `median_test.csv`, the ranking if it is our own, and the figures.
     """
-    from ..data import scan
     from ..studies.tff import TABLES, Protocol, find_weights
     from ..studies.tff import reproduce_tff as reproduce
 
@@ -108,12 +107,12 @@ def reproduce_tff(
         raise UserError("--ranking own: computes it on the ProGAN validation set (--rank-data)")
     chosen = ranking or ("own" if rank_data is not None else "published")
     return reproduce(
-        scan(data),
+        scanned(data),
         find_weights(weights),
         archs=_words(arch),
         tables=_words(tables) or list(TABLES),
         generators=_words(generators),
-        rank_images=scan(rank_data) if rank_data is not None else None,
+        rank_images=scanned(rank_data) if rank_data is not None else None,
         protocol=Protocol(chosen, draws, limit, rank_per_class),
         device=run.chosen_device,
         **run.how,

@@ -19,6 +19,16 @@ if TYPE_CHECKING:
     from ..sweep import How
 
 
+def scanned(folder: Path) -> ImageSet:
+    """Return the image set of a folder or manifest; what of it was passed over is said."""
+    from ..data import scan
+
+    images = scan(folder)
+    for one in images.left_out:
+        print(f"left out: {one}", file=sys.stderr)
+    return images
+
+
 @dataclass(kw_only=True)
 class Out:
     """A run that writes a folder.
@@ -102,13 +112,8 @@ class OnImages(Sweeping):
 
     @cached_property
     def images(self) -> ImageSet:
-        """The image set; what of the folder was passed over is said."""
-        from ..data import scan
-
-        images = scan(self.data)
-        for one in images.left_out:
-            print(f"left out: {one}", file=sys.stderr)
-        return images
+        """The image set."""
+        return scanned(self.data)
 
     def of_generator(self, name: str | None) -> ImageSet:
         """Return the images of one generator, or all.

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from ..errors import UserError
 from . import options
 from .forge import photograph_paths
-from .run import Out
+from .run import Out, scanned
 from .verb import verb
 
 if TYPE_CHECKING:
@@ -91,9 +91,8 @@ class DetectorRun(TrainRun):
 
     def sets(self) -> tuple[ImageSet, ImageSet | None]:
         """Return the images, which DeepFeatureX itself splits."""
-        from ..data import scan
 
-        return scan(self.data), None
+        return scanned(self.data), None
 
 
 @dataclass(kw_only=True)
@@ -115,9 +114,9 @@ class ValidatedRun(DetectorRun):
 
     def chosen(self, folder: Path) -> ImageSet:
         """Return the images of a folder that are asked for."""
-        from ..data import require_both_classes, scan
+        from ..data import require_both_classes
 
-        images = scan(folder)
+        images = scanned(folder)
         require_both_classes(images)
         return images
 

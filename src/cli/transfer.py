@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .run import Run
+from .run import Run, scanned
 from .verb import verb
 
 if TYPE_CHECKING:
@@ -54,7 +54,6 @@ def transfer(
     `transfer`. A generator of which no fake is recognised confidently has no row.
     """
     from .. import sensitivity
-    from ..data import scan
     from ..fmap_ranking.rank import check_options
 
     check_options("predicted", min_confidence)
@@ -62,7 +61,7 @@ def transfer(
         run.loaded,
         run.images,
         k,
-        rank_images=scan(rank_data) if rank_data is not None else None,
+        rank_images=scanned(rank_data) if rank_data is not None else None,
         min_confidence=min_confidence,
         draws=draws,
         training_family=training_family,

@@ -6,13 +6,18 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Unpack
+from typing import Any
 
-from ..data import batches, check_skipped
+import torch
+from torch import nn
+
+from ..data import Batch
 from ..data.layouts import GRADIENTS, label_folder
+from ..detectors import Detector
+from ..detectors.detector import WeightsOrigin
 from ..detectors.gradient_images import PROCEDURE, GradientPreset, read_gradient, write_gradient
 from ..records import ImageSet, Result, Skipped
-from ..sweep import How
+from ..sweep import Look, PerImage, Progress, Rows, Seen, sweep
 
 FOLDERS = ("0_real", "1_fake")  # where a list of images does not say
 
@@ -65,31 +70,73 @@ def _folder(images: ImageSet, path: Path, generator: str) -> PurePosixPath | Non
     return PurePosixPath(*([] if generator in parts[:at] else [generator]), *parts)
 
 
+class _GradientLook(Look):
+    """Writes gradient images that are not there yet; paths: where, by the id of the image."""
+
+    def __init__(
+        self, preset: GradientPreset, device: str, paths: Mapping[str, list[Path]]
+    ) -> None:
+        critic = preset.images.critic
+        network = critic.score if isinstance(critic.score, nn.Module) else nn.Identity()
+        origin = WeightsOrigin("", critic.sha256, "")
+        named = Detector(f"critic {critic.name}", network, preset, (), origin)
+        super().__init__(named, PerImage(), colours=())
+        self.alone = True  # equal images have files of their own
+        self.images, self.device, self.paths = preset.images, torch.device(device), paths
+        self.images.critic.to(self.device)
+        self.written, self.kept = 0, 0
+
+    def observe(self, batch: Batch, seen: Mapping[str, Seen]) -> Rows:
+        for image_id, pixels in zip(batch.ids, batch.pixels, strict=True):
+            key = self.images.key(pixels.numpy(), self.device)
+            for path in self.paths[image_id]:
+                if read_gradient(path, key) is not None:
+                    self.kept += 1
+                    continue
+                write_gradient(path, self._made(pixels[None])[0].cpu().numpy(), key)
+                self.written += 1
+        return {}
+
+    def probe(self, batch: Batch, seen: Mapping[str, Seen]) -> object:
+        return self._made(batch.pixels)
+
+    def _made(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.images(pixels.to(self.device))
+
+
 def write_gradients(
-    images: ImageSet, preset: GradientPreset, out: Path, *, device: str = "cpu", **how: Unpack[How]
+    images: ImageSet,
+    preset: GradientPreset,
+    out: Path,
+    *,
+    device: str = "cpu",
+    max_skipped: float = 0.01,
+    skipped: list[Skipped] | None = None,
+    progress: Progress | None = None,
 ) -> Gradients:
-    """Write the gradient image of every readable image below ``out`` as 8-bit PNG.
+    """Write the gradient image of every usable image below ``out`` as 8-bit PNG.
 
     A file that is there already and was made of the same pixels with the same critic is kept, so
-    an interrupted run goes on where it was; any other is replaced.
+    an interrupted run goes on where it was; any other is replaced. max_skipped, skipped, progress:
+    see :class:`forensift.sweep.How`.
 
     Raises:
-        UserError: too many images cannot be read.
+        UserError: too many images cannot be used: unreadable, or of a size that the critic cannot
+            take.
     """
-    paths = dict(zip(images.entries, gradient_paths(images), strict=True))
-    written, done, skipped = 0, 0, how.get("skipped", [])
-    told = how.get("progress")
-    for batch in batches(images, preset, 1, skipped=skipped):  # each goes through the critic alone
-        path = out / paths[batch.entries[0]]
-        key = preset.images.key(batch.pixels[0].numpy(), device)
-        if read_gradient(path, key) is None:
-            found = preset.images(batch.pixels.to(device))[0]
-            write_gradient(path, found.cpu().numpy(), key)
-            written += 1
-        done += 1
-        if told is not None:
-            told("gradient images", done, len(images))
-    check_skipped(skipped, len(images), how.get("max_skipped", 0.01))
+    paths: dict[str, list[Path]] = {}
+    for entry, path in zip(images, gradient_paths(images), strict=True):
+        paths.setdefault(images.image_id(entry), []).append(out / path)
+    look = _GradientLook(preset, device, paths)
+    done = sweep(
+        images,
+        [look],
+        what="gradient images",
+        batch_size=1,  # each goes through the critic alone
+        max_skipped=max_skipped,
+        skipped=[] if skipped is None else skipped,
+        progress=progress or (lambda *told: None),
+    )
     facts = {
         **preset.facts,
         "critic_name": preset.images.critic.name,
@@ -97,7 +144,7 @@ def write_gradients(
         "procedure": PROCEDURE,
         "data": str(images.root),
         "image_set_sha256": images.hash(),
-        "images": done,
-        "skipped": len(skipped),
+        "images": len(done.used),
+        "skipped": len(done.skipped),
     }
-    return Gradients(written, done - written, tuple(skipped), facts)
+    return Gradients(look.written, look.kept, done.skipped, facts)

@@ -25,7 +25,9 @@ def view(result: Found) -> View:
         }
         caption = "told apart by the files alone, percent (chance is 50)"
         shown.append(Shown(caption, audit_rows(result.audit.verdicts)))
-    parts = [f"{len(result.images)} images of {len(result.images.generators)} generators."]
+    counts = {"image": len(result.images), "generator": len(result.images.generators)}
+    images, generators = (f"{n} {what}{'s' * (n > 1)}" for what, n in counts.items())
+    parts = [f"{images} of {generators}."]
     parts += [f"{one}." for one in result.warnings]
     if result.audit is not None and not result.audit.warnings:
         parts.append("The files alone do not tell reals from fakes, as far as these images show.")

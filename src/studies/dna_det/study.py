@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -22,7 +23,7 @@ from ...evaluation.source_attribution import (
     without_repeats,
 )
 from ...forge import family_of
-from ...records import FAKE, REAL, ImageEntry, ImageSet, Result
+from ...records import FAKE, REAL, ImageEntry, ImageSet, Result, Skipped
 from ...sweep import How
 from ...views import View
 from .cams import LAYER, ClassMap, class_maps
@@ -156,18 +157,24 @@ def study(
         UserError: a set is missing, or a detector without the classes.
     """
     sets = study_sets(data)
-    found = {
-        label: predictions(detector, sets, what=label, **how)
-        for label, detector in detectors.items()
-    }
     classes = {label: detector.classes for label, detector in detectors.items()}
-    result = tabulate(found, classes, resamples=resamples, seed=how.get("seed", 0))
+    with _named_once(how) as unusable:
+        found = {
+            label: predictions(detector, sets, what=label, **how)
+            for label, detector in detectors.items()
+        }
+    # The share of unusable images was judged above, on whole sets; pictures show few of them.
+    shown = {
+        name: replace(images, entries=tuple(one for one in images if one.path not in unusable))
+        for name, images in sets.items()
+    }
     embeddings, maps = {}, {}
     for label, detector in detectors.items():
         if per_group:
-            embeddings[label] = world_embedding(detector, sets, per_group=per_group, **how)
+            embeddings[label] = world_embedding(detector, shown, per_group=per_group, **how)
         if crops:
-            maps[label] = class_maps(detector, sets, crops=crops, layer=layer, **how)
+            maps[label] = class_maps(detector, shown, crops=crops, layer=layer, **how)
+    result = tabulate(found, classes, resamples=resamples, seed=how.get("seed", 0))
     facts = {
         "detectors": [
             {
@@ -186,6 +193,19 @@ def study(
         "seed": how.get("seed", 0),
     }
     return replace(result, embeddings=embeddings, maps=maps, facts=facts)
+
+
+@contextmanager
+def _named_once(how: How) -> Iterator[dict[Path, Skipped]]:
+    """Let passes over the same images name each unusable one only once, also after an error."""
+    named, passes, unusable = how.get("skipped", []), list[Skipped](), dict[Path, Skipped]()
+    how["skipped"] = passes
+    try:
+        yield unusable
+    finally:
+        unusable |= {one.path: one for one in passes}
+        named.extend(unusable.values())
+        how["skipped"] = named
 
 
 def tabulate(
