@@ -80,7 +80,7 @@ def resnet18() -> nn.Module:
 @pytest.mark.filterwarnings("ignore:Setting backward hooks")
 @pytest.mark.parametrize(("make", "layer"), [(network, "6"), (resnet18, "layer4")])
 def test_equal_to_captum_on_relu(make: Callable[[], nn.Module], layer: str) -> None:
-    model, batch = make(), pixels(size=32)
+    model, batch = make(), pixels(size=64)
     target = model(batch).argmax(1)
     theirs = copy.deepcopy(model)
     for module in theirs.modules():  # captum cannot hook in-place ReLUs
