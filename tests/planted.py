@@ -15,6 +15,7 @@ from forensift.detectors.detector import Detector, WeightsOrigin, convolution_ma
 from forensift.records import FAKE, ImageEntry, ImageSet
 
 SIZE = 16
+PLANTED = f"{Path(__file__)}:planted_detector"  # as a detector of the command line
 
 
 def planted_detector(width: int = 8, seed: int = 0) -> Detector:

@@ -35,9 +35,9 @@ from forensift.studies.dna_det import (
     forge_world,
     generators_of,
     planned,
-    study,
     study_fingerprints,
     study_sets,
+    tabulate,
     write_page,
 )
 from forensift.studies.dna_det.cams import unit
@@ -151,7 +151,9 @@ def test_the_tables_of_known_predictions() -> None:
     sets = (TEST, *CROSS)
     good = predicted(dict.fromkeys(sets, 1.0))
     half = predicted({TEST: 1.0, **dict.fromkeys(CROSS, 0.5)})
-    found = study({"good": good, "half": half}, {"good": CLASSES, "half": CLASSES}, resamples=1000)
+    found = tabulate(
+        {"good": good, "half": half}, {"good": CLASSES, "half": CLASSES}, resamples=1000
+    )
     whole = found.metrics[(found.metrics["metric"] == "accuracy") & (found.metrics["class"] == "")]
     whole = whole[whole["generator"] == ""].set_index(["detector", "set"])
     assert whole.loc[("good", ALL_CROSS), "value"] == 1
@@ -181,8 +183,9 @@ def test_the_tables_of_known_predictions() -> None:
 
 def test_the_verb_compares_two_detectors(world: Path, weights: list[Path], tmp_path: Path) -> None:
     # A relative folder too: the images' ids are below it.
-    arguments = ["attribute", "evaluate", "dna-det", "--data", os.path.relpath(world)]
-    arguments += ["--weights", f"DNA Det={weights[0]}", "--weights", str(weights[1])]
+    arguments = ["attribute", "evaluate", "--data", os.path.relpath(world)]
+    arguments += ["--detector", f"DNA Det:=dna-det={weights[0]}"]
+    arguments += ["--detector", f"second:=dna-det={weights[1]}"]
     arguments += ["--resamples", "50", "--out", str(tmp_path)]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
@@ -205,7 +208,7 @@ def test_the_verb_compares_two_detectors(world: Path, weights: list[Path], tmp_p
     embedding = pd.read_csv(tmp_path / "embedding.csv")
     assert set(embedding["set"]) == {TEST, *CROSS}
     assert set(embedding["truth"]) == set(CLASSES)
-    assert (pd.read_csv(tmp_path / "embedding-quality.csv")["perplexity"] == 15).all()
+    assert (pd.read_csv(tmp_path / "quality.csv")["perplexity"] == 15).all()
     for name in ("accuracy", "confusion-dna-det", "tsne-second"):
         assert width(tmp_path / f"{name}.png") > 100
     assert list(tmp_path.glob("gradcam-dna-det-*.png"))
@@ -314,8 +317,8 @@ def test_the_verb_of_fingerprints_and_the_page(
     done = run.invoke(app, [*arguments, "--stride", "8", "--steps", "2"])
     assert done.exit_code == 0, done.output
     assert width(world / "fingerprints" / "fingerprints.png") > 100
-    arguments = ["attribute", "evaluate", "dna-det", "--data", str(world), "--per-group", "0"]
-    done = run.invoke(app, [*arguments, "--crops", "0", "--weights", str(weights[0])])
+    arguments = ["attribute", "evaluate", "--data", str(world), "--per-group", "0"]
+    done = run.invoke(app, [*arguments, "--crops", "0", "--detector", f"dna-det={weights[0]}"])
     assert done.exit_code == 0, done.output
     path = tmp_path / "page.md"
     done = run.invoke(app, ["attribute", "page", "--data", str(world), "--out", str(path)])

@@ -65,7 +65,7 @@ def test_every_stage_has_its_tables_figures_and_sentence(small):
     for folder, result in [*every, ("robustness", done.whole["robustness"])]:
         view = views.view_of(result)
         for name in view.figures:
-            assert (done.folder / folder / f"{name}.png").stat().st_size > 5000
+            assert (done.folder / folder / f"{name}.png").stat().st_size > 3000
             assert f"{folder}/{name}.png" in page
         for name, tidy in view.tables.items():
             written = pd.read_csv(done.folder / folder / f"{name}.csv")

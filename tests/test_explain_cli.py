@@ -11,23 +11,19 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-import forensift.detectors
-from forensift import explain
 from forensift.cli.app import app
+from forensift.data.loose import image_files, short_names
 from forensift.errors import UserError
-from forensift.explain import image_files, output_names
+from forensift.explain import explain
 from forensift.figures import overlay, plot_explanations, plot_overlay
 
 from .conftest import write_image
-from .planted import planted_detector, planted_images
+from .planted import PLANTED, planted_detector, planted_images
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch) -> Path:
+def folder(tmp_path: Path) -> Path:
     planted_images(tmp_path / "set", n=1)
-    monkeypatch.setattr(
-        forensift.detectors, "load_detector", lambda name, **options: planted_detector()
-    )
     return tmp_path
 
 
@@ -39,9 +35,9 @@ def run(*words: object) -> tuple[int, str, str]:
 def test_a_folder_and_a_file(folder: Path) -> None:
     lone = write_image(folder / "lone.png", (20, 12))
     out = folder / "out"
-    code, said, err = run("planted", lone, folder / "set", "--out", out)
+    code, said, err = run(PLANTED, lone, folder / "set", "--out", out)
     assert (code, err) == (0, "")
-    assert "5 images explained" in said
+    assert "planted decides: 3 fake, 2 real." in " ".join(said.split())
     table = pd.read_csv(out / "explained.csv")
     assert table["path"].tolist()[:2] == ["lone.png", "set/one/0_real/000.png"]
     assert table["file"].is_unique
@@ -56,36 +52,41 @@ def test_a_folder_and_a_file(folder: Path) -> None:
         assert row["logit"] == pytest.approx(one.logit, abs=1e-5)
         with Image.open(out / row["file"].replace(".npy", ".png")) as drawn:
             assert drawn.size == (row["width"], row["height"]) == raw.shape[:0:-1]
-            assert "99th percentile" in drawn.text["Description"]  # type: ignore[attr-defined]
+            words = drawn.text["Description"]  # type: ignore[attr-defined]
+            assert "99th percentile" in words
+            assert "median filter 5 px" in words
         assert (out / row["file"].replace(".npy", ".pdf")).read_bytes().startswith(b"%PDF")
     facts = json.loads((out / "manifest.json").read_text())
-    assert (facts["used"], facts["skipped"], facts["method"]) == (5, 0, "lrp")
-    assert "median filter 5 px" in facts["drawn"]
+    assert (facts["used"], facts["skipped"], facts["methods"]) == (5, 0, ["lrp"])
     assert pd.read_csv(out / "skipped.csv").empty
 
 
 @pytest.mark.parametrize("method", ["gradcam", "guided-gradcam", "guided-backprop", "gradient"])
 def test_methods(folder: Path, method: str) -> None:
     out = folder / method
-    code, _, err = run(
-        "planted", folder / "set/one/1_fake", "--method", method, "--scaling", "signed",
-        "--target", "decision", "--out", out,
-    )  # fmt: skip
+    words = ["--method", method, "--scaling", "signed", "--out", out]
+    code, _, err = run(PLANTED, folder / "set/one/1_fake", *words)
     assert (code, err) == (0, "")
     raw = np.load(out / "000.npy")
     assert raw.shape == ((16, 16) if method == "gradcam" else (3, 16, 16))
-    assert "both signs" in json.loads((out / "manifest.json").read_text())["drawn"]
+    with Image.open(out / "000.png") as drawn:
+        assert "both signs" in drawn.text["Description"]  # type: ignore[attr-defined]
 
 
 def test_unreadable_images_are_named_and_the_rest_explained(folder: Path) -> None:
     broken = folder / "set/one/1_fake/000.png"
     broken.write_bytes(b"")
     out = folder / "out"
-    code, said, _ = run("planted", folder / "set/one", "--out", out)
+    code, _, err = run(PLANTED, folder / "set/one", "--max-skipped", 0.1, "--out", out)
+    assert code == 2
+    assert "1 of 2 images cannot be used" in err
+    code, said, err = run(PLANTED, folder / "set/one", "--out", out)
     assert code == 0
-    assert "1 image explained" in said
+    assert err == f"skipped {broken}: empty file\n"
+    assert "1 real" in said
+    assert "1 images left out" in said
     assert pd.read_csv(out / "skipped.csv")["reason"].tolist() == ["empty file"]
-    code, _, err = run("planted", broken, "--out", out)
+    code, _, err = run(PLANTED, broken, "--out", out)
     assert code == 2
     assert "empty file" in err
 
@@ -94,13 +95,13 @@ def test_bad_input_is_exit_code_2_and_one_line(folder: Path) -> None:
     (folder / "nothing").mkdir()
     image = folder / "set/one/1_fake/000.png"
     cases = {
-        "no such file": ["planted", folder / "none.png"],
-        "no images": ["planted", folder / "nothing"],
-        "no explanation method 'x'": ["planted", image, "--method", "x"],
-        "scaling": ["planted", image, "--scaling", "log"],
-        "no layer 'x'": ["planted", image, "--method", "gradcam", "--layer", "x"],
-        "target 'cat'": ["planted", image, "--target", "cat"],
-        "outputs are 0 … 0": ["planted", image, "--target", "3"],
+        "no such file": [PLANTED, folder / "none.png"],
+        "no images": [PLANTED, folder / "nothing"],
+        "no explanation method 'x'": [PLANTED, image, "--method", "x"],
+        "scaling": [PLANTED, image, "--scaling", "log"],
+        "no layer 'x'": [PLANTED, image, "--method", "gradcam", "--layer", "x"],
+        "target 'cat'": [PLANTED, image, "--target", "cat"],
+        "outputs are 0 … 0": [PLANTED, image, "--target", "3"],
     }
     for message, words in cases.items():
         code, _, err = run(*words, "--out", folder / "out")
@@ -110,17 +111,16 @@ def test_bad_input_is_exit_code_2_and_one_line(folder: Path) -> None:
 
 
 def test_names_never_collide(tmp_path: Path) -> None:
-    files = ["a/x.png", "b/x.png", "b/x.jpg", "b/x-jpg.png", "b/X.bmp", "c.d.png", ".hidden/y.png"]
+    files = ["a/x.png", "b/x.png", "b/x.jpg", "b/X.bmp", "c.d.png", ".hidden/y.png"]
     for name in files:
         write_image(tmp_path / name)
     found = image_files(tmp_path)
-    assert len(found) == 6
-    names = output_names(found)
-    assert len({name.lower() for name in names}) == 6
-    assert {"a/x", "c.d"} < set(names)
-    assert "b/x-png" in names
+    assert len(found) == 5
+    names = short_names(found)
+    assert len({name.lower() for name in names}) == 5
+    assert {"x", "c.d"} < set(names)
     again = image_files([tmp_path / "a/x.png", tmp_path / "a", tmp_path / "a/../a/x.png"])
-    assert output_names(again) == ["x"]
+    assert short_names(again) == ["x"]
     with pytest.raises(UserError, match="no images are given"):
         image_files([])
 

@@ -267,10 +267,36 @@ def test_layers_of_grad_cam() -> None:
         GradCAM(resnet18(), "fc")(pixels())
     with pytest.raises(UserError, match="upsampling"):
         GradCAM(resnet18(), upsampling="cubic")
+    with pytest.raises(UserError, match="has no extent"):
+        GradCAM(resnet18(), "avgpool")(pixels())
+
+
+class PooledHead(nn.Module):
+    """The last convolution comes behind the pooling, as in MobileNetV3."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 16, 3))
+        self.conv_head, self.classifier = nn.Conv2d(16, 32, 1), nn.Linear(32, 1)
+
+    def forward(self, batch: Tensor) -> Tensor:
+        pooled = F.adaptive_avg_pool2d(F.relu(self.features(batch)), 1)
+        return self.classifier(F.relu(self.conv_head(pooled)).flatten(1))
+
+
+@pytest.mark.parametrize("kind", [GradCAM, GuidedGradCAM])
+def test_a_default_layer_behind_the_pooling_gives_way_to_one_with_a_map(kind) -> None:
+    torch.manual_seed(0)
+    model, batch = PooledHead().double().eval(), pixels()
+    assert default_layer(model) == "conv_head"
+    found, asked = kind(model), kind(model, "features.2")
+    torch.testing.assert_close(found(batch).relevance, asked(batch).relevance, rtol=0, atol=0)
+    assert found.layer == "features.2"
+    assert float(found(batch).relevance.std()) > 0
 
 
 def test_grad_cam_where_the_layer_is_overwritten_in_place() -> None:
-    model, batch = resnet18(), pixels(2, 32)
+    model, batch = resnet18(), pixels(2, 64)
     safe = copy.deepcopy(model)
     kept = []
     with safe.layer4[1].bn2.register_forward_hook(lambda m, a, out: kept.append(out.clone())):

@@ -14,7 +14,7 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
-from forensift import figures
+from forensift.figures.style import new_figure
 from forensift.files import home
 
 BOOKS = {path.stem: path for path in sorted((home() / "notebooks").glob("*.ipynb"))}
@@ -38,7 +38,7 @@ TINY: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 PICTURES = {
-    "explain-one-image": 2,
+    "explain-one-image": 3,
     "find-transferable-features": 3,
     "is-it-colour": 4,
     "bring-your-own": 2,
@@ -54,7 +54,7 @@ ASKED = {
         "omega": "ranking.table['omega'].tolist()",
         "layer": "ranking.table['layer'].tolist()",
         "dropped": "[len(mask.feature_maps) for mask in result.masks]",
-        "ap": "float(evaluation.set_index('generator').loc[TRAINED_ON, 'ap'])",
+        "ap": "float(evaluation.table.set_index('generator').loc[TRAINED_ON, 'ap'])",
         "matrix": "moved.matrix().to_numpy().tolist()",
     },
     "is-it-colour": {
@@ -62,7 +62,7 @@ ASKED = {
         "change": "table['change_ap'].tolist()",
         "maps": "responds.percentages['maps'].tolist()",
         "shares": "shares.to_numpy().tolist()",
-        "same_photographs": "len(set(photographs))",
+        "generators": "list(responds.maxima.images.generators)",
     },
     "bring-your-own": {
         "images": "[len(train), len(to_rank), len(test)]",
@@ -145,7 +145,7 @@ def test_is_it_colour(ran: dict[str, Any]) -> None:
     assert set(ran["maps"]) == {tiny["K"]}
     share, low, high = np.transpose(ran["shares"])
     assert ((low >= 0) & (low <= share) & (share <= high) & (high <= 1)).all()
-    assert ran["same_photographs"] == tiny["PAIRS"]  # each photograph's crop in every family
+    assert ran["generators"] == ["progan-like"]
 
 
 @pytest.mark.parametrize("ran", ["bring-your-own"], indirect=True)
@@ -191,13 +191,20 @@ def test_the_first_code_cell_holds_the_parameters_and_nothing_else(name: str) ->
     assert set(TINY[name]) <= named, "a tiny parameter is none of the notebook's"
 
 
-def test_show_draws_a_figure_that_displays_by_itself(tmp_path: Path) -> None:
-    figure = figures.style.new_figure(3.0, 2.0)
+def test_a_figure_displays_by_itself(tmp_path: Path) -> None:
+    figure = new_figure(3.0, 2.0)
     figure.subplots().plot([0, 1])
-    shown = figures.show(figure)
-    data, size = shown._repr_png_()
+    data, size = figure._repr_png_()
     path = tmp_path / "shown.png"
     path.write_bytes(data)
     with Image.open(path) as image:
         assert image.size == (2 * size["width"], 2 * size["height"]) == (720, 480)
-    assert figures.show(figure) == shown
+    assert figure._repr_png_() == (data, size)
+
+
+@pytest.mark.parametrize("name", sorted(BOOKS))
+def test_notebooks_import_nothing_else_of_the_project(name: str) -> None:
+    cells = nbformat.read(BOOKS[name], as_version=4).cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    lines = [line for line in code.splitlines() if re.search(r"\b(from|import) forensift", line)]
+    assert lines == ["import forensift as ff"]

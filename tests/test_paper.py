@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 import torch
 
+from forensift.cli.paper import Paper
 from forensift.detectors import load_detector
-from forensift.studies.demo import paper
+from forensift.fmap_ranking import load_ranking, top
+from forensift.studies.tff import published_ranking
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "paper"
 TINY = [
@@ -22,26 +24,30 @@ TINY = [
 MORE = {
     "fig1_collage": ["--maps", "2", "--n", "2"],
     "table_dropout": ["--draws", "1"],
-    "fig6_median_test": ["--maps", "3"],
-    "fig_attribution": ["--images", "2", "--classifiers", "none"],
+    "fig6_median_test": ["--k", "3"],
+    "fig_explanation": ["--images", "2", "--classifiers", "none"],
 }
 WRITES = {
-    "fig1_collage": {"efficientnet-b0-dcgan-like", "efficientnet-b0-progan-like"},
-    "fig_omega": {"efficientnet-b0"},
-    "table_dropout": {"efficientnet-b0"},
-    "fig4_whiskers": {"efficientnet-b0"},
+    "fig1_collage": {"efficientnet-b0-dcgan-like/collage", "efficientnet-b0-progan-like/collage"},
+    "fig_omega": {"efficientnet-b0/omega"},
+    "table_dropout": {"efficientnet-b0/dropout"},
+    "fig4_whiskers": {"efficientnet-b0/boxes_grey", "efficientnet-b0/colour_modes"},
     "fig6_median_test": {
-        "efficientnet-b0-dcgan-like-1", "efficientnet-b0-progan-like-1", "legend"
+        f"efficientnet-b0/{name}"
+        for name in ("histograms_dcgan-like", "histograms_progan-like", "legend")
     },
-    "table_colour_conditional": {"colour_conditional"},
-    "table_colour_robust": {"colour_robust"},
-    "fig_attribution": {"attribution"},
-}  # fmt: skip
+    "table_colour_robust": {"colour_robust/colour_robust"},
+    "fig_explanation": {"efficientnet-b0/explanations"},
+}
 
 
 def run(name: str, monkeypatch, *words: object) -> None:
     monkeypatch.setattr(sys, "argv", [f"paper/{name}.py", *map(str, words)])
-    runpy.run_path(str(SCRIPTS / f"{name}.py"), run_name="__main__")
+    try:
+        runpy.run_path(str(SCRIPTS / f"{name}.py"), run_name="__main__")
+    except SystemExit as stopped:
+        if stopped.code:
+            raise
 
 
 @pytest.fixture(scope="module")
@@ -55,19 +61,17 @@ def test_every_script_is_tested() -> None:
 
 @pytest.mark.parametrize("name", WRITES)
 def test_a_script_writes_figure_and_numbers(name: str, folder: Path, monkeypatch) -> None:
-    run(name, monkeypatch, *TINY, "--world", folder / "world", "--out", folder, *MORE.get(name, ()))
     out = folder / name
+    run(name, monkeypatch, *TINY, "--world", folder / "world", "--out", out, *MORE.get(name, ()))
     for figure in WRITES[name]:
         assert (out / f"{figure}.pdf").read_bytes()[:4] == b"%PDF"
         assert (out / f"{figure}.png").stat().st_size > 1000
-    tables = list(out.glob("*.csv"))
-    assert tables
-    assert all(len(pd.read_csv(path)) for path in tables)
-    facts = json.loads((out / "manifest.json").read_text())
-    assert facts["images"] == 24
-    assert facts["weights of efficientnet-b0, baseline"]["file"] == "efficientnet-b0.safetensors"
-    if name in ("fig1_collage", "table_dropout", "fig6_median_test"):
-        assert "own, on 6 fakes" in facts["ranking of efficientnet-b0"]
+        facts = json.loads((out / figure).with_name("manifest.json").read_text())
+        assert facts["said"]
+        assert Path(facts["data"]).parent == folder / "world"
+    assert not (out / "partials").exists()
+    tables = list(out.rglob("*.csv"))
+    assert all(len(pd.read_csv(path)) for path in tables if path.name != "skipped.csv")
 
 
 def test_on_other_data_and_weights_the_published_ranking_is_used(folder, monkeypatch) -> None:
@@ -77,21 +81,24 @@ def test_on_other_data_and_weights_the_published_ranking_is_used(folder, monkeyp
     state = load_detector("efficientnet-b0").network.state_dict()
     torch.save({"model": state, "total_steps": 1}, weights / "blur_jpg_prob0.5.pth")
     torch.save({"model": state}, weights / "blur_jpg_probcr0.5.pth")
-    bench = paper.bench("world", "", argv=[*TINY, "--world", str(folder / "world")])
+    images = Paper(
+        families="progan-like,dcgan-like", pairs=6, size=64, world=folder / "world"
+    ).images
     data = [
-        "--data", bench.images.root, "--weights", folder / "weights", "--out", folder / "other",
+        "--data", images.root, "--weights", folder / "weights", "--out", folder / "other",
         "--limit", 2, "--world", folder / "world", "--generators", "dcgan-like",
     ]  # fmt: skip
     # Without --arch: the architecture that has weights is taken.
     run("table_dropout", monkeypatch, *data, "--draws", 1)
-    out = folder / "other" / "table_dropout"
-    facts = json.loads((out / "manifest.json").read_text())
-    assert facts["ranking of efficientnet-b0"] == "published, progan_val-fake.csv"
-    assert facts["images"] == 4
-    assert pd.read_csv(out / "efficientnet-b0-draws.csv")["k"].max() == 27
+    out = folder / "other" / "efficientnet-b0"
+    assert len(pd.read_parquet(out / "scores.parquet")["path"].unique()) == 4
+    dropped = pd.read_csv(out / "dropped.csv")
+    published = load_ranking(published_ranking("efficientnet-b0"))
+    first = set(map(str, top(published, 27)))
+    assert set(dropped[dropped["mask"] == "top-k"]["feature_map"]) == first
     run("table_colour_robust", monkeypatch, *data)
-    table = pd.read_csv(folder / "other" / "table_colour_robust" / "colour_robust.csv")
-    assert list(dict.fromkeys(table["training"])) == ["baseline", "CR"]
+    table = pd.read_csv(folder / "other" / "colour_robust" / "colour_robust.csv")
+    assert list(dict.fromkeys(table["training"])) == ["baseline", "colour-robust"]
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,7 @@ from typer.testing import CliRunner
 
 from forensift.cli.app import app
 
-from .planted import planted_images
-
-PLANTED = f"{Path(__file__).parent / 'planted.py'}:planted_detector"
+from .planted import PLANTED, planted_images
 
 
 @pytest.fixture

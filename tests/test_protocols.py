@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,6 @@ from forensift.studies.suites import (
 )
 from forensift.studies.suites.measure import verdict
 from forensift.studies.suites.npr_tables import published_cells
-from forensift.studies.tff import parts
 from forensift.training import RECIPES, get_recipe
 from forensift.training.augment import blur, blur_and_jpeg, jpeg
 from forensift.training.batches import TrainingBatches, augmented, loaded, validation_crop
@@ -408,7 +408,8 @@ def test_a_killed_npr_run_goes_on_to_the_same_bytes(world, npr_run, monkeypatch)
     words = ["npr", "--data", world / "data", "--weights", world / "NPR.pth",
              "--weights", genimage, "--out", world / "killed"]  # fmt: skip
     calls: list[str] = []
-    true = parts.score
+    measure = import_module("forensift.studies.suites.measure")
+    true = measure.score
 
     def counted(detector, images, **options):
         calls.append(images.entries[0].generator)
@@ -416,11 +417,14 @@ def test_a_killed_npr_run_goes_on_to_the_same_bytes(world, npr_run, monkeypatch)
             raise RuntimeError("killed")
         return true(detector, images, **options)
 
-    monkeypatch.setattr(parts, "score", counted)
+    monkeypatch.setattr(measure, "score", counted)
     with pytest.raises(RuntimeError, match="killed"):
         run(*words)
+    assert len(list((world / "killed" / "partials").rglob("*.npz"))) == 2
     assert run(*words, "--resume")[0] == 0
-    assert calls == ["progan", "stylegan2", "AttGAN", "AttGAN", "ADM", "progan", "DALLE2"]
+    everything = ["progan", "stylegan2", "AttGAN", "ADM", "progan", "DALLE2"]
+    assert calls == ["progan", "stylegan2", "AttGAN", *everything]
+    assert not (world / "killed" / "partials").exists()
     for name in ("npr.csv", "npr.md", "aigcdetectbenchmark.csv", "scores.parquet"):
         assert (world / "killed" / name).read_bytes() == (npr_run[0] / name).read_bytes()
 
@@ -501,13 +505,14 @@ def test_bad_input_is_exit_code_2_and_one_line(world: Path, tmp_path: Path) -> N
         "weights of npr": ["wang", *data, "--weights", world / "NPR.pth"],
         "rename one": ["wang", *data, "--weights", resnet, "--weights", twin],
         "no test set of": ["wang", "--data", world / "forged", "--out", tmp_path / "out"],
-        "give the published weights": ["tff", *data],
     }
     for message, words in cases.items():
         code, _, err = run(*words)
         assert code == 2, message
         assert message in err
         assert err.count("\n") == 1
+    code, _, err = run("tff", *data)
+    assert (code, "Missing option '--weights'" in err) == (2, True)
     assert wang_weights(["a/blur_jpg_prob0.1.pth", "0.5=b.pth", "prob0.55.pth"]) == [
         ("0.1", Path("a/blur_jpg_prob0.1.pth")), ("0.5", Path("b.pth")), ("", Path("prob0.55.pth"))
     ]  # fmt: skip

@@ -15,7 +15,6 @@ from sklearn.metrics import average_precision_score
 from typer.testing import CliRunner
 
 import forensift
-from forensift import studies
 from forensift.cli.app import app
 from forensift.detectors import ARCHITECTURES, load_detector
 from forensift.errors import UserError
@@ -24,6 +23,7 @@ from forensift.forge import forge
 from forensift.records import FeatureMap
 from forensift.sensitivity import Mask
 from forensift.sensitivity.masks import BASELINE, LOW, RANDOM, TOP
+from forensift.studies import tff
 from forensift.studies.tff import parts
 from forensift.studies.tff.intervals import dropout_cells
 from forensift.studies.tff.tables import (
@@ -91,7 +91,7 @@ def whole(world: Path) -> tuple[Path, str]:
 
 
 def test_published_cells_are_all_there_and_the_corrupt_ones_known() -> None:
-    cells = published_cells(studies.TABLES, ("resnet50", ARCH))
+    cells = published_cells(tff.TABLES, ("resnet50", ARCH))
     counts = cells.groupby("table").size().to_dict()
     assert counts == {"cnndetection": 13 * 4, "colour-robust": 56, "dropout": 2 * 4 * 7 * 3}
     broken = cells[cells["corrupt"]]
@@ -186,18 +186,23 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(world, monkeypatch) -
     with pytest.raises(RuntimeError, match="killed"):
         run(*words, "--out", world / "killed")
     assert not (world / "killed" / "reproduction.csv").exists()
+    assert _times(world / "killed/partials")
+
+    def resumed(detector, images, *rest, **options):
+        before = _times(world / "killed/partials")
+        found = true(detector, images, *rest, **options)
+        if images.entries[0].generator == "stylegan2":  # was whole: nothing is computed again
+            assert _times(world / "killed/partials") == before
+        return found
+
+    monkeypatch.setattr(parts, "masked_scores", resumed)
     assert run(*words, "--out", world / "killed", "--resume")[0] == 0
-    assert calls == ["stylegan2", "biggan", "biggan"]
+    assert not (world / "killed/partials").exists()
     assert run(*words, "--out", world / "straight")[0] == 0
     first, second = _files(world / "killed"), _files(world / "straight")
     assert first.keys() == second.keys()
-    assert "parts/dropout-efficientnet-b0-biggan/shard-00000.npz" in first
     for name in first.keys() - {"manifest.json"}:
         assert first[name] == second[name], name
-    # Parts of another plan are not mixed in.
-    code, _, err = run(*words, "--seed", 1, "--out", world / "killed", "--resume")
-    assert code == 2
-    assert "shards of another run (other masks, seed)" in err
 
 
 def test_an_own_ranking_stands_beside_the_published_one(world: Path) -> None:
@@ -257,7 +262,7 @@ def test_verdicts() -> None:
     assert table["verdict"].tolist()[:4] == [INSIDE, OUTSIDE, CORRUPT, NO_DATA]
     assert table["verdict"].tolist()[5] == NOTHING
     assert compare(cells, ours, there=names, weights=[])["verdict"].tolist()[4] == NO_WEIGHTS
-    assert studies.tally(table).startswith("1 of 2 published cells lie inside")
+    assert tff.tally(table).startswith("1 of 2 published cells lie inside")
 
 
 def test_random_k_is_the_ensemble_and_its_interval_holds_other_draws(rng) -> None:
@@ -289,25 +294,25 @@ def test_random_k_is_the_ensemble_and_its_interval_holds_other_draws(rng) -> Non
 
 def test_weights_are_told_by_keys_and_names(world: Path, tmp_path: Path) -> None:
     folder = world / "weights"
-    found = studies.find_weights([str(folder)])
+    found = tff.find_weights([str(folder)])
     assert {slot: path.name for slot, path in found.items()} == {
         (ARCH, "baseline"): "blur_jpg_prob0.5.pth", (ARCH, "CR"): "blur_jpg_probcr0.5.pth",
     }  # fmt: skip
     other = folder / "efb0" / "blur_jpg_prob0.1.pth"
-    assert studies.find_weights([f"efb0:CR={other}"]) == {(ARCH, "CR"): other}
+    assert tff.find_weights([f"efb0:CR={other}"]) == {(ARCH, "CR"): other}
     for name in ("cr/blur.pth", "blur_jpg_prob0.5_colour.pth", "CR-efb0.pth", "gray.pth"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         shutil.copy(other, path)
-        assert list(studies.find_weights([str(tmp_path)])) == [(ARCH, "CR")]
+        assert list(tff.find_weights([str(tmp_path)])) == [(ARCH, "CR")]
         path.unlink()
     for name in ("across.pth", "blur_jpg_prob0.5.pth"):
         shutil.copy(other, tmp_path / name)
-        assert list(studies.find_weights([str(tmp_path / name)])) == [(ARCH, "baseline")]
+        assert list(tff.find_weights([str(tmp_path / name)])) == [(ARCH, "baseline")]
     with pytest.raises(UserError, match=r"may both be efficientnet-b0, baseline; say --weights"):
-        studies.find_weights([str(tmp_path)])
+        tff.find_weights([str(tmp_path)])
     named = f"{ARCH}={tmp_path / 'across.pth'}"
-    assert len(studies.find_weights([named])) == 1
+    assert len(tff.find_weights([named])) == 1
 
 
 def test_bad_input_is_exit_code_2_and_one_line(world: Path, tmp_path: Path) -> None:
@@ -321,7 +326,6 @@ def test_bad_input_is_exit_code_2_and_one_line(world: Path, tmp_path: Path) -> N
     data, weights = ["--data", world / "data"], ["--weights", world / "weights"]
     more = ["--arch", ARCH, "--out", tmp_path / "out"]
     cases = {
-        "no study 'x'": ["x", *data, *weights],
         "no weights of": ["tff", *data, "--weights", tmp_path / "empty"],
         "neither resnet50 nor": ["tff", *data, "--weights", npr],
         "no such weights file": ["tff", *data, "--weights", tmp_path / "none.pth"],
@@ -341,9 +345,15 @@ def test_bad_input_is_exit_code_2_and_one_line(world: Path, tmp_path: Path) -> N
         assert code == 2, message
         assert message in err
         assert err.count("\n") == 1
+    code, _, err = run("x", *data, *weights)
+    assert (code, "No such command 'x'" in err) == (2, True)
     arch = ["--arch", "resnet50", "--out", tmp_path / "out"]
     code, _, err = run("tff", *data, *weights, *arch)
     assert (code, "no weights of resnet50 were given" in err) == (2, True)
+
+
+def _times(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*.npz")}
 
 
 def _files(folder: Path) -> dict[str, bytes]:

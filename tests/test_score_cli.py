@@ -17,13 +17,13 @@ from typer.testing import CliRunner, Result
 from forensift.cli.app import app
 from forensift.data.presets import centre_crop
 from forensift.detectors import get_architecture, load_detector
-from forensift.studies.suites import folder_summary, labelled_files
+from forensift.evaluation import folder_summary, labelled_files
 
 from .conftest import write_image
 
 
 def run(*words: object) -> Result:
-    result = CliRunner().invoke(app, ["score", *map(str, words)])
+    result = CliRunner(env={"COLUMNS": "100"}).invoke(app, ["score", *map(str, words)])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
@@ -32,6 +32,12 @@ def run(*words: object) -> Result:
 def logit_of(detector, image: Image.Image) -> float:
     pixels = torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())[None]
     return detector.logits(pixels).item()
+
+
+def table_of(printed: str) -> dict[str, str]:
+    """Return the rows of printed tables: first cell → the last one."""
+    rows = [line.strip("│ ").split("│") for line in printed.splitlines() if line.startswith("│")]
+    return {row[0].strip(): row[-1].strip() for row in rows}
 
 
 @pytest.fixture
@@ -52,9 +58,10 @@ def test_one_image_is_a_probability_in_percent_with_two_decimals(tmp_path: Path)
     with Image.open(path) as image:
         whole, cut = logit_of(detector, image), logit_of(detector, centre_crop(image, 16))
     for words, logit in (([], whole), (["--crop", 16], cut)):
-        printed = run("npr", path, *words).stdout
-        assert printed == f"probability of being synthetic: {100 / (1 + np.exp(-logit)):.2f}%\n"
-    assert not (tmp_path / "output").exists()
+        printed = run("npr", path, *words, "--out", tmp_path / "out").stdout
+        percent = f"{100 / (1 + np.exp(-logit)):.2f}"
+        assert f"probability of being synthetic {percent} %" in " ".join(printed.split())
+        assert table_of(printed) == {"a.png": percent}
 
 
 def test_folders_of_mixed_sizes_give_the_published_statistics(mixed: Path, tmp_path: Path) -> None:
@@ -75,10 +82,13 @@ def test_folders_of_mixed_sizes_give_the_published_statistics(mixed: Path, tmp_p
     ap = 100 * average_precision_score(known["label"].astype(int), known["score"])
     right = (known["score"] > 0.5) == (known["label"] == 1)
     height, pixels = table["height"], table["height"] * table["width"] / 1e6
-    assert f"height {height.mean():.2f} ± {height.std(ddof=0):.2f}, width" in result.stdout
-    assert f"{pixels.mean():.2f} ± {pixels.std(ddof=0):.2f} megapixels" in result.stdout
-    assert "4 real, 3 fake, 1 without a label" in result.stdout
-    assert f"AP {ap:.2f}, accuracy {100 * right.mean():.2f}, on reals" in result.stdout
+    printed = table_of(result.stdout)
+    assert printed["height"] == f"{height.mean():.2f} ± {height.std(ddof=0):.2f}"
+    assert printed["megapixels"] == f"{pixels.mean():.2f} ± {pixels.std(ddof=0):.2f}"
+    assert printed["real + fake + unknown"] == "4 + 3 + 1"
+    assert printed["AP (%)"] == f"{ap:.2f}"
+    assert printed["accuracy (%)"] == f"{100 * right.mean():.2f}"
+    assert "reals right (%)" in printed
     skipped = pd.read_csv(out / "skipped.csv")
     assert skipped["path"].tolist() == [str(mixed / "1_fake" / "broken.png")]
     facts = json.loads((out / "manifest.json").read_text())
@@ -89,19 +99,19 @@ def test_size_only_needs_no_network(mixed: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = run("npr", mixed, "--size-only", "--weights", tmp_path / "none.pth", "--out", out)
     assert result.exit_code == 0
-    assert "AP" not in result.stdout
-    assert "4 real, 3 fake, 1 without a label" in result.stdout
+    printed = table_of(result.stdout)
+    assert not any("AP" in name for name in printed)
+    assert printed["real + fake + unknown"] == "4 + 3 + 1"
     assert set(pd.read_csv(out / "sizes.csv")) == {"path", "label", "height", "width"}
-    single = run("npr", mixed / "stray.jpg", "--size-only")
-    assert single.stdout == "stray.jpg: 31 x 30 pixels\n" or single.stdout == "31 x 30 pixels\n"
+    single = run("npr", mixed / "stray.jpg", "--size-only", "--out", out)
+    assert table_of(single.stdout) == {"stray.jpg": "30 × 31"}
 
 
-def test_a_folder_of_one_label_has_its_accuracy_and_no_ap(mixed: Path) -> None:
-    result = run("npr", mixed / "0_real")
-    assert "4 real, 0 fake\n" in result.stdout
-    assert "on reals" in result.stdout
-    assert "AP" not in result.stdout
-    assert "on fakes" not in result.stdout
+def test_a_folder_of_one_label_has_its_accuracy_and_no_ap(mixed: Path, tmp_path: Path) -> None:
+    printed = table_of(run("npr", mixed / "0_real", "--out", tmp_path / "out").stdout)
+    assert printed["real + fake + unknown"] == "4 + 0 + 0"
+    assert "reals right (%)" in printed
+    assert not {"AP (%)", "fakes right (%)"} & set(printed)
 
 
 def test_files_and_folders_together_and_labels_of_other_layouts(mixed: Path, tmp_path) -> None:
@@ -109,11 +119,10 @@ def test_files_and_folders_together_and_labels_of_other_layouts(mixed: Path, tmp
         write_image(tmp_path / "genimage" / "val" / name / "a.png", (20, 20), len(name))
     images = labelled_files([tmp_path / "genimage", mixed / "stray.jpg"])
     assert [entry.label for entry in images] == [1, 0, -1]
-    result = run("npr", tmp_path / "genimage", mixed / "stray.jpg")
-    first, second, third, _ = result.stdout.splitlines()
-    assert first.startswith("probability of being synthetic: ")
-    assert second.startswith("height 20.00 ± 0.00, width 20.00 ± 0.00 pixels; 0.00 ± 0.00 mega")
-    assert third == "1 real, 1 fake"
+    out = tmp_path / "out"
+    printed = table_of(run("npr", tmp_path / "genimage", mixed / "stray.jpg", "--out", out).stdout)
+    assert printed["real + fake + unknown"] == "1 + 1 + 1"
+    assert sum(name.endswith((".png", ".jpg")) for name in printed) == 3
 
 
 def test_a_detector_of_several_classes_prints_them_all(tmp_path: Path) -> None:
@@ -122,14 +131,13 @@ def test_a_detector_of_several_classes_prints_them_all(tmp_path: Path) -> None:
     torch.save(get_architecture("dna-det").build().state_dict(), weights)
     image = write_image(tmp_path / "a.png", (20, 20))
     words = ("dna-det", image, "--weights", weights, "--preset", "dna-det-64")
-    lines = run(*words, "--out", tmp_path / "out").stdout.splitlines()
+    printed = run(*words, "--out", tmp_path / "out").stdout
     detector = load_detector("dna-det", weights=weights)
-    assert len(lines) == 1 + len(detector.classes)
-    shares = {line.split(":")[0].strip(): float(line.split()[-1][:-1]) for line in lines[1:]}
-    assert tuple(shares) == detector.classes
+    row = next(line for line in printed.splitlines() if "a.png" in line).strip("│ ").split("│")
+    shares = dict(zip(detector.classes, map(float, row[-len(detector.classes) :]), strict=True))
     assert sum(shares.values()) == pytest.approx(100, abs=0.05)
     real = shares[detector.classes[detector.real]]
-    assert float(lines[0].split()[-1][:-1]) == pytest.approx(100 - real, abs=0.011)
+    assert float(row[-len(shares) - 1]) == pytest.approx(100 - real, abs=0.011)
     table = pd.read_csv(tmp_path / "out" / "scores.csv")
     assert [f"p_{name}" in table for name in detector.classes] == [True] * len(shares)
 
@@ -137,30 +145,30 @@ def test_a_detector_of_several_classes_prints_them_all(tmp_path: Path) -> None:
 def test_what_cannot_be_read_at_all_is_one_line(mixed: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     cases = {
-        "nothing could be read": [mixed / "1_fake" / "broken.png"],
+        "images cannot be used": [mixed / "1_fake" / "broken.png"],
         "no such file or folder": [tmp_path / "none.png"],
         "in this folder": [tmp_path / "empty"],
     }
     for message, words in cases.items():
-        result = run("npr", *words)
+        result = run("npr", *words, "--out", tmp_path / "out")
         assert result.exit_code == 2
         assert message in result.stderr.splitlines()[-1]
-    assert run("nothing", mixed).exit_code == 2
+    assert run("nothing", mixed, "--out", tmp_path / "out").exit_code == 2
 
 
-def test_a_file_whose_header_alone_is_whole_is_named_too(mixed: Path) -> None:
+def test_a_file_whose_header_alone_is_whole_is_named_too(mixed: Path, tmp_path: Path) -> None:
     whole = (mixed / "0_real" / "3.png").read_bytes()
     (mixed / "0_real" / "3.png").write_bytes(whole[: len(whole) // 2])
-    result = run("npr", mixed)
+    result = run("npr", mixed, "--out", tmp_path / "out")
     assert result.exit_code == 0
     assert "3.png: corrupt" in result.stderr
-    assert "3 real, 3 fake, 1 without" in result.stdout
+    assert table_of(result.stdout)["real + fake + unknown"] == "3 + 3 + 1"
 
 
-def test_folders_given_twice_or_with_dots_count_once(mixed: Path) -> None:
+def test_folders_given_twice_or_with_dots_count_once(mixed: Path, tmp_path: Path) -> None:
     shutil.rmtree(mixed / "1_fake")
-    result = run("npr", mixed / ".." / mixed.name, mixed, "--size-only")
-    assert "4 real, 0 fake, 1 without a label" in result.stdout
+    result = run("npr", mixed / ".." / mixed.name, mixed, "--size-only", "--out", tmp_path / "out")
+    assert table_of(result.stdout)["real + fake + unknown"] == "4 + 0 + 1"
 
 
 def test_the_summary_has_nothing_where_nothing_is_known() -> None:

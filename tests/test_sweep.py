@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import os
+import re
 import resource
 import shutil
 import signal
@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from fractions import Fraction
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +31,12 @@ from forensift.detectors.detector import Detector, WeightsOrigin
 from forensift.errors import UserError
 from forensift.records import FAKE, REAL, ImageEntry, ImageSet, Skipped
 from forensift.sweep import ExactSum, Look, Partials, Pass, Rows, Seen, first_alike, sweep
-from forensift.sweep.memory import PeakBytes, bytes_a_pixel, free_bytes
+from forensift.sweep.memory import PeakBytes, free_bytes, measured_need
 
 from .conftest import write_image
 from .planted import fingerprint, planted_detector, planted_images
+
+passes_of_networks = import_module("forensift.sweep.passes")
 
 shares = hnp.arrays(np.float64, st.tuples(st.integers(1, 12), st.just(3)),
                     elements=st.floats(0, 1))  # fmt: skip
@@ -454,24 +457,46 @@ def test_the_need_of_a_network_is_what_it_takes() -> None:
     network = nn.Sequential(
         nn.Conv2d(3, width, 3, padding=1), nn.Conv2d(width, 2 * width, 3, padding=1)
     )
-    for number, side in ((1, 32), (4, 24)):
-        pixels = torch.zeros(number, 3, side, side)
+    for size in ((32, 50), (300, 400)):  # smaller images are repeated, larger ones cut
+        pixels = torch.zeros(1, 3, *size)
         with torch.no_grad():
-            need = bytes_a_pixel(network, pixels)
-        assert need == pytest.approx(4 * 3 * width, rel=0.01)
-        # With gradients the first output is kept as well, and so is the square of it here.
-        assert bytes_a_pixel(lambda x: (network(x) ** 2).sum(), pixels) == pytest.approx(
-            4 * (width + 2 * 2 * width), rel=0.01
-        )
+            need = measured_need(network, pixels)
+        assert need.pixel == pytest.approx(4 * 3 * width, rel=0.01)
+        assert need.constant == pytest.approx(0, abs=1000)
+    # With gradients the first output is kept as well, and so is the square of it here.
+    need = measured_need(lambda x: (network(x) ** 2).sum(), pixels)
+    assert need.pixel == pytest.approx(4 * (width + 2 * 2 * width), rel=0.01)
+    assert need.of(1000) == pytest.approx(need.constant + 1000 * need.pixel)
     with PeakBytes() as meter:
         for _ in range(10):
             torch.zeros(1000)  # freed each time
     assert meter.peak == 4000
 
 
+def test_what_does_not_grow_with_the_image_is_told_apart() -> None:
+    network = nn.Conv2d(3, 8, 3, padding=1)
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        folded = torch.zeros(5_000_000)
+        with torch.no_grad():
+            return network(x) + folded[0]
+
+    need = measured_need(run, torch.zeros(1, 3, 64, 64))
+    assert need.constant == pytest.approx(4 * 5_000_000, rel=0.01)
+    assert need.pixel == pytest.approx(4 * 16, rel=0.05)
+
+    def only_wide(x: torch.Tensor) -> torch.Tensor:
+        if x.shape[2:] != (20, 30):
+            raise RuntimeError("needs 20 × 30 pixels")
+        return run(x)
+
+    need = measured_need(only_wide, torch.zeros(1, 3, 20, 30))
+    assert need.constant == 0
+    assert need.of(600) == pytest.approx(4 * (5_000_000 + 600 * 16), rel=0.01)
+
+
 def test_images_that_do_not_fit_together_go_one_by_one(tmp_path, monkeypatch) -> None:
     """Room for the need of two images of 64 × 64 pixels, and not for one of 256 × 256."""
-    loop = importlib.import_module("forensift.sweep.sweep")
     width = 64
     network = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.AdaptiveAvgPool2d(1))
     network.append(nn.Flatten()).append(nn.Linear(width, 1))
@@ -482,7 +507,11 @@ def test_images_that_do_not_fit_together_go_one_by_one(tmp_path, monkeypatch) ->
     )
     images = ImageSet(tmp_path, entries)
     one = 4.0 * (width + 3 + 3 + 1) * 64 * 64
-    monkeypatch.setattr(loop, "free_bytes", lambda device: int(2.6 * one / loop.SHARE))
+    monkeypatch.setattr(
+        passes_of_networks,
+        "free_bytes",
+        lambda device, before: int(2.6 * one / passes_of_networks.SHARE),
+    )
     look = LogitLook(fully(network), colours=("rgb",))
     done = sweep(images, [look], max_skipped=0.5)
     assert look.batches[-3:] == [2, 2, 1]  # after what was measured
@@ -527,6 +556,65 @@ def test_a_picture_too_large_for_the_memory_is_refused_in_one_line(tmp_path: Pat
     assert lines[0].startswith("error: 1 of 2 images cannot be used")
     assert "6000 × 6000 pixels take" in lines[0]
     assert "huge.png" in lines[0]
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from forensift.data import scan
+from forensift.detectors import load_detector
+from forensift.errors import UserError
+from forensift.fmap_ranking import OmegaLook
+from forensift.records import ImageSet
+from forensift.sweep import sweep
+
+def allow(gigabytes):
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + int(gigabytes * 1e9)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+
+class Counted(OmegaLook):
+    sizes = []
+
+    def observe(self, batch, seen):
+        self.sizes.append(len(batch))
+        return super().observe(batch, seen)
+
+images = scan(Path(sys.argv[1]))
+detector = load_detector("npr", device="cpu")
+small = ImageSet(images.root, tuple(one for one in images if one.path.name == "small.png"))
+large = ImageSet(images.root, tuple(one for one in images if one not in small.entries))
+sweep(small, [OmegaLook(detector, 1)])  # what is loaded once is loaded
+allow(float(sys.argv[2]))
+look = Counted(detector, 1)
+try:
+    sweep(large, [look])
+except UserError as error:
+    sys.exit(str(error))
+print(look.statistic.counts, look.sizes)
+"""
+
+
+@pytest.mark.parametrize(("gigabytes", "fits"), [(1.9, True), (0.5, False)])
+def test_lrp_of_photographs_stays_in_the_memory_there_is(
+    tmp_path: Path, gigabytes: float, fits: bool
+) -> None:
+    """LRP of NPR takes 1.8 GB a megapixel: three photographs of 0.48 megapixels take 2.6 GB."""
+    folder = tmp_path / "set" / "g" / "1_fake"
+    write_image(folder / "small.png", (64, 64))
+    write_image(tmp_path / "set" / "g" / "0_real" / "none.png", (64, 64))
+    for number in range(3):
+        write_image(folder / f"{number}.png", (800, 600), number)
+    words = [sys.executable, "-c", LIMITED, str(tmp_path / "set"), str(gigabytes)]
+    done = subprocess.run(
+        words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert (done.returncode == 0) == fits, done.stderr
+    if fits:
+        assert max(map(int, re.findall(r"\d+", done.stdout.split("[")[1]))) == 1
+    else:
+        assert done.stderr.count("\n") == 1
+        assert "800 × 600 pixels take 0.9 GB of memory, which is not free" in done.stderr
 
 
 # --- shards and resuming ------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from rich.cells import cell_len
 from forensift.records import FAKE, REAL, Ranking
 from forensift.views import colour, dropout, evaluation, ranking, score
 
+from .conftest import write_image
+
 PASSES = {
     "evaluate": "scoring",
     "rank": "ranking",
@@ -35,9 +38,9 @@ PASSES = {
 JOBS = [
     *(("evaluate", width) for width in (60, 80, 140)),
     *(("rank", width) for width in (60, 80, 140)),
-    *(("colour", width) for width in (60, 80, 140)),
+    *(("colour", width) for width in (60, 140)),
     *(("dropout", width) for width in (60, 140)),
-    *(("score", width) for width in (60, 80)),
+    ("score", 80),
 ]
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 FAMILIES = "dcgan-like,progan-like"
@@ -70,10 +73,16 @@ def environment() -> dict[str, str]:
     return {**kept, "TERM": "xterm-256color", "OMP_NUM_THREADS": "1"}
 
 
-def in_terminal(columns: int, out: Path, *words: object) -> Said:
-    """Run a command with a pseudo-terminal of so many columns as stdin, stdout and stderr."""
+def terminal(columns: int) -> tuple[int, int]:
+    """Return both ends of a pseudo-terminal of so many columns."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    return ours, theirs
+
+
+def in_terminal(columns: int, out: Path, *words: object) -> Said:
+    """Run a command with a pseudo-terminal of so many columns as stdin, stdout and stderr."""
+    ours, theirs = terminal(columns)
     command = [sys.executable, "-m", "forensift", *map(str, words), "--out", str(out)]
     with subprocess.Popen(
         command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(), close_fds=True
@@ -187,6 +196,18 @@ def test_a_bar_shows_how_far_the_pass_is(
     assert all(0 < done <= total for done, _ in states)
 
 
+@pytest.mark.parametrize(("verb", "width"), JOBS)
+def test_the_bar_leaves_nothing_behind(
+    runs: dict[tuple[str, int], Said], verb: str, width: int
+) -> None:
+    raw = runs[verb, width].raw
+    assert raw.count("\x1b[?25l") == raw.count("\x1b[?25h") == 1  # the cursor is hidden and shown
+    last = raw.rindex("\x1b[?25h")
+    wiped = raw.rindex("\x1b[2K", raw.rindex("━", 0, last), last)  # the line of the bar
+    assert not CODES.sub("", raw[wiped:last]).strip()
+    assert "━╸" not in raw[last:]
+
+
 def test_forge_says_what_gives_its_fakes_away(forged: Said) -> None:
     assert forged.code == 0, forged.text
     assert "Traceback" not in forged.text
@@ -221,14 +242,24 @@ def test_an_error_is_one_line_in_a_terminal(folder: Path) -> None:
     assert lines[0].startswith("error: ")
 
 
-def test_json_is_all_there_is_on_stdout(folder: Path, forged: Said) -> None:
-    out = folder / "json"
+@pytest.mark.parametrize("seen", [False, True], ids=["errors in a pipe", "errors in a terminal"])
+def test_json_is_all_there_is_on_stdout(folder: Path, forged: Said, seen: bool) -> None:
+    """As in ``forensift … --json | jq``: what the terminal shows of the bars is not mixed in."""
+    out = folder / f"json-{seen}"
     words = ["evaluate", "npr", "--data", forged.out, *_common(), "--json", "--out", out]
-    done = subprocess.run(
-        [sys.executable, "-m", "forensift", *map(str, words)],
-        capture_output=True, text=True, env=environment(), timeout=120,
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
+    command = [sys.executable, "-m", "forensift", *map(str, words)]
+    ours, theirs = terminal(60) if seen else os.pipe()
+    with ThreadPoolExecutor(1) as reader:
+        said = reader.submit(lambda: b"".join(iter(lambda: _some(ours), b"")))
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=theirs, text=True, env=environment()
+        )
+        os.close(theirs)
+        errors = said.result().decode()
+    os.close(ours)
+    assert done.returncode == 0, errors
+    assert ("scoring" in errors) == seen
+    assert '"' not in errors
     found = json.loads(done.stdout)
     assert found["verb"] == "evaluate"
     assert found["said"].startswith("AP is ")
@@ -240,3 +271,71 @@ def test_json_is_all_there_is_on_stdout(folder: Path, forged: Said) -> None:
             if column in saved:
                 values = [row[column] for row in table]
                 assert values == pytest.approx(saved[column].tolist())
+
+
+# --- a run that is stopped ----------------------------------------------------------------------
+
+SLOW = """
+import time
+import torch
+
+class Slow(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = torch.nn.Conv2d(3, 4, 3), torch.nn.Linear(4, 1)
+        self.seen = 0
+
+    def forward(self, x):
+        self.seen += len(x)
+        time.sleep(0.2 * (self.seen > 128))
+        return self.fc(torch.relu(self.conv(x)).mean((2, 3)))
+
+def slow():
+    torch.manual_seed(0)
+    return Slow()
+"""
+
+
+@pytest.mark.parametrize(
+    ("stop", "code"), [("\x03", 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
+)
+def test_a_run_that_is_stopped_goes_on_with_resume(
+    tmp_path: Path, stop: str | signal.Signals, code: int
+) -> None:
+    (tmp_path / "own.py").write_text(SLOW)
+    for number in range(150):  # a part is kept after 128
+        kind = ("0_real", "1_fake")[number % 2]
+        write_image(tmp_path / "set" / "g" / kind / f"{number}.png", (8, 8), number)
+    words = ["evaluate", f"{tmp_path / 'own.py'}:slow", "--data", tmp_path / "set"]
+    words += ["--device", "cpu", "--batch-size", 2, "--out", tmp_path / "out"]
+    ours, theirs = terminal(80)
+    read = b""
+    with subprocess.Popen(
+        [sys.executable, "-m", "forensift", *map(str, words)], env=environment(),
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C reaches it
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        while more := _some(ours):
+            read += more
+            if stop and any(f"{done}/150".encode() in read for done in range(130, 141)):
+                if isinstance(stop, str):
+                    os.write(ours, stop.encode())
+                else:
+                    process.send_signal(stop)
+                stop = ""
+    os.close(ours)
+    said = CODES.sub("", read.decode())
+    assert process.returncode == code, said
+    assert "Traceback" not in said
+    assert "interrupted; the same command with --resume goes on" in said
+    assert read.count(b"\x1b[?25h") == 1  # the cursor is there again
+    assert len(list(tmp_path.glob("out/partials/*/shard-*.npz"))) == 1
+    assert not (tmp_path / "out" / "evaluation.csv").exists()
+
+    again = in_terminal(80, tmp_path / "out", *words[:-2], "--resume")
+    assert again.code == 0, again.text
+    first = min(int(done) for done in re.findall(r"(\d+)/150", again.text))
+    assert first >= 128
+    assert not (tmp_path / "out" / "partials").exists()
+    assert len(pd.read_csv(tmp_path / "out" / "scores.csv")) == 150

@@ -25,7 +25,8 @@ from forensift.fmap_ranking import OmegaStatistic, descending, rank
 from forensift.records import FAKE, REAL, FeatureMap, ImageEntry, ImageSet
 from forensift.sensitivity import dropout, transfer
 from forensift.sensitivity.agreement import agreement_table, omega_of, transferability_table
-from forensift.sensitivity.transfer import COLUMNS, halves
+from forensift.sensitivity.transfer import halves
+from forensift.sensitivity.transfer_tables import COLUMNS
 
 from .planted import batch_of, fingerprint
 

@@ -120,8 +120,9 @@ def evaluate(
 ) -> Study:
     """Name the family of closed and cross sets, and compare detectors on the same images.
 
-    Example: `forensift attribute evaluate dna-det --data runs/attribution
-    --weights DNA-Det=runs/dna/dna-det.safetensors --weights plain=runs/plain/dna-det.safetensors`
+    Example: `forensift attribute evaluate --data runs/attribution
+    --detector DNA-Det:=dna-det=runs/dna/dna-det.safetensors
+    --detector plain:=dna-det=runs/plain/dna-det.safetensors`
 
     The detectors need the classes real and the families' names. Intervals draw photographs with
     replacement; a difference of two detectors draws them once for both.

@@ -33,7 +33,11 @@ def _drawn() -> Iterator[Tell]:
         TextColumn("{task.fields[state]}"),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True, expand=True) as drawn:
+    # What goes to a file or a pipe must not be drawn into the bars on the terminal.
+    shared = sys.stdout.isatty()
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, expand=True, redirect_stdout=shared
+    ) as drawn:
         tasks = {}
 
         def tell(what: str, done: float, total: float | None, text: str = "") -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import completion, options
-from .run import OnDetector
+from .run import OnLoose
 from .verb import verb
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ METHODS = "lrp|gradcam|guided-gradcam|guided-backprop|gradient"
 
 @verb
 def explain(
-    run: OnDetector,
+    run: OnLoose,
     images: options.LooseImages,
     method: Annotated[
         str,

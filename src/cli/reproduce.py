@@ -104,6 +104,8 @@ def reproduce_tff(
     from ..studies.tff import TABLES, Protocol, find_weights
     from ..studies.tff import reproduce_tff as reproduce
 
+    if ranking == "own" and rank_data is None:
+        raise UserError("--ranking own: computes it on the ProGAN validation set (--rank-data)")
     chosen = ranking or ("own" if rank_data is not None else "published")
     return reproduce(
         scan(data),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import UserError
 from . import completion, options
 from .run import OnImages
 from .verb import verb
@@ -48,8 +50,8 @@ def robustness(
     Example: `forensift robustness resnet50,npr=NPR.pth --data CNN_synth_testset`
 
     Each image is decoded once. The falls from clean are paired: what the images have in common
-    cancels. Writes `robustness.csv` (fractions), `scores.csv`, `skipped.csv`, `manifest.json` and
-    the figure `robustness`.
+    cancels. Writes `robustness.csv` (fractions), `scores.parquet`, `skipped.csv`, `manifest.json`
+    and the figure `robustness`.
     """
     from ..detectors import load_detector, shipped_detectors
     from ..evaluation import robustness as measure
@@ -57,8 +59,13 @@ def robustness(
     if run.detectors == "all":
         named = shipped_detectors(run.chosen_device)
     else:
-        asked = run.detectors.split(",")
-        named = {one: load_detector(one, device=run.chosen_device) for one in asked}
+        named = {}
+        for one in run.detectors.split(","):
+            own, given, file = one.partition("=")
+            label = f"{own}{given}{Path(file).stem}"
+            if label in named:
+                raise UserError(f"detectors: two are called {label!r}; rename a file")
+            named[label] = load_detector(one, device=run.chosen_device)
     return measure(
         named,
         run.images,

@@ -152,6 +152,8 @@ class OnDetector(Sweeping):
 
     def facts(self) -> dict[str, Any]:
         """Return what the manifest says of the run itself."""
+        if "loaded" not in vars(self):
+            return super().facts()
         detector = self.loaded
         return {
             **super().facts(),
@@ -160,6 +162,13 @@ class OnDetector(Sweeping):
             "preset": detector.preset.name,
             **getattr(detector.preset, "facts", {}),
         }
+
+
+@dataclass(kw_only=True)
+class OnLoose(OnDetector):
+    """A run of one detector on files of one's own, which goes on without those that are broken."""
+
+    max_skipped: options.MaxSkipped = 1.0
 
 
 @dataclass(kw_only=True)

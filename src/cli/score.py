@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .run import OnDetector
+from .run import OnLoose
 from .verb import verb
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @verb
 def score(
-    run: OnDetector,
+    run: OnLoose,
     images: options.LooseImages,
     crop: Annotated[
         int | None,
@@ -28,6 +28,9 @@ def score(
             "Default: whole images.",
         ),
     ] = None,
+    size_only: Annotated[
+        bool, typer.Option("--size-only", help="Heights and widths alone, without the detector.")
+    ] = False,
 ) -> LooseScores:
     """Print the probability that an image is synthetic, and statistics of folders of images.
 
@@ -40,6 +43,8 @@ def score(
 
     Writes `scores.csv`, `summary.csv`, `skipped.csv` and `manifest.json`.
     """
-    from ..evaluation import labelled_files, score_loose
+    from ..evaluation import labelled_files, loose_sizes, score_loose
 
+    if size_only:
+        return loose_sizes(labelled_files(images), **run.how)
     return score_loose(run.loaded, labelled_files(images), crop=crop, **run.how)

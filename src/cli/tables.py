@@ -42,17 +42,22 @@ def show_table(table: Shown, on: Console, title: str = "") -> None:
 
     rows = table.rows.astype(str)
     keys, widths = min(table.keys, rows.shape[1]), [_width(rows, at) for at in range(rows.shape[1])]
-    for number, block in enumerate(_blocks(widths, keys, on.width - 1, _prose(rows, keys))):
+    prose = _prose(rows, keys)
+    words = [at for at in range(rows.shape[1]) if not rows.iloc[:, at].str.contains(r"\d").any()]
+    named = [at for at in range(keys) if not rows.iloc[:, at].str.isdigit().all()]
+    left = {*prose, *words, *named}
+    grouped = keys > 1 and bool(rows.iloc[:, 0].duplicated().any())
+    for number, block in enumerate(_blocks(widths, keys, on.width - 1, prose)):
         heading = escape(title) if title and not number else None
         drawn = Table(title=heading, title_justify="left", title_style="bold")
         shown = [*range(keys), *block]
         room = on.width - 1 - sum(widths[at] + PADDING for at in shown)
         for at in shown:
-            wraps = room < 0 and (at < keys or at in _prose(rows, keys))
+            wraps = room < 0 and (at < keys or at in prose)
             least = min(widths[at], max(8, widths[at] + room)) if wraps else widths[at]
             drawn.add_column(
                 escape(str(rows.columns[at])),
-                justify="left" if at < keys or at in _prose(rows, keys) else "right",
+                justify="left" if at in left else "right",
                 no_wrap=not wraps,
                 overflow="fold",
                 width=None if wraps else least,
@@ -60,12 +65,10 @@ def show_table(table: Shown, on: Console, title: str = "") -> None:
         before: Sequence[str] = ()
         for row in rows.itertuples(index=False):
             cells = [str(row[at]) for at in shown]
-            if before and cells[0] == before[0] and keys > 1:
-                drawn.add_row("", *map(escape, cells[1:]))
-            else:
-                if before and keys > 1:
-                    drawn.add_section()
-                drawn.add_row(*map(escape, cells))
+            again = grouped and bool(before) and cells[0] == before[0]
+            if grouped and before and not again:
+                drawn.add_section()
+            drawn.add_row(*map(escape, ["", *cells[1:]] if again else cells))
             before = cells
         on.print(drawn)
     if table.caption:
@@ -73,18 +76,26 @@ def show_table(table: Shown, on: Console, title: str = "") -> None:
 
 
 def _blocks(widths: Sequence[int], keys: int, width: int, prose: Sequence[int]) -> list[list[int]]:
-    """Return which columns stand side by side; a column of prose takes what room is left."""
+    """Return which columns stand side by side, in as few blocks as there must be, of like widths.
+
+    A column of prose takes what room is left.
+    """
     start = sum(widths[at] + PADDING for at in range(keys)) + 1
-    blocks: list[list[int]] = [[]]
-    used = start
-    for at in range(keys, len(widths)):
-        need = PADDING + (min(widths[at], PROSE) if at in prose else widths[at])
-        if blocks[-1] and used + need > width:
-            blocks.append([])
-            used = start
-        blocks[-1].append(at)
-        used += need
-    return blocks
+    needs = {
+        at: PADDING + (min(widths[at], PROSE) if at in prose else widths[at])
+        for at in range(keys, len(widths))
+    }
+
+    def filled(width: int) -> list[list[int]]:
+        blocks: list[list[int]] = [[]]
+        for at, need in needs.items():
+            if blocks[-1] and start + sum(needs[one] for one in blocks[-1]) + need > width:
+                blocks.append([])
+            blocks[-1].append(at)
+        return blocks
+
+    fewest = len(filled(width))
+    return next(blocks for room in range(width + 1) if len(blocks := filled(room)) == fewest)
 
 
 def _prose(rows: pd.DataFrame, keys: int) -> list[int]:

@@ -40,6 +40,7 @@ def transfer(
         typer.Option("--draws", min=0, help="Of the layer-matched random control of each row."),
     ] = 5,
     training_family: options.TrainingFamily = None,
+    cluster: options.Cluster = "photograph",
 ) -> Transfer:
     """Rank the feature maps on each generator's fakes, drop the top k on every other, compare.
 
@@ -65,5 +66,6 @@ def transfer(
         min_confidence=min_confidence,
         draws=draws,
         training_family=training_family,
+        cluster=cluster,  # type: ignore[arg-type]
         **run.how,
     )

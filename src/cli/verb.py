@@ -6,10 +6,12 @@ import inspect
 import json
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
+from threading import current_thread, main_thread
 from types import SimpleNamespace
 from typing import Any, get_type_hints
 
@@ -21,6 +23,7 @@ from .bars import bars
 from .run import Out
 
 COMMON = "Common options"
+NAMED = 5  # images left out that are named on the terminal; skipped.csv names all
 
 
 def verb(function: Callable[..., Any]) -> Callable[..., None]:
@@ -54,11 +57,14 @@ def verb(function: Callable[..., Any]) -> Callable[..., None]:
         shared = {one.name: given.pop(one.name) for one in common}
         plain = {key: str(value) if value is not None else None for key, value in given.items()}
         run = kind(**shared, verb=name, given=plain)
-        with one_line_errors([one.name for one in every], run), bars() as tell:
-            run.tell = tell
-            result = _skipped_saved(run, lambda: function(run, **given))
+        with one_line_errors([one.name for one in every], run):
+            with bars() as tell:
+                run.tell = tell
+                result = _skipped_saved(run, lambda: function(run, **given))
             if result is not None:
                 finish(run, result)
+            if "folder" in vars(run):  # all is saved now
+                shutil.rmtree(run.folder / "partials", ignore_errors=True)
 
     command.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in every}
@@ -67,19 +73,21 @@ def verb(function: Callable[..., Any]) -> Callable[..., None]:
 
 
 def finish(run: Out, result: Any) -> None:
-    """Save a verb's result, throw its partial results away, and print it."""
+    """Save a verb's result, and print it."""
     from .. import views
 
     view = views.view_of(result)
     views.save(result, run.folder, run.facts())
-    shutil.rmtree(run.folder / "partials", ignore_errors=True)
+    for one in run.skipped[:NAMED]:
+        print(f"skipped {one.path}: {one.reason}", file=sys.stderr)
     if run.json:
         print(json.dumps(as_json(run, view), indent=2, ensure_ascii=False))
         return
     from .tables import console, show
 
     show(view, console())
-    counts = f"{len(run.skipped)} images left out (skipped.csv); " if run.skipped else ""
+    number = len(run.skipped)
+    counts = f"{number} image{'s' * (number > 1)} left out (skipped.csv); " if number else ""
     print(f"{counts}tables in {run.folder}")
 
 
@@ -95,7 +103,12 @@ def as_json(run: Out, view: Any) -> dict[str, Any]:
 
 @contextmanager
 def one_line_errors(names: list[str], run: Any = None) -> Iterator[None]:
-    """Print a UserError as one line, the options of a command by their flags; exit code 2."""
+    """Print a UserError as one line, the options of a command by their flags; exit code 2.
+
+    A signal to stop, Ctrl-C or SIGTERM, leaves the terminal and partial results in order.
+    """
+    if current_thread() is main_thread():
+        signal.signal(signal.SIGTERM, _stop)
     try:
         yield
     except UserError as error:
@@ -105,10 +118,14 @@ def one_line_errors(names: list[str], run: Any = None) -> Iterator[None]:
                 text = re.sub(rf"(?<![\w-]){name}(?!\w)", "--" + name.replace("_", "-"), text)
         typer.echo(f"error: {text}", err=True)
         raise typer.Exit(2) from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         again = "; the same command with --resume goes on" if hasattr(run, "resume") else ""
         typer.echo(f"interrupted{again}", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(128 + (stopped.args or (signal.SIGINT,))[0]) from None
+
+
+def _stop(number: int, frame: object) -> None:
+    raise KeyboardInterrupt(number)
 
 
 def _skipped_saved(run: Out, work: Callable[[], Any]) -> Any:

@@ -16,7 +16,7 @@ from .intervals import (
     widened,
     wilson,
 )
-from .loose import LooseScores, folder_summary, labelled_files, score_loose
+from .loose import LooseScores, folder_summary, labelled_files, loose_sizes, score_loose
 from .metrics import (
     Accuracies,
     accuracies,

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..data import image_size
+from ..data import UnreadableImage, check_skipped, image_size
 from ..data.layouts import folder_label
 from ..data.loose import absolute, image_files
 from ..data.presets import centre_crop
@@ -99,6 +99,28 @@ def score_loose(
     return LooseScores(table, summary, done.skipped, facts)
 
 
+def loose_sizes(images: ImageSet, **how: Unpack[How]) -> LooseScores:
+    """Return heights and widths by the files' headers, without scores; see :class:`LooseScores`.
+
+    Raises:
+        UserError: too many files are no images.
+    """
+    rows, skipped = [], how.setdefault("skipped", [])
+    for entry in images:
+        try:
+            _, width, height = image_size(entry.path)
+        except UnreadableImage as error:
+            skipped.append(Skipped(entry.path, error.reason))
+            continue
+        rows.append((images.image_id(entry), entry.label, height, width))
+    check_skipped(skipped, len(images), how.get("max_skipped", 0.01))
+    table = pd.DataFrame(rows, columns=["path", "label", "height", "width"])
+    table["label"] = table["label"].astype("Int64").replace(UNKNOWN, pd.NA)
+    summary = pd.DataFrame([folder_summary(table.assign(score=math.nan))])
+    facts = {"used": len(table), "skipped": len(skipped)}
+    return LooseScores(table, summary, tuple(skipped), facts)
+
+
 def folder_summary(table: pd.DataFrame) -> dict[str, float]:
     """Return the statistics of the published folder demo, NaN where they have no meaning.
 
@@ -117,6 +139,8 @@ def folder_summary(table: pd.DataFrame) -> dict[str, float]:
     found["n_unknown"] = int((labels == UNKNOWN).sum())
     found |= dict.fromkeys(("ap", "accuracy", "real_accuracy", "fake_accuracy"), math.nan)
     scores = table["score"].to_numpy(np.float64)
+    if np.isnan(scores).all():
+        return found | {"called_fake": math.nan}
     found["called_fake"] = float((scores > 0.5).mean())
     known = labels != UNKNOWN
     labels, scores = labels[known], scores[known]

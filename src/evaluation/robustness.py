@@ -87,6 +87,14 @@ def robustness(
     ]
     scores = pd.concat(parts, ignore_index=True)[list(SCORES)]
     facts = {
+        "detectors": {
+            name: {
+                "name": one.name,
+                "preset": one.preset.name,
+                "weights": {"file": one.weights.path, "sha256": one.weights.sha256},
+            }
+            for name, one in named.items()
+        },
         "conditions": chosen,
         "equalise_jpeg": equaliser.facts if equaliser is not None else {"mode": "none"},
         "used": len(done.used),

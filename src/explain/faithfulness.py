@@ -129,6 +129,7 @@ def faithfulness(
             "detector": detector.name,
             "methods": list(methods),
             "images": counts,
+            "used": counts["used"],
             "steps": steps,
             "draws": draws,
             "cell": cell,

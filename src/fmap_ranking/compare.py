@@ -8,15 +8,18 @@ import pandas as pd
 
 from ..detectors.detector import Detector
 from ..errors import UserError
-from ..records import FeatureMap, Ranking
+from ..records import FAKE, FeatureMap, Ranking
 
 
 def check_ranking_fits(ranking: Ranking, detector: Detector) -> None:
-    """Refuse a ranking of another network.
+    """Refuse a ranking of another network, or one of reals: what is studied is evidence for fake.
 
     Raises:
-        UserError: the first feature map, in rank order, that the detector does not have.
+        UserError: it is of reals, or the first feature map, in rank order, that the detector does
+            not have.
     """
+    if ranking.label != FAKE:
+        raise UserError("the ranking is of reals: give the one of fakes (SET-fake.csv)")
     there = set(detector.feature_maps)
     for feature_map in ranking.feature_maps():
         if feature_map not in there:

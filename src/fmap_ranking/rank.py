@@ -139,19 +139,14 @@ def rank(
         UserError: no image of that label, none predicted right and confidently, an option out of
             its range, or see :func:`forensift.sweep`.
     """
-    kind = {"fake": FAKE, "real": REAL}.get(str(label), label)
-    if kind not in KINDS:
-        raise UserError(f"label {label!r}: choose fake or real")
-    chosen = images.only(label=int(kind))
-    if not len(chosen):
-        raise UserError(f"{images.root}: holds no {KINDS[int(kind)]} images to rank on")
+    kind: Any = KINDS.get(label, label) if isinstance(label, int) else label
     if preset is not None:
         preset = named_preset(preset) if isinstance(preset, str) else preset
         detector = detector.with_preset(preset)
-    look = OmegaLook(detector, int(kind), start=start, min_confidence=min_confidence)
-    done = sweep(chosen, [look], what=f"ranking {KINDS[int(kind)]}s", **how)
-    found = look.ranking(images, seed=how.get("seed", 0), used=len(done.used))
-    return replace(found, counts={**found.counts, "unusable": len(done.skipped)})
+    found = rankings(
+        detector, images, labels=(kind,), start=start, min_confidence=min_confidence, **how
+    )
+    return found.of[kind]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -181,7 +176,8 @@ def rankings(
 ) -> Rankings:
     """Rank on the fakes and on the reals of a set, in one pass; see :func:`rank`.
 
-    name: of the set, by default that of its folder.
+    name: of the set, by default that of its folder. A label of which no image counts is missing,
+    and said to be.
 
     Raises:
         UserError: images of a label are not there, none of any label could be used, or as
@@ -189,6 +185,8 @@ def rankings(
     """
     kinds = {kind: number for number, kind in KINDS.items()}
     for kind in labels:
+        if kind not in kinds:
+            raise UserError(f"label {kind!r}: choose fake or real")
         if not len(images.only(label=kinds[kind])):
             raise UserError(f"{images.root}: holds no {kind} images to rank on")
     looks = {
@@ -202,16 +200,21 @@ def rankings(
     done = sweep(chosen, list(looks.values()), what="ranking", **how)
     found: dict[str, Ranking] = {}
     missing: dict[str, str] = {}
+    counts: dict[str, dict[str, int]] = {}
     for kind, look in looks.items():
+        used = len(done.used.only(label=kinds[kind]))
+        unusable = len(chosen.only(label=kinds[kind])) - used
+        counts[kind] = {**look.statistic.counts, "unusable": unusable}
         try:
-            found[kind] = look.ranking(images, seed=how.get("seed", 0))
+            ranking = look.ranking(images, seed=how.get("seed", 0), used=used)
+            found[kind] = replace(ranking, counts=counts[kind])
         except UserError as error:
             missing[kind] = str(error)
     if not found:
         raise UserError("; ".join(missing.values()))
     facts = {
         "detector": detector.name,
-        "counts": {kind: look.statistic.counts for kind, look in looks.items()},
+        "counts": counts,
         "missing": missing,
         "start": start,
         "min_confidence": min_confidence,

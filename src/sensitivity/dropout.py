@@ -129,8 +129,6 @@ def dropout(
     ks, matched = how.pop("ks", None), how.pop("magnitude_matched", False)
     on: How = how  # type: ignore[assignment]
     seed = on.get("seed", 0)
-    if ranking.label != FAKE:
-        raise UserError("the ranking is of reals; dropout takes the one of fakes")
     check_ranking_fits(ranking, detector)
     _check_options(draws, band_draws, images, training_family)
     masks = _masks(detector, ranking, k, draws, seed)

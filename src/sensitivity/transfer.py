@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Unpack
 
 import numpy as np
@@ -12,63 +12,29 @@ import pandas as pd
 from ..data import Batch, require_both_classes
 from ..detectors.detector import Detector
 from ..errors import UserError
-from ..evaluation import (
-    Cluster,
-    bootstrap,
-    calibrated_threshold,
-    change_interval,
-    clusters_of,
-    sigmoid,
-)
+from ..evaluation import Cluster
 from ..fmap_ranking import OmegaLook, OmegaStatistic
 from ..records import FAKE, REAL, ImageEntry, ImageSet, Ranking, Result, Skipped
 from ..rng import digest
 from ..sweep import How, Rows, sweep
 from .agreement import RESAMPLES, agreement_table, transferability_table
-from .effect import effect
-from .masks import BASELINE, Mask, baseline, layer_matched_random_k, top_k
+from .masks import Mask, layer_matched_random_k, top_k
 from .scoring import masked_scores
-from .tables import generator_rows
+from .transfer_tables import pair_rows
 
 FEW = 20  # images used: with fewer, one image moves a ranking by much, and that is said
-
-COLUMNS = (
-    "ranked_on",
-    "dropped_on",
-    "k",
-    "ap",
-    "baseline_ap",
-    "fall_ap_points",
-    "fall_ap_points_low",
-    "fall_ap_points_high",
-    "fall_ap_points_matched",
-    "fall_real_accuracy_points",
-    "fall_fake_accuracy_points",
-    "fall_real_accuracy_05_points",
-    "fall_fake_accuracy_05_points",
-    "change_mean_logit_real",
-    "change_mean_logit_fake",
-    "change_mean_logit_real_matched",
-    "change_mean_logit_fake_matched",
-    "effect",
-    "threshold",
-    "n_real",
-    "n_fake",
-    "images_ranked_on",
-    "intervals_over",
-)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Transfer(Result):
     """What ω of one generator means to another.
 
-    table: one row an ordered pair (``transfer.csv``), columns COLUMNS: ranked_on (A), dropped_on
-        (B); falls in points of 100 against the whole network on the same images of B, the interval
-        of AP's by bootstrap of B's photographs or images, as ``intervals_over`` says; ``_matched``:
-        the mean over draws of as many random maps of the layers of A's top k; accuracies at the
-        threshold that suits the whole network best on B's images (published, optimistic) and,
-        ``_05``, at 0.5; effect, what moved, in words.
+    table: one row an ordered pair (``transfer.csv``), columns ``transfer_tables.COLUMNS``:
+        ranked_on (A), dropped_on (B); falls in points of 100 against the whole network on the same
+        images of B, the interval of AP's by bootstrap of B's photographs or images, as
+        ``intervals_over`` says; ``_matched``: the mean over draws of as many random maps of the
+        layers of A's top k; accuracies at the threshold that suits the whole network best on B's
+        images (published, optimistic) and, ``_05``, at 0.5; effect, what moved, in words.
     agreement: see :func:`agreement_table`. transferability: see :func:`transferability_table`.
     rankings: by generator. notes: what a reader must know: generators that could not be ranked, or
         were on few images. skipped: images that could not be used.
@@ -178,7 +144,7 @@ def transfer(
     sets = [mask.feature_maps for own_masks in masks.values() for mask in own_masks]
     logits, done = masked_scores(detector, dropped_on, [(), *sets], **how)
     parts = [
-        _rows(generator, dropped_on, masks, logits, statistics, cluster, resamples, seed)
+        pair_rows(generator, dropped_on, masks, logits, statistics, cluster, resamples, seed)
         for generator in dropped_on.generators
     ]
     order = {name: place for place, name in enumerate(rankings)}
@@ -282,78 +248,6 @@ def _masks(
         ]
         found[generator] = [first, *matched]
     return found
-
-
-def _rows(
-    generator: str,
-    images: ImageSet,
-    masks: dict[str, list[Mask]],
-    logits: np.ndarray,
-    statistics: dict[str, OmegaStatistic],
-    cluster: Cluster,
-    resamples: int,
-    seed: int,
-) -> pd.DataFrame:
-    """Return the column of one generator B: a row for each generator A that was ranked."""
-    labels = np.array([entry.label for entry in images])
-    names = np.array([entry.generator for entry in images], dtype=object)
-    chosen = (names == generator) & ~np.isnan(logits[0])
-    for label, kind in ((REAL, "real"), (FAKE, "fake")):
-        if not (labels[chosen] == label).any():
-            raise UserError(f"generator {generator}: no {kind} image could be read")
-    own_images = pd.DataFrame(
-        [(images.image_id(images.entries[at]), images.entries[at].class_name)
-         for at in np.flatnonzero(chosen)],
-        columns=["path", "class"],
-    )  # fmt: skip
-    clusters, over = clusters_of(own_images, cluster)
-    labels, logits = labels[chosen], logits[:, chosen]
-    threshold = calibrated_threshold(labels, sigmoid(logits[0]))
-    # The same images are drawn for all masks, so that what they share cancels.
-    tops = np.cumsum([1, *(len(own) for own in masks.values())])[:-1]
-    drawn = bootstrap(
-        labels, sigmoid(logits[[0, *tops]]), resamples=5 * resamples, seed=seed, key=generator,
-        clusters=clusters,
-    )["ap"]  # fmt: skip
-    found: list[dict[str, object]] = []
-    place = 1
-    for ranked_on, own in masks.items():
-        rows = np.arange(place, place + len(own))
-        place += len(own)
-        named = [baseline(), *(replace(mask, draw=at) for at, mask in enumerate(own))]
-        table = generator_rows(
-            generator, labels, logits[[0, *rows]], named, threshold, "calibrated", ensemble=False
-        )
-        base = table[table["mask"] == BASELINE].iloc[0]
-        top, matched = table.iloc[1], table.iloc[2:]
-        low, high = change_interval(
-            "ap", -float(top["change_ap"]), drawn[0] - drawn[1 + len(found)], labels, clusters
-        )
-        row: dict[str, object] = {
-            "ranked_on": ranked_on,
-            "dropped_on": generator,
-            "k": int(top["k"]),
-            "ap": top["ap"],
-            "baseline_ap": base["ap"],
-            "fall_ap_points": -100 * top["change_ap"],
-            "fall_ap_points_low": 100 * low,
-            "fall_ap_points_high": 100 * high,
-            "fall_ap_points_matched": -100 * matched["change_ap"].mean(),
-        }
-        for key in ("real_accuracy", "fake_accuracy", "real_accuracy_05", "fake_accuracy_05"):
-            row[f"fall_{key}_points"] = 100 * (base[key] - top[key])
-        for key in ("change_mean_logit_real", "change_mean_logit_fake"):
-            row[key], row[f"{key}_matched"] = top[key], matched[key].mean()
-        row["effect"] = effect(
-            float(base["mean_logit_fake"] - base["mean_logit_real"]),
-            float(top["change_mean_logit_real"]),
-            float(top["change_mean_logit_fake"]),
-        )
-        row |= {key: top[key] for key in ("threshold", "n_real", "n_fake")}
-        row["images_ranked_on"] = statistics[ranked_on].used
-        row["intervals_over"] = over
-        found.append(row)
-    return pd.DataFrame(found)[list(COLUMNS)]
 
 
 def _why(statistic: OmegaStatistic) -> str:

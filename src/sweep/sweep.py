@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 import numpy as np
-import torch
 
 from ..data import Batch, JpegEqualiser, batches, check_skipped
-from ..data.batching import Shape, Transform
-from ..data.colour import recolour
-from ..data.conditions import parse_condition
-from ..detectors import Detector
-from ..errors import UserError
-from ..records import ImageEntry, ImageSet, Skipped
-from .look import Look, Seen
-from .memory import ASSUMED, SHARE, bytes_a_pixel, free_bytes
+from ..data.batching import Transform
+from ..detectors.building import digest
+from ..records import ImageSet, Skipped
+from .look import Look
 from .partials import Partials
+from .passes import Passes
 from .repeats import first_alike
 from .statistics import Rows, Statistic
 
@@ -28,7 +23,6 @@ Progress = Callable[[str, int, int], None]  # what is done, images done, of how 
 
 SHARD = 128  # images between two partial results
 BATCH_SIZE = 32
-PROBE = 128  # pixels: side of what memory is measured on
 
 
 class How(TypedDict, total=False):
@@ -94,7 +88,7 @@ def sweep(
     once, copies = _once(images, looks, transform)
     shards = [once.entries[first : first + shard_size] for first in range(0, len(once), shard_size)]
     partials = _partials(images, looks, what, transform, shard_size, how)
-    passes, done = _Passes(looks, size), 0.0
+    passes, done = Passes(looks, size), 0.0
     for number, entries in enumerate(shards):
         shard = ImageSet(images.root, entries, images.layout)
         pieces: list[Statistic] = [look.statistic.empty() for look in looks]
@@ -130,115 +124,6 @@ def sweep(
         how["skipped"].extend(skipped)
     check_skipped(skipped, len(images), how.get("max_skipped", 0.01))
     return Pass(lost.used(), skipped, len(once), passes.networks)
-
-
-class _Passes:
-    """Runs the looks on batches, and knows how many images may go together."""
-
-    def __init__(self, looks: Sequence[Look], batch_size: int) -> None:
-        self.looks, self.batch_size = looks, batch_size
-        self.networks = 0
-        names = dict.fromkeys(name for look in looks for name in look.conditions)
-        self.conditions = tuple(map(parse_condition, names))
-        shapes = {look.detector.preset.shape_key() for look in looks}
-        self.number = max(1, len(shapes) * len(names))  # batches that an image stands in
-        self._needs: dict[Shape, float] = {}
-
-    def of(self, shape: Shape, condition: str) -> list[Look]:
-        return [
-            look
-            for look in self.looks
-            if look.detector.preset.shape_key() == shape and condition in look.conditions
-        ]
-
-    def most(self, shape: Shape, pixels: np.ndarray) -> int:
-        """Return how many images of this size fit into memory; 0 where not even one does."""
-        area = pixels.shape[0] * pixels.shape[1]
-        devices = {look.detector.device for look in self.looks}
-        budget = SHARE * min(free_bytes(device) for device in devices)
-        if self.batch_size * area * ASSUMED <= budget:
-            return self.batch_size
-        if shape not in self._needs:
-            self._needs[shape] = self._measured(shape, pixels)
-        return int(min(self.batch_size, budget / max(1.0, self._needs[shape] * area)))
-
-    def run(self, batch: Batch, missed: list[Skipped]) -> list[tuple[Batch, dict[int, Rows]]]:
-        """Return what each look that takes this batch observed, by the look's place.
-
-        Where memory runs out the batch goes in halves; images that a network cannot take at all go
-        to ``missed``.
-        """
-        height, width = batch.pixels.shape[2:]
-        size = f"{width} × {height} pixels"
-        if not self.most(batch.shape, batch.pixels[0].permute(1, 2, 0).numpy()):
-            need = self._needs[batch.shape] * height * width / 1e9
-            reason = f"{size} take {need:.1f} GB of memory, which is not free: make it smaller"
-        else:
-            try:
-                return [(batch, self._observe(batch))]
-            except UserError:
-                raise
-            except (RuntimeError, ValueError) as error:
-                if len(batch) > 1 and _out_of_memory(error):
-                    half = len(batch) // 2
-                    parts = (batch.take(range(half)), batch.take(range(half, len(batch))))
-                    return [one for part in parts for one in self.run(part, missed)]
-                names = ", ".join(dict.fromkeys(look.detector.name for look in self.looks))
-                lines = str(error).strip().splitlines() or [type(error).__name__]
-                reason = f"{names} cannot take {size}: {lines[0]}"
-        missed.extend(Skipped(entry.path, reason) for entry in batch.entries)
-        return []
-
-    def _observe(self, batch: Batch, *, probe: bool = False) -> dict[int, Rows]:
-        found: dict[int, Rows] = {}
-        chosen = self.of(batch.shape, batch.condition)
-        alike = {(id(look.detector.network), look.detector.preset): look for look in chosen}
-        for key, first in alike.items():
-            detector = first.detector
-            own = [one for one in chosen if (id(one.detector.network), one.detector.preset) == key]
-            wanted = [look for look in own if any(map(look.wants, batch.entries))] or own[:probe]
-            seen = self._seen(detector, wanted, batch)
-            for look in wanted:
-                if probe:
-                    look.probe(batch, seen[id(look)])
-                else:
-                    found[self.looks.index(look)] = look.observe(batch, seen[id(look)])
-        return found
-
-    def _seen(
-        self, detector: Detector, looks: Sequence[Look], batch: Batch
-    ) -> dict[int, dict[str, Seen]]:
-        """Run the whole network once a colour mode that any of the looks asks for."""
-        seen: dict[int, dict[str, Seen]] = {id(look): {} for look in looks}
-        for colour in dict.fromkeys(name for look in looks for name in look.colours):
-            own = [look for look in looks if colour in look.colours]
-            with ExitStack() as hooks:
-                caught = {id(look): hooks.enter_context(look.watch()) for look in own}
-                outputs = detector.outputs(recolour(batch.pixels, colour))
-            self.networks += len(batch)
-            logits = detector.decide(outputs).double().numpy()
-            for look in own:
-                seen[id(look)][colour] = Seen(outputs, logits, dict(caught[id(look)]))
-        return seen
-
-    def _measured(self, shape: Shape, pixels: np.ndarray) -> float:
-        """Return the bytes a pixel that the looks take, measured on a part of an image."""
-        whole = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
-        entry = ImageEntry(Path("probe"), 0, "")
-        need = 0.0
-        for condition in self.conditions:
-            for part in (whole[..., :PROBE, :PROBE], whole):
-
-                def run(given: torch.Tensor, condition: str = condition.name) -> object:
-                    batch = Batch(given, (entry,), ("probe",), condition, shape)
-                    return self._observe(batch, probe=True)
-
-                try:
-                    need = max(need, bytes_a_pixel(run, part))
-                    break
-                except (RuntimeError, ValueError):  # it is said when the batch itself fails
-                    continue
-        return need or ASSUMED
 
 
 class _Lost:
@@ -318,6 +203,9 @@ def _partials(
 ) -> Partials | None:
     if "partials" not in how:
         return None
+    # The numbers themselves: a network may have been altered since its weights were read.
+    networks = {id(look.detector.network): look.detector.network for look in looks}
+    states = {place: digest(network) for place, network in networks.items()}
     plan = {
         "image_set": images.hash(),
         "seed": how.get("seed", 0),
@@ -328,7 +216,7 @@ def _partials(
             {
                 "kind": type(look).__name__,
                 "detector": look.detector.name,
-                "weights": look.detector.weights.sha256,
+                "weights": states[id(look.detector.network)],
                 "preset": repr(look.detector.preset),
                 "device": look.detector.device.type,
                 "colours": look.colours,
@@ -339,7 +227,3 @@ def _partials(
         ],
     }
     return Partials(how["partials"], what, plan, resume=how.get("resume", False))
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

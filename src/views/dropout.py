@@ -6,6 +6,7 @@ import pandas as pd
 
 from .. import figures
 from ..sensitivity import DropoutResult, sentence
+from .text import number
 from .view import Draw, Shown, View
 
 CAPTION = (
@@ -39,19 +40,21 @@ def rows(summary: pd.DataFrame) -> pd.DataFrame:
     """Return the dropout summary for people: percent, and the signed change of the mean logits."""
     found = []
     for row in summary.to_dict("records"):
-        plain = row["mask"] == "baseline"
-        change, sign = ("", "") if plain else ("change_", "+")
-        draws = f" ({row['draws']} draws)" if row["draws"] > 1 else ""
-        spread = f" ± {100 * row['ap_sd']:.1f}" if row["draws"] > 1 else ""
+        plain, several = row["mask"] == "baseline", row["draws"] > 1
+        change = "" if plain else "change_"
+        logits = {
+            f"{kind}s' logit": number(row[f"{change}mean_logit_{kind}"], 2, sign=not plain)
+            for kind in ("real", "fake")
+        }
         found.append(
             {
                 "generator": str(row["generator"]),
-                "mask": f"{row['mask']}{draws}",
-                "AP": f"{100 * row['ap']:.1f}{spread}",
-                "reals right": f"{100 * row['real_accuracy']:.1f}",
-                "fakes right": f"{100 * row['fake_accuracy']:.1f}",
-                "reals' logit": f"{row[change + 'mean_logit_real']:{sign}.2f}",
-                "fakes' logit": f"{row[change + 'mean_logit_fake']:{sign}.2f}",
+                "mask": str(row["mask"]),
+                "draws": str(row["draws"]) if several else "",
+                "AP": number(100 * row["ap"]) + (f" ± {100 * row['ap_sd']:.1f}" * several),
+                "reals right": number(100 * row["real_accuracy"]),
+                "fakes right": number(100 * row["fake_accuracy"]),
+                **logits,
                 "effect": "" if plain else str(row["effect"]),
             }
         )

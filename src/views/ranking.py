@@ -21,9 +21,11 @@ def view(result: Ranking | Rankings) -> View:
     """Return the top feature maps of one label or both, in the published format beside it."""
     if isinstance(result, Ranking):
         kind = "fake" if result.label == FAKE else "real"
-        result = Rankings({kind: result}, {}, "ranking", facts=result.facts)
-    k = PUBLISHED_K.get(str(result.facts.get("detector")), 100)
+        facts = {**result.facts, "counts": {kind: dict(result.counts)}, "start": result.start}
+        result = Rankings({kind: result}, {}, "ranking", facts=facts)
     first = next(iter(result.of.values()))
+    few = min(100, max(1, len(first) // 10))
+    k = PUBLISHED_K.get(str(result.facts.get("detector")), few)
     shown = tuple(
         Shown(f"{_counted(ranking, kind)}; {CAPTION}", rows(ranking), keys=2)
         for kind, ranking in result.of.items()
@@ -33,14 +35,13 @@ def view(result: Ranking | Rankings) -> View:
         f"{result.name}-{kind}.csv": _published(ranking) for kind, ranking in result.of.items()
     }
     files["ranking.parquet"] = lambda path: table.to_parquet(path, index=False)
-    tables = {"ranking": table} if len(table) <= 5000 else {}
 
     def omega(k: int = k) -> object:
         return figures.plot_omega(first.table, k, title=str(result.facts.get("detector", "")))
 
     drawn: dict[str, Draw] = {"omega": omega}
-    facts = {**result.facts, "start": first.start}
-    return View("Relevance", said(result, k), tables, shown, drawn, files, facts)
+    tables = {"ranking": table}
+    return View("Relevance", said(result, k), tables, shown, drawn, files, result.facts)
 
 
 def frame(rankings: Mapping[str, Ranking]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pandas as pd
 from .. import figures
 from ..evaluation import MACRO, Robustness
 from .text import percent
-from .view import Shown, View
+from .view import Shown, View, Write
 
 HEADS = {"ap": "AP", "accuracy": "accuracy"}
 CLEAN = "clean"
@@ -20,10 +20,11 @@ def view(result: Robustness) -> View:
     shown = tuple(robustness_tables(table))
     text = f"{robustness_about(table)} {robustness_said(table)}".strip()
     drawn = {"robustness": lambda: figures.plot_robustness(table)}
-    tables = {"robustness": table, "scores": result.scores}
-    return View(
-        "Every detector, family and condition", text, tables, shown, drawn, facts=result.facts
-    )
+    files: dict[str, Write] = {
+        "scores.parquet": lambda path: result.scores.to_parquet(path, index=False)
+    }
+    title = "Every detector, family and condition"
+    return View(title, text, {"robustness": table}, shown, drawn, files, result.facts)
 
 
 def robustness_about(table: pd.DataFrame) -> str:

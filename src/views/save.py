@@ -13,13 +13,15 @@ from ..files import write_csv, write_manifest, write_with
 def save(result: Any, folder: Path, facts: Mapping[str, Any] | None = None) -> Path:
     """Write a result's tables (CSV), figures (PNG and PDF), files and ``manifest.json``.
 
+    A table that the files hold as NAME.parquet is written there alone.
     facts: of the run, for the manifest, before the result's own.
     """
     from . import view_of
 
     view, folder = view_of(result), Path(folder)
     for name, table in view.tables.items():
-        write_csv(folder / f"{name}.csv", table)
+        if f"{name}.parquet" not in view.files:
+            write_csv(folder / f"{name}.csv", table)
     for name, write in view.files.items():
         write_with(folder / name, write)
     for name, draw in view.figures.items():

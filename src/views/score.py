@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
+from typing import Any
+
 import pandas as pd
 
 from ..evaluation import LooseScores
@@ -17,8 +20,9 @@ CAVEAT = (
 
 def view(result: LooseScores) -> View:
     """Return each image's probability of being synthetic, and the folders' statistics."""
-    tables = {"scores": result.table, "summary": result.summary}
-    shown = [Shown("percent", rows(result.table))]
+    scored = "score" in result.table
+    tables = {"scores" if scored else "sizes": result.table, "summary": result.summary}
+    shown = [Shown("percent" if scored else "pixels", rows(result.table))]
     if len(result.table) > 1:
         shown.append(Shown("all images together", summary_rows(result.summary.iloc[0])))
     return View("Scores", said(result), tables, shown, facts=result.facts)
@@ -32,13 +36,19 @@ def rows(table: pd.DataFrame) -> pd.DataFrame:
             {
                 "image": str(row["path"]),
                 "size": f"{row['width']} × {row['height']}",
-                "called": "fake" if row["score"] > 0.5 else "real",
-                "synthetic": f"{100 * row['score']:.2f}",
+                **_called(row),
                 **{str(n).removeprefix("p_"): f"{100 * row[n]:.2f}" for n in classes},
             }
             for row in table.head(SHOWN).to_dict("records")
         ]
     )
+
+
+def _called(row: Mapping[Hashable, Any]) -> dict[str, str]:
+    if "score" not in row:
+        return {}
+    called = "fake" if row["score"] > 0.5 else "real"
+    return {"called": called, "synthetic": f"{100 * row['score']:.2f}"}
 
 
 def summary_rows(row: pd.Series) -> pd.DataFrame:
@@ -52,12 +62,15 @@ def summary_rows(row: pd.Series) -> pd.DataFrame:
     )
     heads = {"ap": "AP", "accuracy": "accuracy", "real_accuracy": "reals right",
              "fake_accuracy": "fakes right", "called_fake": "called fake"}  # fmt: skip
-    found |= {f"{head} (%)": number(100 * row[key], 2) for key, head in heads.items()}
+    known = {head: 100 * row[key] for key, head in heads.items() if row[key] == row[key]}
+    found |= {f"{head} (%)": number(value, 2) for head, value in known.items()}
     return pd.DataFrame({"": list(found), "value": list(found.values())})
 
 
 def said(result: LooseScores) -> str:
     """Say how many images are called fake, and what a score is worth."""
+    if "score" not in result.table:
+        return f"{len(result.table)} images."
     fakes, n = int((result.table["score"] > 0.5).sum()), len(result.table)
     first = f"{result.facts['detector']} calls {fakes} of {n} images fake."
     if n == 1:

@@ -32,7 +32,8 @@ class Shown:
 class View:
     """All that is shown and saved of a result.
 
-    title: of its section; said: the sentence; tables: name → tidy table, saved as ``NAME.csv``;
+    title: of its section; said: the sentence; tables: name → tidy table, saved as ``NAME.csv``
+    unless the files hold ``NAME.parquet``;
     shown: for people; figures: name → draws it, saved as ``NAME.png`` and ``NAME.pdf``;
     files: file name → writes it, for other formats; facts: for the manifest.
     """
