@@ -84,7 +84,7 @@ def test_unreadable_images_are_named_and_the_rest_explained(folder: Path) -> Non
     assert code == 0
     assert err == f"skipped {broken}: empty file\n"
     assert "1 real" in said
-    assert "1 images left out" in said
+    assert "1 image left out" in said
     assert pd.read_csv(out / "skipped.csv")["reason"].tolist() == ["empty file"]
     code, _, err = run(PLANTED, broken, "--out", out)
     assert code == 2
