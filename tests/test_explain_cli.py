@@ -125,17 +125,23 @@ def test_names_never_collide(tmp_path: Path) -> None:
         image_files([])
 
 
-def test_overlay_is_the_published_blend() -> None:
+def test_overlay_lays_colour_on_a_grey_image() -> None:
     image = np.full((3, 2, 2), 200, dtype=np.uint8)
     heat = np.array([[0.0, 1.0], [0.5, 0.0]], dtype=np.float32)
-    drawn = overlay(image, heat)
-    assert drawn[0, 0].tolist() == [90, 90, 90]
-    top, middle = np.array([255, 170, 0]), np.array([255, 195, 0])  # #ffaa00 and #ffc300
-    assert np.abs(drawn[0, 1] - (0.55 * top + 90)).max() <= 1
-    assert np.abs(drawn[1, 0] - (0.55 * middle + 90)).max() <= 2
+    drawn = overlay(image, heat).astype(float)
+    assert drawn[0, 0].tolist() == [130, 130, 130]  # 65 % of the image where nothing is
+    top, middle = (np.array(one) for one in ((252, 255, 164), (251, 154, 6)))
+    assert np.abs(drawn[0, 1] - (0.9 * top + 0.1 * 130)).max() <= 1
+    opacity = 0.9 * 0.5**0.5
+    assert np.abs(drawn[1, 0] - (opacity * middle + (1 - opacity) * 130)).max() <= 1
+    red = np.zeros((3, 1, 1), np.uint8)
+    red[0] = 200
+    assert np.ptp(overlay(red, np.zeros((1, 1)))) == 0  # the image has no colour of its own
+    steps = overlay(np.full((3, 1, 99), 128, np.uint8), np.linspace(0.05, 1, 99)[None])[0]
+    assert (np.diff(steps.astype(float) @ (0.299, 0.587, 0.114)) > -1).all()  # more is brighter
     signed = overlay(image, heat - 1, signed=True)
     assert signed[0, 0, 2] > signed[0, 0, 0]
-    assert np.abs(signed[0, 1].astype(int) - 90).max() <= 2  # zero is black
+    assert signed[0, 1].tolist() == [130, 130, 130]
 
 
 def test_panels(rng: np.random.Generator) -> None:

@@ -68,12 +68,12 @@ def explain(
     """
     from ..data.loose import image_files, short_names
     from ..explain import explain as compute
-    from ..views.explanation import writer
+    from ..views.explanation import Writer
 
     files = image_files(images)
     methods = method.split(",")
     names: dict[Path | None, str] = {
         entry.path: name for entry, name in zip(files, short_names(files), strict=True)
     }
-    take = writer(run.folder, names, run.loaded.name, scaling, len(methods) > 1)
+    take = Writer(run.folder, names, run.loaded.name, scaling, len(methods) > 1)
     return compute(run.loaded, files, methods, target=target, layer=layer, take=take, **run.how)

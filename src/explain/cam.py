@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 
 from ..detectors.precision import full_float32
 from ..errors import UserError
-from .guided import close_gates, evaluation_copy
+from .guided import close_gates, evaluation_copy, refuse_tokens
 from .target import RawExplanation, Target, recorded
 
 UPSAMPLING = ("bilinear", "nearest")
@@ -32,7 +32,8 @@ class GradCAM:
     weights do not reach this object.
 
     Raises:
-        UserError: no such layer, or a network that cannot be copied (see ``GuidedBackprop``).
+        UserError: no such layer; a network of tokens and no layer given; or one that cannot be
+            copied (see ``GuidedBackprop``).
     """
 
     def __init__(
@@ -40,6 +41,8 @@ class GradCAM:
     ) -> None:
         if upsampling not in UPSAMPLING:
             raise UserError(f"upsampling {upsampling!r}: choose {' or '.join(UPSAMPLING)}")
+        if layer is None:
+            refuse_tokens(network, "Grad-CAM")
         self.network = evaluation_copy(network)
         self.layer = default_layer(network) if layer is None else layer
         self.settled = layer is not None
@@ -101,7 +104,7 @@ class GradCAM:
                 shapes = [tuple(one.shape) for one in outputs]
                 raise UserError(
                     f"Grad-CAM needs a layer that gives maps (N, C, h, w) once; {layer!r} gave "
-                    f"{shapes or 'nothing'}: choose another `layer`"
+                    f"{shapes or 'nothing'}: choose another `layer`, or method gradient"
                 )
         maps = [outputs[0] for outputs in kept.values()]
         if len(sizes := {tuple(one.shape[2:]) for one in maps}) > 1:

@@ -62,7 +62,7 @@ class Explanation:
     @property
     def caption(self) -> str:
         """What is shown of what, and what the network decides."""
-        none = "; nothing in it is positive" if self.empty else ""
+        none = "; no evidence: nothing in the map is positive" if self.empty else ""
         return (
             f"decided {self.decision} (p = {self.probability:.2g}); {self.method} of "
             f"{self.target_name}, logit {self.logit:.3g}{none}"
@@ -111,6 +111,7 @@ class ExplainLook(Look):
         self.explain = {one: explainer(detector, one, layer) for one in methods}
         self.target = named_target(detector, target)
         facts = {"methods": list(methods), "layer": layer, "target": repr(target)}
+        facts |= getattr(take, "facts", {})
         super().__init__(detector, Taken(detector, take), colours=(), facts=facts)
         self.by_id: dict[str, int] | None = None
         several = isinstance(self.target, (Sequence, Tensor)) and not isinstance(self.target, str)
@@ -237,8 +238,9 @@ def explain(
     method: of ``METHODS``. target: see :func:`forensift.explain.target.chosen`, one for all images
         or one for each, by default what the detector decides; a class may be given by its name.
     layer: see :class:`GradCAM`.
-    take: gets each explanation as it comes and returns what the table is to hold of it beside
-        COLUMNS; explanations are then not kept, so that memory does not grow with the images.
+    take: gets each explanation as it comes and returns what the table is to hold of it besides;
+        explanations are then not kept, so that memory does not grow with the images. Its ``facts``,
+        where it has any, decide whether an interrupted run is gone on with.
 
     Raises:
         UserError: see :func:`explainer`; a target that is none; no images; or see

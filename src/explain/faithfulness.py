@@ -19,7 +19,7 @@ from ..evaluation import sigmoid, widened
 from ..records import FAKE, ImageSet, Result
 from ..rng import keyed
 from ..sweep import How, PixelLook, sweep
-from .methods import METHODS, explainer, pixel_map
+from .methods import METHODS, Explainer, explainer, pixel_map
 from .perturbation import KINDS, area, cell_sums, curves, falling, filled
 from .sanity import randomised, rank_correlation, structural_similarity, top_overlap
 from .target import named_target
@@ -83,28 +83,31 @@ def faithfulness(
     is evidence for it and its probability should follow.
 
     Raises:
-        UserError: no such method or fill, an option out of its range, or no image decided right.
+        UserError: no such method or fill, an option out of its range, no image decided right, or
+            no method that applies.
     """
     methods = tuple(dict.fromkeys(methods))
     _check(methods, n, steps, draws, cell, shares)
     seed, told = how.get("seed", 0), how.get("progress")
-    attribute, notes = {}, []
+    groups, counts = _select(detector, images, n, label, how)
+    explain, notes = {}, []
     for method in methods:
         try:
-            attribute[method] = explainer(detector, method)
+            explain[method] = explainer(detector, method)
+            _maps(explain[method], _normalised(detector, groups[0][1][:1]), detector, method)
         except UserError as error:
-            notes.append(f"{method} is left out: {error}")
-    if not attribute:
-        raise UserError("; ".join(notes))
-    methods = tuple(attribute)
-    groups, counts = _select(detector, images, n, label, how)
+            explain.pop(method, None)
+            notes.append(f"{method} is left out: {error}.")
+    if not explain:
+        raise UserError(" ".join(notes))
+    methods = tuple(explain)
     curve_rows: list[dict[str, Any]] = []
     sanity_rows: list[dict[str, Any]] = []
     agreement_rows: list[dict[str, Any]] = []
     fractions = np.linspace(0, 1, steps + 1)
     for keys, pixels in groups:
         batch = _normalised(detector, pixels)
-        maps = {m: _maps(attribute[m], batch, detector, m) for m in methods}
+        maps = {m: _maps(explain[m], batch, detector, m) for m in methods}
         agreement_rows += _agreement(keys, maps)
         sanity_rows += _sanity(detector, keys, batch, maps, shares, seed)
         for place, key in enumerate(keys):
@@ -229,10 +232,10 @@ def _normalised(detector: Detector, pixels: np.ndarray) -> torch.Tensor:
     return batch.contiguous(memory_format=torch.channels_last)
 
 
-def _maps(attribute: Any, batch: torch.Tensor, detector: Detector, method: str) -> np.ndarray:
+def _maps(explain: Explainer, batch: torch.Tensor, detector: Detector, method: str) -> np.ndarray:
     """Return one map an image, (N, H, W), of the evidence for the decision."""
     target = named_target(detector, "decision")
-    return pixel_map(attribute(batch, target).relevance.cpu().numpy(), method)
+    return pixel_map(explain(batch, target).relevance.cpu().numpy(), method)
 
 
 def _probability(detector: Detector, pixels: np.ndarray) -> Callable[..., np.ndarray]:
@@ -306,8 +309,8 @@ def _sanity(
     for share in shares:
         twin, layers = randomised(detector.network, share, batch, seed)
         for method, before in maps.items():
-            attribute = explainer(replace(detector, network=twin), method)
-            after = _maps(attribute, batch, detector, method)
+            explain = explainer(replace(detector, network=twin), method)
+            after = _maps(explain, batch, detector, method)
             for place, key in enumerate(keys):
                 pair = before[place], after[place]
                 yield dict(

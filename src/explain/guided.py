@@ -54,6 +54,7 @@ GATES: dict[str, Callable[[Node], Tensor | None]] = {
     "Softplus": lambda node: torch.ones_like(node._saved_self, dtype=torch.bool),
     **dict.fromkeys(("Hardtanh", "Clamp", "ClampMin"), _cut),  # ReLU6 is a hardtanh of 0 … 6
 }
+TOKENS = (nn.LayerNorm, nn.RMSNorm, nn.MultiheadAttention)
 UNCLEAR = ("Threshold", "Maximum", "Minimum", "Where")  # rectifiers may be written with these
 
 
@@ -89,11 +90,33 @@ class GuidedBackprop(Gradient):
     """Guided back-propagation, by the definition at the head of this module.
 
     Called as :class:`Gradient`; a call raises ``UserError`` where no activation was gated, or
-    where one that cannot be judged would slip by.
+    where one that cannot be judged would slip by; so does a network of tokens, whose residuals
+    pass all activations by (:func:`refuse_tokens`).
     """
+
+    def __init__(self, network: nn.Module) -> None:
+        refuse_tokens(network, "guided back-propagation")
+        super().__init__(network)
 
     def _prepare(self, total: Tensor) -> None:
         close_gates(total)
+
+
+def refuse_tokens(network: nn.Module, method: str) -> None:
+    """Refuse a network of tokens: nothing has maps but the embedding of its patches.
+
+    Raises:
+        UserError: all convolutions cut the image into patches (stride = kernel), and what follows
+            normalises or attends tokens.
+    """
+    convolutions = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d)]
+    patches = all(m.stride == m.kernel_size != (1, 1) for _, m in convolutions)
+    if convolutions and patches and any(isinstance(m, TOKENS) for m in network.modules()):
+        raise UserError(
+            f"{method}: the only convolution is the embedding of patches, "
+            f"{convolutions[0][0]!r}, and what follows has no maps: a heat map would mean nothing; "
+            "use method gradient"
+        )
 
 
 def evaluation_copy(network: nn.Module) -> nn.Module:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ..detectors.detector import Detector
 from ..errors import UserError
-from ..lrp import LRP
+from ..lrp import LRP, CanonisationError
+from ..lrp.refused import OTHER_METHODS
 from .cam import GradCAM, GuidedGradCAM
 from .guided import Gradient, GuidedBackprop
 from .target import RawExplanation, Target, chosen
@@ -85,4 +86,19 @@ def explainer(explained: Detector | nn.Module, method: str, layer: str | None = 
     """
     if method not in METHODS:
         raise UserError(f"no explanation method {method!r}; there are {', '.join(METHODS)}")
-    return METHODS[method](explained, layer)
+    try:
+        return METHODS[method](explained, layer)
+    except CanonisationError as error:
+        others = " and ".join(name for name in ("gradcam", "gradient") if _applies(explained, name))
+        if not others:
+            raise
+        why = str(error).removesuffix(f"; {OTHER_METHODS}")
+        raise UserError(f"{why}; methods that work on it: {others}") from None
+
+
+def _applies(explained: Detector | nn.Module, method: str) -> bool:
+    try:
+        METHODS[method](explained, None)
+    except UserError:
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""Deletion and insertion curves: does the score follow the pixels that an attribution names?
+"""Deletion and insertion curves: does the score follow the pixels that an explanation names?
 
 Petsiuk et al. 2018. Deletion replaces the most relevant part of an image first and the score should
 fall early; insertion puts it first on a replaced image and the score should rise early. Parts are

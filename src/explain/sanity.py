@@ -1,4 +1,4 @@
-"""Does an attribution depend on what the network has learnt? (Adebayo et al. 2018)"""
+"""Does an explanation depend on what the network has learnt? (Adebayo et al. 2018)"""
 
 from __future__ import annotations
 

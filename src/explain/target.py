@@ -18,7 +18,7 @@ SIDES = ("fake", "real", "decision")
 
 @dataclass(frozen=True)
 class RawExplanation:
-    """Raw, signed attribution of one batch.
+    """Raw, signed explanations of one batch.
 
     logits: (N, K); targets: int64 (N,), the output explained for each image; signs: (N,) +1, or −1
     where minus the logit is explained; relevance: (N, 3, H, W), or (N, H, W) for Grad-CAM, in no
@@ -66,8 +66,8 @@ def chosen(logits: Tensor, target: Target) -> tuple[Tensor, Tensor]:
 def recorded(network: nn.Module, batch: Tensor, target: Target) -> tuple[Tensor, RawExplanation]:
     """Run a batch with autograd recording; the network's parameters need no gradients.
 
-    Returns the pixels, a leaf that wants gradients, and an attribution whose ``relevance`` are the
-    signed sum of the target logits, a scalar at the head of the graph.
+    Returns the pixels, a leaf that wants gradients, and a raw explanation whose ``relevance`` is
+    the signed sum of the target logits, a scalar at the head of the graph.
     """
     pixels = batch.detach().clone().requires_grad_()
     logits = network(pixels.clone()).reshape(len(batch), -1)

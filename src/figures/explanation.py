@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
@@ -16,21 +18,30 @@ from PIL.PngImagePlugin import PngInfo
 from ..files import whole
 from .style import COLUMN, PAGE, new_figure, styled
 
-HEAT, IMAGE = 0.55, 0.45  # the published blend
-RAMP = LinearSegmentedColormap.from_list("relevance", ["#000000", "#ffc300", "#ffaa00"])
-# black stays zero, so that the image shows through where nothing is
-SIGNED = LinearSegmentedColormap.from_list("signed relevance", ["#3fb8ff", "#000000", "#ffb000"])
+# The image is grey, so that every colour is relevance; opacity grows with its root, so that single
+# pixels are seen and the image still shows through where a map covers all of it.
+DIMMED, OPACITY = 0.65, 0.9
+LUMA = (0.299, 0.587, 0.114)
+RAMP = LinearSegmentedColormap.from_list(
+    "relevance", colormaps["inferno"](np.linspace(0.55, 1, 256))
+)
+SIGNED = LinearSegmentedColormap.from_list("signed relevance", ["#3fb8ff", "#808080", "#ffb000"])
+
+NOTHING = "nothing to show"
+_EMPTY: dict[str, Any] = {"ha": "center", "va": "center", "color": "white", "fontsize": 7}
 
 
 @styled
 def overlay(pixels: np.ndarray, heat: np.ndarray, *, signed: bool = False) -> np.ndarray:
-    """Return 0.55 · heat + 0.45 · image as uint8 (H, W, 3).
+    """Return the heat's colours over the grey image, dimmed to 65 %, as uint8 (H, W, 3).
 
-    pixels: uint8 (3, H, W); heat: (H, W), 0 … 1, or −1 … 1 where ``signed`` (blue is negative).
+    Opacity is 0.9 · √|heat|. pixels: uint8 (3, H, W); heat: (H, W), 0 … 1, or −1 … 1 where
+    ``signed`` (blue is negative).
     """
     colours = (SIGNED((heat + 1) / 2) if signed else RAMP(heat))[..., :3] * 255
-    blend = HEAT * colours + IMAGE * pixels.transpose(1, 2, 0)
-    return np.clip(np.rint(blend), 0, 255).astype(np.uint8)
+    grey = DIMMED * np.tensordot(LUMA, pixels.astype(np.float64), axes=1)[..., None]
+    opacity = OPACITY * np.sqrt(np.abs(heat))[..., None]
+    return np.clip(np.rint((1 - opacity) * grey + opacity * colours), 0, 255).astype(np.uint8)
 
 
 @styled
@@ -54,6 +65,8 @@ def plot_overlay(
         axes.imshow(shown, interpolation="nearest")
         axes.set_title(title, fontsize=7)
         axes.set_axis_off()
+    if not heat.any():
+        panels[1].text(0.5, 0.5, NOTHING, transform=panels[1].transAxes, **_EMPTY)
     if caption:
         figure.supxlabel(caption, fontsize=5.5, wrap=True)
     return figure
@@ -95,8 +108,9 @@ def plot_explanations(
     """Draw images down and methods or detectors across, each cell an overlay.
 
     images: uint8 (3, H, W), as the networks saw them; heats: column title (may have line breaks) →
-    one map (H, W) an image, see :func:`forensift.gradcam.heat.heat`; rows: a label an image;
-    scaling: what stands under the colour bar, the sentence of ``scaling_words``.
+    one map (H, W) an image, see :func:`forensift.explain.heat.heat`; rows: a label an image;
+    scaling: what stands under the colour bar, the sentence of ``scaling_words``. In the cell of a
+    map of zeros stands that it has nothing to show.
     """
     columns = ["image", *heats]
     side = (PAGE - 0.35 * bool(rows)) / max(len(columns), 4)
@@ -115,6 +129,8 @@ def plot_explanations(
                 shown = image.transpose(1, 2, 0)
             else:
                 shown = overlay(image, heats[name][down], signed=signed)
+                if not heats[name][down].any():
+                    axes.text(0.5, 0.5, NOTHING, transform=axes.transAxes, **_EMPTY)
             axes.imshow(shown, interpolation="nearest")
             axes.set_xticks([])
             axes.set_yticks([])
@@ -125,7 +141,7 @@ def plot_explanations(
             grid[down, 0].set_ylabel(rows[down], fontsize=6)
     scale = Normalize(-1, 1) if signed else Normalize(0, 1)
     bar = figure.colorbar(
-        ScalarMappable(scale, SIGNED if signed else RAMP),
+        ScalarMappable(scale, ListedColormap(_bar(signed))),
         ax=grid.ravel().tolist(),
         location="bottom",
         shrink=0.4,
@@ -140,3 +156,9 @@ def plot_explanations(
     if title:
         figure.suptitle(title, fontsize=8)
     return figure
+
+
+def _bar(signed: bool) -> np.ndarray:
+    """Return the colours of the scale (256, 3), 0 … 1, as they lie on mid grey."""
+    heat = np.linspace(-1 if signed else 0, 1, 256)[None]
+    return overlay(np.full((3, 1, 256), 128, np.uint8), heat, signed=signed)[0] / 255

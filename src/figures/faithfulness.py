@@ -1,4 +1,4 @@
-"""Tests of attribution methods: curves, randomisation, agreement."""
+"""Tests of explanation methods: curves, randomisation, agreement."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-OTHER_METHODS = "of the methods of attribution, gradcam and gradient need no rules"
+OTHER_METHODS = "methods without rules: gradient, and gradcam where there are maps"
 ADD_ONE = (
     "add one to MODULE_RULES or FUNCTION_RULES of forensift.lrp.operations, or set lrp_rule on "
     "the module"

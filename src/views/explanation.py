@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 from .. import figures
 from ..explain import Explanation, Explanations
 from ..explain.heat import BLUR, check_scaling, heat, scaling_words
+from ..files import write_with
 from .view import Draw, Shown, View, Write
 
 SCALING = "percentile-99"
@@ -80,30 +82,38 @@ def drawn(one: Explanation, scaling: str = SCALING) -> tuple[np.ndarray, float]:
     return heat(one.map, scaling, BLUR if one.method == "lrp" else 0)
 
 
-def writer(
-    folder: Path, names: dict[Path | None, str], detector: str, scaling: str, several: bool
-) -> Callable[[Explanation], dict[str, Any]]:
-    """Return what saves an explanation as soon as it is there, and names its files.
+@dataclass(frozen=True)
+class Writer:
+    """Saves each explanation as soon as it is there, and names its files.
 
     Per image NAME.npy (raw, signed), NAME.png (overlay, pixel for pixel) and NAME.pdf; several:
     methods, whose name is then added.
     """
-    check_scaling(scaling)
 
-    def take(one: Explanation) -> dict[str, Any]:
-        from ..files import write_with
+    folder: Path
+    names: Mapping[Path | None, str]
+    detector: str
+    scaling: str = SCALING
+    several: bool = False
 
-        name = names[one.path] + (f"-{one.method}" if several else "")
-        pixels, unit = drawn(one, scaling)
-        words = scaling_words(scaling, BLUR if one.method == "lrp" else 0, one.method)
-        caption = f"{detector}: {one.caption}.\n{words}."
-        write_with(folder / f"{name}.npy", _raw(one.relevance))
-        figures.save_overlay(
-            folder, name, one.pixels, pixels, signed=scaling == "signed", caption=caption
-        )
+    def __post_init__(self) -> None:
+        check_scaling(self.scaling)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What decides what is drawn: interrupted runs of another scaling are not gone on with."""
+        return {"scaling": self.scaling}
+
+    def __call__(self, one: Explanation) -> dict[str, Any]:
+        """Save one explanation; return the name of its raw file and its unit of drawing."""
+        name = self.names[one.path] + (f"-{one.method}" if self.several else "")
+        pixels, unit = drawn(one, self.scaling)
+        words = scaling_words(self.scaling, BLUR if one.method == "lrp" else 0, one.method)
+        caption = f"{self.detector}: {one.caption}.\n{words}."
+        write_with(self.folder / f"{name}.npy", _raw(one.relevance))
+        signed = self.scaling == "signed"
+        figures.save_overlay(self.folder, name, one.pixels, pixels, signed=signed, caption=caption)
         return {"file": f"{name}.npy", "drawn_as_1": unit}
-
-    return take
 
 
 def _one_size(result: Explanations) -> bool:

@@ -23,17 +23,26 @@ def view(result: Faithfulness) -> View:
         "agreement": result.agreement,
     }
     shown = Shown(
-        f"area under the curve over {used} images, and what it gains on a random order; [ ] 95 % "
-        "intervals over images",
+        f"area under the curve over {used} images, and what it gains on {orders(result)} of each; "
+        "[ ] 95 % intervals over images",
         rows(result.summary),
     )
     drawn = {
         "faithfulness": lambda: figures.plot_faithfulness(
-            result.curves, result.randomisation, result.agreement, title=f"{name}, {used} images"
+            result.curves,
+            result.randomisation,
+            result.agreement,
+            title=f"{name}, {used} images, {orders(result)} of each",
         )
     }
     title = "Whether to trust the explanations"
     return View(title, said(result), tables, (shown,), drawn, facts=result.facts)
+
+
+def orders(result: Faithfulness) -> str:
+    """Return how many random orders each image was deleted and inserted in."""
+    draws = result.facts["draws"]
+    return "one random order" if draws == 1 else f"{draws} random orders"
 
 
 def rows(summary: pd.DataFrame) -> pd.DataFrame:
@@ -61,8 +70,8 @@ def said(result: Faithfulness) -> str:
         if row["gain"] > 0 and p <= LEVEL
     ]
     text = (
-        f"Better than a random order (Student's t over {result.counts['used']} images, corrected "
-        f"for {len(summary)} comparisons by Holm): {', '.join(beaten) or 'none'}."
+        f"Better than {orders(result)} an image (Student's t over {result.counts['used']} images, "
+        f"corrected for {len(summary)} comparisons by Holm): {', '.join(beaten) or 'none'}."
     )
     if result.counts["used"] < 2:
         text = "One image has no interval: whether a method beats a random order cannot be said."
