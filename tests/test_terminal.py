@@ -296,6 +296,12 @@ def slow():
 """
 
 
+def _in_front() -> None:
+    # A job in the background ignores Ctrl-C, and its children inherit that.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C reaches it
+
+
 @pytest.mark.parametrize(
     ("stop", "code"), [("\x03", 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
 )
@@ -313,7 +319,7 @@ def test_a_run_that_is_stopped_goes_on_with_resume(
     with subprocess.Popen(
         [sys.executable, "-m", "forensift", *map(str, words)], env=environment(),
         stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C reaches it
+        preexec_fn=_in_front,
     ) as process:  # fmt: skip
         os.close(theirs)
         while more := _some(ours):
