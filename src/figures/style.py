@@ -71,11 +71,13 @@ def new_figure(width: float, height: float) -> Drawing:
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write ``name.pdf`` and ``name.png`` (300 dpi by default); equal figures give equal bytes."""
-    written = []
+    written, engine = [], figure.get_layout_engine()
     for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
         path = Path(folder) / f"{name}{suffix}"
         with whole(path) as temporary:
             dots = getattr(figure, "dots", Drawing.dots)
             figure.savefig(temporary, format=suffix[1:], dpi=dots, metadata=metadata)
         written.append(path)
+        figure.set_layout_engine("none")  # all is in its place now; finding it again is slow
+    figure.set_layout_engine(engine)
     return written

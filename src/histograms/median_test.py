@@ -29,6 +29,7 @@ class MedianTestResult(Result):
         :func:`colour_tests`, then generator and rank (from 1).
     percentages: colour-conditional maps by generator and criterion; see :func:`percentages`.
     maxima: the samples. skipped: images that could not be used. facts: what decided the numbers.
+    drawn: generators whose densities are drawn; None: all.
     """
 
     table: pd.DataFrame
@@ -36,6 +37,7 @@ class MedianTestResult(Result):
     maxima: Maxima
     skipped: tuple[Skipped, ...] = ()
     facts: Mapping[str, object] = field(default_factory=dict)
+    drawn: tuple[str, ...] | None = None
 
     def densities(self) -> pd.DataFrame:
         """Return the kernel densities of the maxima; see :func:`densities`."""

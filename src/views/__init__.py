@@ -35,18 +35,24 @@ WHERE = {
 
 
 def view_of(result: Any) -> View:
-    """Return what a result looks like.
+    """Return what a result looks like; made once, since results do not change.
 
     Raises:
         TypeError: an object that is no result.
     """
+    kept = vars(result)
+    if "_made_view" not in kept:
+        kept["_made_view"] = _made(result)  # a frozen record, whose fields stay as they are
+    return kept["_made_view"]  # type: ignore[no-any-return]
+
+
+def _made(result: Any) -> View:
     if hasattr(result, "view"):  # of a study, which stands below this room
-        own = result.view()
-        assert isinstance(own, View)
-        return own
-    name = type(result).__name__
-    if name not in WHERE:
-        raise TypeError(f"{name} is no result")
-    found = import_module(f".{WHERE[name]}", __name__).view(result)
+        found = result.view()
+    else:
+        name = type(result).__name__
+        if name not in WHERE:
+            raise TypeError(f"{name} is no result")
+        found = import_module(f".{WHERE[name]}", __name__).view(result)
     assert isinstance(found, View)
     return found

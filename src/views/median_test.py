@@ -16,7 +16,8 @@ def view(result: MedianTestResult) -> View:
     """Return the tests of the top feature maps on the same fakes in RGB and in another mode."""
     curves = result.densities()
     drawn: dict[str, Draw] = {}
-    for generator in result.maxima.images.generators:
+    every = result.maxima.images.generators
+    for generator in every if result.drawn is None else result.drawn:
         safe = generator.replace("/", "-")
         drawn[f"histograms_{safe}"] = _page(result, curves, generator)
     drawn["legend"] = lambda: figures.plot_density_legend(result.maxima.modes)

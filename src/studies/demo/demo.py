@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -226,7 +226,8 @@ def _study(
     stages.keep(name, "colour", colours)
     if maxima is not None:
         with stages.time("median test", f"{name}: median tests of {ks[0]} maps"):
-            stages.keep(name, "median-test", median_of(maxima, done, facts={"seed": seed}))
+            tested = median_of(maxima, done, facts={"seed": seed})
+        stages.keep(name, "median-test", replace(tested, drawn=(TRAINING_FAMILY,)))
     for look in peaks:
         assert fakes is not None
         with stages.time("patches", f"{name}: patches of {scale.maps} maps, {look.generator}"):
