@@ -27,7 +27,8 @@ class Report:
     relevance never reaches (the branches of gates); rules: one row an operation, columns layer,
     operation, rule, input_nonneg (known to be ≥ 0); difference: largest difference of the logits
     from the original's, relative to their largest magnitude (None until the first batch);
-    ill_conditioned: the logits agree in float64 only, as this network amplifies float32 rounding.
+    ill_conditioned: the logits agree in float64 only, as this network amplifies float32 rounding;
+    growth: of the largest |R| a block of the last batch, None where there are no blocks.
     """
 
     merged: list[tuple[str, str]] = field(default_factory=list)
@@ -37,6 +38,7 @@ class Report:
     rules: pd.DataFrame = field(default_factory=pd.DataFrame)
     difference: float | None = None
     ill_conditioned: bool = False
+    growth: float | None = None
 
     def __str__(self) -> str:
         counts = self.rules["rule"].value_counts().to_dict()
