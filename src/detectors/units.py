@@ -42,7 +42,9 @@ def mlp_neurons(network: nn.Module) -> dict[str, int]:
     return found
 
 
-def feature_maps(network: nn.Module, *, without: tuple[str, ...] = ()) -> tuple[FeatureMap, ...]:
+def find_feature_maps(
+    network: nn.Module, *, without: tuple[str, ...] = ()
+) -> tuple[FeatureMap, ...]:
     """Return every feature map of ``network``, in module order.
 
     These are the output channels of its 2-D convolutions, and the neurons of its MLPs after their

@@ -258,7 +258,7 @@ def _bounds(
 
 
 def _name_units(twin: nn.Module, steps: list[Step]) -> None:
-    """Note which step makes the neurons of an MLP: the last one within each call of their module."""
+    """Note which step makes the neurons of an MLP: the last one in each call of their module."""
     units = mlp_neurons(twin)
     last: dict[str, tuple[str, Step]] = {}
     for step in steps:

@@ -58,7 +58,8 @@ PLAIN: dict[Any, Callable[..., Any] | str] = {  # operation of an export → wha
     aten.clamp_min.default: torch.clamp,
     aten.cat.default: torch.cat, aten.stack.default: torch.stack,
     aten.permute.default: torch.permute, aten.transpose.int: torch.transpose,
-    aten.movedim.intlist: torch.movedim, aten.flip.default: torch.flip, aten.roll.default: torch.roll,
+    aten.movedim.intlist: torch.movedim, aten.flip.default: torch.flip,
+    aten.roll.default: torch.roll,
     aten.view.default: torch.reshape, aten._unsafe_view.default: torch.reshape,
     aten.reshape.default: torch.reshape, aten.flatten.using_ints: torch.flatten,
     aten.unsqueeze.default: torch.unsqueeze, aten.squeeze.dim: torch.squeeze,
@@ -149,9 +150,7 @@ def _plainly(program: Any, known: Known) -> fx.GraphModule:
 
 
 def _batch_norm(graph: fx.Graph, node: fx.Node, copies: Mapping[fx.Node, Any]) -> fx.Node:
-    x, weight, bias, mean, variance, momentum, eps = fx.node.map_arg(
-        node.args, copies.__getitem__
-    )
+    x, weight, bias, mean, variance, momentum, eps = fx.node.map_arg(node.args, copies.__getitem__)
     args = (x, mean, variance, weight, bias, False, momentum, eps)
     found = graph.call_function(F.batch_norm, args)
     found.meta["modules"] = _modules(node)
@@ -180,7 +179,7 @@ def _resized(graph: fx.Graph, node: fx.Node, args: Any) -> fx.Node:
 
 
 def _modules(node: fx.Node) -> list[tuple[str, str, str]]:
-    """Return the modules that an operation belongs to, (call, name, kind), from the outermost in."""
+    """Return the modules that an operation is in, (call, name, kind), from the outermost in."""
     stack = node.meta.get("nn_module_stack", {})
     return [(key, str(path).partition("@")[0], str(kind)) for key, (path, kind) in stack.items()]
 

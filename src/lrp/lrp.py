@@ -25,7 +25,8 @@ from .canonise import canonise, pixel_range
 from .copies import private_copy, traceable
 from .export import sizes_of
 from .plan import Passage, Plan
-from .report import CanonisationError, LayerWithoutRule, Report
+from .refused import normalises_itself
+from .report import CanonisationError, LayerWithoutRule, Report, Untraceable
 from .rules import pullback
 
 Reduce = Callable[[str, Tensor], Tensor]
@@ -134,8 +135,11 @@ class LRP:
 
     def _export(self, network: nn.Module, crop: int | None, refused: CanonisationError) -> None:
         """Plan a network that torch.fx cannot read, by torch.export."""
-        if any(hasattr(module, "lrp_rule") for module in network.modules()):
-            raise refused  # a rule of the user's own is one for torch.fx
+        own = any(hasattr(module, "lrp_rule") for module in network.modules())
+        tokens = isinstance(refused, LayerWithoutRule) and refused.tokens
+        tokens = tokens or isinstance(refused, Untraceable) or normalises_itself(network)
+        if own or not tokens:  # a rule of the user's own is one for torch.fx
+            raise refused
         for size in sizes_of(network, crop):
             try:
                 self._resize(network, size)

@@ -243,9 +243,11 @@ class Call:
         """Return the error that names this layer, its type and the reason."""
         known = reason(self.kind)
         why, mend = known or why, OTHER_METHODS if known else ADD_ONE
-        return LayerWithoutRule(
+        error = LayerWithoutRule(
             f"no relevance rule for {self.layer!r} ({self.kind}){': ' * bool(why)}{why}; {mend}"
         )
+        error.tokens = bool(known)
+        return error
 
 
 Built = tuple[Rule, tuple[fx.Node, ...]]

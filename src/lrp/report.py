@@ -13,8 +13,17 @@ class CanonisationError(UserError):
     """The network cannot be brought into the form that LRP needs; the message says why."""
 
 
+class Untraceable(CanonisationError):
+    """torch.fx cannot trace the network."""
+
+
 class LayerWithoutRule(CanonisationError):
-    """A layer or function has no relevance rule; the message names it and its type."""
+    """A layer or function has no relevance rule; the message names it and its type.
+
+    tokens: whether it is one of those that :mod:`forensift.lrp.token_operations` has a rule for.
+    """
+
+    tokens = False
 
 
 @dataclass

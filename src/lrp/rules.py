@@ -68,7 +68,7 @@ class Rule:
     may overwrite it. overwrite: the operation's in-place form, where it has one.
     """
 
-    name: ClassVar[str]
+    name: str
     sign: str = "any"
     fresh: ClassVar[bool] = False
     overwrite: Callable[..., Tensor] | None = None
