@@ -8,7 +8,7 @@ relevance.feature_maps["layer1.0.conv1"]     # (N, 64, h, w)
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -20,6 +20,8 @@ from ..detectors.detector import Detector
 from ..detectors.precision import full_float32
 from ..errors import UserError
 from .canonise import canonise, pixel_range
+from .composites import Composite
+from .composites import composite as named
 from .copies import private_copy, traceable
 from .plan import Passage, Plan
 from .report import CanonisationError, Report
@@ -83,6 +85,9 @@ class LRP:
             inside the network moves it along. By default that of the detector's preset, and of a
             bare network, at the first convolution, the smallest and largest ImageNet-normalised
             value over the three channels, −2.118 and 2.640.
+        composite: the rules of layers with weights, see :mod:`forensift.lrp.composites`; "beta0"
+            is the published choice.
+        overrides: pattern of layers' names → rule, e.g. ``{"layer1.*": "gamma"}``.
 
     Raises:
         LayerWithoutRule: a layer or function has no rule; the message names it.
@@ -95,6 +100,8 @@ class LRP:
         network: nn.Module | Detector,
         input_rule: str = "auto",
         box: tuple[float, float] | None = None,
+        composite: str | Composite = "beta0",
+        overrides: Mapping[str, str] | None = None,
     ) -> None:
         if isinstance(network, Detector):
             box = pixel_range(network.preset) if box is None else box
@@ -102,7 +109,8 @@ class LRP:
         self._unchecked: nn.Module | None = private_copy(network)
         parameter = next(self._unchecked.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
-        self._settings = input_rule, box
+        self.composite = named(composite, overrides)
+        self._settings = input_rule, box, self.composite
         self.plan: Plan
         self.report: Report
         with torch.no_grad():
