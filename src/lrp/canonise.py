@@ -17,13 +17,14 @@ from torch import Tensor, fx, nn
 
 from ..data.presets import PRESETS, Preset
 from ..detectors.units import mlp_neurons
-from .affine import absorb_forward, fold_back, read_affine
+from .affine import absorb_forward, fold_back, read_affine, weight_of
+from .composites import COMPOSITES, Composite
 from .export import exported
 from .operations import CLAMPS, FUNCTION_RULES, SIZES, SUMS, Built, Call, Known, module_of
 from .plan import Plan, Step
 from .refused import attends
 from .report import CanonisationError, LayerWithoutRule, Report
-from .rules import Box, Convolution, EpsilonMap, Pass, Reshape, Rule, Transport, ZPlus
+from .rules import Box, Convolution, EpsilonMap, Pass, Reshape, Rule, Transport
 from .token_operations import TOKEN_RULES, Refused
 from .token_rules import Sharing
 from .trace import bypass, trace
@@ -42,32 +43,41 @@ def canonise(
     twin: nn.Module,
     input_rule: str = "auto",
     box: tuple[float, float] | None = None,
+    composite: Composite = COMPOSITES["beta0"],
     size: tuple[int, int] | None = None,
     attention: str = "cp",
 ) -> tuple[Plan, Report]:
     """Return the plan of a traceable copy and the report of what was done.
 
     input_rule: "auto" (box at a ResNet's 7×7 stem, z+ elsewhere: the published choice; in an
-    exported network box), "zplus", or "box" (box at the convolution that reads the pixels). box:
-    lowest and highest pixel value. size: (height, width) of the images, for a network that
-    torch.export must read (:mod:`.export`), with the rules of :mod:`.token_operations`; None for
-    torch.fx and any size. attention: "cp" or "attnlrp" (:class:`.token_rules.Attention`).
+    exported network box), "zplus", or "box" (box at the convolution that reads the pixels), all of
+    ``beta0``. box: lowest and highest pixel value. composite: the rules of layers with weights.
+    size: (height, width) of the images, for a network that torch.export must read
+    (:mod:`.export`), with the rules of :mod:`.token_operations`; None for torch.fx and any size.
+    attention: "cp" or "attnlrp" (:class:`.token_rules.Attention`).
 
     Raises:
         CanonisationError: the network does not trace, or asks for a box where there is none.
         LayerWithoutRule: an operation has no rule.
+        UserError: an override names no layer.
     """
+    if input_rule != "auto" and composite.first != "beta0":
+        raise CanonisationError(
+            f"input_rule {input_rule!r} is of composite beta0; {composite} has its own first rule"
+        )
     if input_rule not in ("auto", "zplus", "box"):
         raise CanonisationError(f"input_rule {input_rule!r} is none of auto, zplus, box")
-    known = Known(box)
+    known = Known(box, composite=composite)
     if size is None:
         traced = trace(twin, known)
     else:
-        known.sharing, known.attention = Sharing(), attention
+        shares = composite.linear == "beta0"
+        known.sharing, known.attention = Sharing(shares, composite.epsilon), attention
         known.builders = {**FUNCTION_RULES, **TOKEN_RULES}
         traced = exported(twin, size, known)
     pixels = next(node for node in traced.graph.nodes if node.op == "placeholder")
     known.carrying.add(pixels)
+    known.first.add(pixels)
     low, high = IMAGENET_BOX if box is None else box
     bounds = torch.tensor([low, high], dtype=torch.float64, device=next(twin.parameters()).device)
     known.ranges[pixels] = bounds[0], bounds[1]
@@ -84,6 +94,7 @@ def canonise(
             steps.append(step)
     if input_rule == "box" and not any(isinstance(step.rule, Box) for step in steps):
         raise CanonisationError("the box rule needs a convolution that reads the pixels")
+    composite.check(known.asked)
     output: Any = next(node for node in traced.graph.nodes if node.op == "output").args[0]
     if not isinstance(output, fx.Node) or output not in known.carrying:
         raise CanonisationError("the network must return one tensor of logits made of its input")
@@ -185,7 +196,7 @@ def _boxing(traced: fx.GraphModule, known: Known, input_rule: str) -> Any:
     )
 
     def boxed(convolution: Convolution) -> bool:
-        if not convolution.two_dimensional or convolution.transposed:
+        if not convolution.boxable:
             return False
         always = input_rule == "box" or known.sharing is not None
         return always or (residual and convolution.weight.shape[2:] == (7, 7))
@@ -207,6 +218,8 @@ def _step(traced: fx.GraphModule, known: Known, node: fx.Node) -> Step | None:
         known.nonneg.add(node)
     if set(parents) <= set(known.ranges) and (bounds := _bounds(known, node, rule, parents)):
         known.ranges[node] = bounds
+    if set(parents) <= known.first and weight_of(traced, known, node) is None:
+        known.first.add(node)
     known.carrying.add(node)
     known.rules[node] = rule, parents
     return Step(node, call.layer, rule, rule.overwrite or rule.compute, parents)
@@ -279,9 +292,9 @@ def _keep_reached(traced: fx.GraphModule, known: Known, steps: list[Step], outpu
     uses: dict[str, int] = {}
     rows = []
     for step in steps:
-        convolution = isinstance(step.rule, (ZPlus, Box))
+        convolution = None if step.rule is None else step.rule.convolution
         if step.rule is not None and step.node not in reached:
-            if convolution:
+            if convolution is not None:
                 known.report.constant_convolutions.append(step.layer)
             step.run, step.rule, step.parents = step.rule.compute, None, ()
         if isinstance(step.rule, Refused):
@@ -292,7 +305,7 @@ def _keep_reached(traced: fx.GraphModule, known: Known, steps: list[Step], outpu
         uses[name] = uses.get(name, 0) + 1
         if uses[name] > 1:
             step.layer += f"@{uses[name]}"  # a row of its own for each call of a module
-        if isinstance(step.rule, (ZPlus, Box)) and step.rule.convolution.two_dimensional:
+        if convolution is not None and convolution.two_dimensional:
             step.feature_map = name
         module = module_of(traced, step.node)
         kind = step.node.target if module is None else type(module)

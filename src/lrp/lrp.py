@@ -22,6 +22,8 @@ from ..detectors.precision import full_float32
 from ..detectors.units import as_maps, as_row, mlp_neurons
 from ..errors import UserError
 from .canonise import canonise, pixel_range
+from .composites import Composite
+from .composites import composite as named
 from .copies import private_copy, traceable
 from .export import sizes_of
 from .plan import Passage, Plan
@@ -95,6 +97,9 @@ class LRP:
             inside the network moves it along. By default that of the detector's preset, and of a
             bare network, at the first convolution, the smallest and largest ImageNet-normalised
             value over the three channels, −2.118 and 2.640.
+        composite: the rules of layers with weights, see :mod:`forensift.lrp.composites`; "beta0"
+            is the published choice.
+        overrides: pattern of layers' names → rule, e.g. ``{"layer1.*": "gamma"}``.
         attention: "cp": the weights of attention are constant; "attnlrp": they receive half.
 
     Raises:
@@ -108,6 +113,8 @@ class LRP:
         network: nn.Module | Detector,
         input_rule: str = "auto",
         box: tuple[float, float] | None = None,
+        composite: str | Composite = "beta0",
+        overrides: Mapping[str, str] | None = None,
         attention: str = "cp",
     ) -> None:
         crop = None
@@ -120,7 +127,8 @@ class LRP:
         self._unchecked: nn.Module | None = private_copy(network)
         parameter = next(self._unchecked.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
-        self._settings = input_rule, box
+        self.composite = named(composite, overrides)
+        self._settings = input_rule, box, self.composite
         self._attention = attention
         self._exportable: nn.Module | None = None
         self.neurons: dict[str, int] = {}  # of a plan by torch.export

@@ -28,14 +28,14 @@ EPSILON = 1e-6
 Saved = Any
 
 
-def stabilise(z: Tensor) -> Tensor:
-    """Return z + 1e-6 · sign z, with 1e-6 where z = 0, as a new tensor of z's shape."""
-    return torch.copysign(z.new_tensor(EPSILON), z).add_(z)
+def stabilise(z: Tensor, epsilon: float = EPSILON) -> Tensor:
+    """Return z + ε · sign z, with ε where z = 0, as a new tensor of z's shape."""
+    return torch.copysign(z.new_tensor(epsilon), z).add_(z)
 
 
-def stable_division(relevance: Tensor, z: Tensor) -> Tensor:
+def stable_division(relevance: Tensor, z: Tensor, epsilon: float = EPSILON) -> Tensor:
     """Return R ⊘ z with the ε stabiliser, as a new tensor."""
-    stable = stabilise(z)
+    stable = stabilise(z, epsilon)
     return torch.div(relevance, stable, out=stable)
 
 
@@ -65,10 +65,12 @@ class Rule:
 
     sign: what is known of the output's sign: "any", "nonneg" (always ≥ 0) or "keep" (≥ 0 when
     every input is). fresh: the output is new memory that the tape does not keep, so an activation
-    may overwrite it. overwrite: the operation's in-place form, where it has one.
+    may overwrite it. overwrite: the operation's in-place form, where it has one. convolution: the
+    numbers of one, where the operation is one.
     """
 
     name: str
+    convolution: Any = None
     sign: str = "any"
     fresh: ClassVar[bool] = False
     overwrite: Callable[..., Tensor] | None = None
@@ -173,9 +175,15 @@ class Convolution:
         """Return the convolution of x, which has been entered."""
         if self.entry is None:
             return self(entered, self.weight, self.bias)
+        return self(entered, self.weight) + self.offset(x)
+
+    def offset(self, x: Tensor) -> Tensor | None:
+        """Return what the output has beside w ∗ x: (C_out, 1, …), or maps behind a shift."""
+        if self.entry is None:
+            return None if self.bias is None else self.bias.view(-1, *(1,) * (x.dim() - 2))
         weight, shift = self.entry
         shifts = shift.view(-1, *(1,) * (x.dim() - 2)).expand(1, *x.shape[1:])
-        return self(entered, self.weight) + self(self.enter(shifts), weight, self.bias)
+        return self(self.enter(shifts), weight, self.bias)
 
     @property
     def pointwise(self) -> bool:
@@ -191,6 +199,11 @@ class Convolution:
     def two_dimensional(self) -> bool:
         """Whether its outputs are maps of the image, not signals or volumes."""
         return self.weight.dim() == 4
+
+    @property
+    def boxable(self) -> bool:
+        """Whether :class:`Box` is written for it."""
+        return self.two_dimensional and not self.transposed
 
     @property
     def gathers(self) -> bool:
