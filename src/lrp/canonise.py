@@ -292,7 +292,7 @@ def _keep_reached(traced: fx.GraphModule, known: Known, steps: list[Step], outpu
     uses: dict[str, int] = {}
     rows = []
     for step in steps:
-        convolution = None if step.rule is None else step.rule.convolution
+        convolution: Convolution | None = getattr(step.rule, "convolution", None)
         if step.rule is not None and step.node not in reached:
             if convolution is not None:
                 known.report.constant_convolutions.append(step.layer)

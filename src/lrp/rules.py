@@ -65,12 +65,10 @@ class Rule:
 
     sign: what is known of the output's sign: "any", "nonneg" (always ≥ 0) or "keep" (≥ 0 when
     every input is). fresh: the output is new memory that the tape does not keep, so an activation
-    may overwrite it. overwrite: the operation's in-place form, where it has one. convolution: the
-    numbers of one, where the operation is one.
+    may overwrite it. overwrite: the operation's in-place form, where it has one.
     """
 
     name: str
-    convolution: Any = None
     sign: str = "any"
     fresh: ClassVar[bool] = False
     overwrite: Callable[..., Tensor] | None = None
@@ -175,12 +173,17 @@ class Convolution:
         """Return the convolution of x, which has been entered."""
         if self.entry is None:
             return self(entered, self.weight, self.bias)
-        return self(entered, self.weight) + self.offset(x)
+        return self(entered, self.weight).add_(self.shifted(x))
 
     def offset(self, x: Tensor) -> Tensor | None:
         """Return what the output has beside w ∗ x: (C_out, 1, …), or maps behind a shift."""
-        if self.entry is None:
-            return None if self.bias is None else self.bias.view(-1, *(1,) * (x.dim() - 2))
+        if self.entry is not None:
+            return self.shifted(x)
+        return None if self.bias is None else self.bias.view(-1, *(1,) * (x.dim() - 2))
+
+    def shifted(self, x: Tensor) -> Tensor:
+        """Return what the shift of an affine map before the convolution adds, and the bias."""
+        assert self.entry is not None
         weight, shift = self.entry
         shifts = shift.view(-1, *(1,) * (x.dim() - 2)).expand(1, *x.shape[1:])
         return self(self.enter(shifts), weight, self.bias)
