@@ -31,8 +31,8 @@ def mlp_neurons(network: nn.Module) -> dict[str, int]:
             for one, child in children.items()
             if any(part in type(child).__name__.lower() for part in _ACTIVATION)
         ]
-        if len(linear) < 2 or len(active) != 1:
-            continue
+        if len(linear) < 2 or len(active) != 1 or linear[0].in_features <= 3:
+            continue  # of two or three numbers: of a position, not of an image
         width = linear[-1].in_features
         gated = len(linear) == 3 or linear[0].out_features == 2 * width
         dropouts = [one for one, child in children.items() if isinstance(child, nn.Dropout)]

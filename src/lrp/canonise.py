@@ -46,6 +46,7 @@ def canonise(
     composite: Composite = COMPOSITES["beta0"],
     size: tuple[int, int] | None = None,
     attention: str = "cp",
+    images: int | None = None,
 ) -> tuple[Plan, Report]:
     """Return the plan of a traceable copy and the report of what was done.
 
@@ -54,7 +55,7 @@ def canonise(
     ``beta0``. box: lowest and highest pixel value. composite: the rules of layers with weights.
     size: (height, width) of the images, for a network that torch.export must read
     (:mod:`.export`), with the rules of :mod:`.token_operations`; None for torch.fx and any size.
-    attention: "cp" or "attnlrp" (:class:`.token_rules.Attention`).
+    attention: "cp" or "attnlrp" (:class:`.token_rules.Attention`). images: see :func:`.exported`.
 
     Raises:
         CanonisationError: the network does not trace, or asks for a box where there is none.
@@ -74,7 +75,7 @@ def canonise(
         shares = composite.linear == "beta0"
         known.sharing, known.attention = Sharing(shares, composite.epsilon), attention
         known.builders = {**FUNCTION_RULES, **TOKEN_RULES}
-        traced = exported(twin, size, known)
+        traced = exported(twin, size, known, images)
     pixels = next(node for node in traced.graph.nodes if node.op == "placeholder")
     known.carrying.add(pixels)
     known.first.add(pixels)

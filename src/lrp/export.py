@@ -7,9 +7,11 @@ transformers come out alike. The number of images stays free, their size does no
 
 from __future__ import annotations
 
+import logging
 import operator
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -89,17 +91,23 @@ READ = {  # how many of its arguments count; the others say how it is computed, 
 SEVERAL = (torch.unbind, torch.split, torch.chunk)
 
 
-def exported(twin: nn.Module, size: tuple[int, int], known: Known) -> fx.GraphModule:
+def exported(
+    twin: nn.Module, size: tuple[int, int], known: Known, images: int | None = None
+) -> fx.GraphModule:
     """Return the plain graph of a traceable copy for images of ``size`` (height, width).
+
+    images: how many there are; any number where None is given and the network's code leaves that
+    open, as ``x.shape[0]`` does and ``len(x)`` does not.
 
     Raises:
         CanonisationError: it cannot be exported, or takes no images of that size.
     """
     parameter = next(twin.parameters())
-    batch = torch.zeros(2, 3, *size, dtype=parameter.dtype, device=parameter.device)
-    free = ({0: torch.export.Dim("images", min=1, max=1 << 20)},)
+    number = images or 2
+    batch = torch.zeros(number, 3, *size, dtype=parameter.dtype, device=parameter.device)
+    free = None if images else ({0: torch.export.Dim("images", min=1, max=1 << 20)},)
     try:
-        with warnings.catch_warnings(), random_state_kept():
+        with warnings.catch_warnings(), random_state_kept(), _silent():
             warnings.simplefilter("ignore")  # of the export itself, about its own plans
             program = torch.export.export(twin, (batch,), dynamic_shapes=free, strict=False)
             program = program.run_decompositions({})
@@ -110,6 +118,17 @@ def exported(twin: nn.Module, size: tuple[int, int], known: Known) -> fx.GraphMo
             f"pixels: {why[0]}"
         ) from error
     return _plainly(program, known)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep the export from logging what its error says too."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _plainly(program: Any, known: Known) -> fx.GraphModule:
@@ -198,6 +217,18 @@ def _split_up(traced: fx.GraphModule) -> None:
             taken.meta["modules"] = node.meta.get("modules", [])
             bypass(traced, user, taken)
         traced.graph.erase_node(node)
+
+
+@torch.no_grad()
+def takes(network: nn.Module, size: tuple[int, int]) -> bool:
+    """Return whether a private network runs on images of ``size``."""
+    parameter = next(network.parameters())
+    batch = torch.zeros(1, 3, *size, dtype=parameter.dtype, device=parameter.device)
+    try:
+        network(batch)
+    except Exception:  # of any kind: the network's own code runs
+        return False
+    return True
 
 
 def sizes_of(network: nn.Module, crop: int | None) -> Iterable[tuple[int, int]]:

@@ -25,7 +25,7 @@ from .canonise import canonise, pixel_range
 from .composites import Composite
 from .composites import composite as named
 from .copies import private_copy, traceable
-from .export import sizes_of
+from .export import sizes_of, takes
 from .plan import Passage, Plan
 from .refused import normalises_itself
 from .report import CanonisationError, LayerWithoutRule, Report, Untraceable
@@ -34,6 +34,7 @@ from .rules import pullback
 Reduce = Callable[[str, Tensor], Tensor]
 
 ATTENTION = ("cp", "attnlrp")
+PLANS = 4  # of a network by torch.export that are kept, of different numbers and sizes of images
 GROWTH = 1.5  # of the largest |R| a block, above which a warning comes
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-7}  # relative, of the canonised logits
 
@@ -133,8 +134,11 @@ class LRP:
         self._exportable: nn.Module | None = None
         self.neurons: dict[str, int] = {}  # of a plan by torch.export
         self.size: tuple[int, int] | None = None  # (height, width), where the plan is of one alone
+        self.images: int | None = None  # their number, where the plan is of one alone
+        self._fixed = False
+        self._plans: dict[tuple[tuple[int, int], int | None], tuple[Plan, Report]] = {}
         self.plan: Plan
-        self.report: Report
+        self.report = Report()
         try:
             with torch.no_grad():
                 self.plan, self.report = canonise(traceable(self._unchecked), *self._settings)
@@ -148,34 +152,52 @@ class LRP:
         tokens = tokens or isinstance(refused, Untraceable) or normalises_itself(network)
         if own or not tokens:  # a rule of the user's own is one for torch.fx
             raise refused
-        for size in sizes_of(network, crop):
+        size = next((one for one in sizes_of(network, crop) if takes(network, one)), None)
+        if size is not None:
             try:
                 self._resize(network, size)
             except LayerWithoutRule:
                 raise
             except CanonisationError:
-                continue
-            self._exportable = network
-            return
-        raise refused
+                raise refused from None
+        self._exportable = network  # where no size fits, that of the first batch
 
-    def _resize(self, network: nn.Module, size: tuple[int, int]) -> None:
-        with torch.no_grad():
-            self.plan, self.report = canonise(
-                traceable(network), *self._settings, size, self._attention
-            )
-        self.size, self.neurons = size, mlp_neurons(network)
+    def _resize(self, network: nn.Module, size: tuple[int, int], images: int = 1) -> None:
+        """Plan for images of ``size``; where the network fixes their number, for ``images``."""
+        for number in (None, images):
+            key = size, number
+            if key in self._plans or (number is None and self._fixed):
+                continue
+            try:
+                with torch.no_grad():
+                    self._plans[key] = canonise(
+                        traceable(network), *self._settings, size, self._attention, number
+                    )
+                break
+            except LayerWithoutRule:
+                raise
+            except CanonisationError:
+                if number is not None:
+                    raise
+                self._fixed = True
+        self.images = images if self._fixed else None
+        self.plan, report = self._plans[size, self.images]
+        report.difference = self.report.difference
+        self.report, self.size, self.neurons = report, size, mlp_neurons(network)
+        while len(self._plans) > PLANS:
+            self._plans.pop(next(iter(self._plans)))
 
     @property
     def layers(self) -> list[str]:
         """Names of the layers that have feature maps, in the order of their first call.
 
         These are convolutions and, in transformers, the modules whose outputs are an MLP's neurons.
+        Of a network whose size of images is not known before the first batch there are none yet.
 
         Convolutions inside a squeeze-excite gate are not among them: no relevance reaches them.
         Nor are one-dimensional ones (DeepFeatureX's head): their outputs are no maps of the image.
         """
-        return self.plan.feature_maps
+        return self.plan.feature_maps if hasattr(self, "plan") else []
 
     def __call__(
         self,
@@ -210,8 +232,8 @@ class LRP:
             UserError: the batch does not fit the network, or a layer's name is unknown.
             CanonisationError: the first batch shows that the copy computes something else.
         """
-        wanted = self._wanted(layers)
         batch = self._prepared(batch)
+        wanted = self._wanted(layers)
         kept: dict[str, Tensor] = {}
 
         def arrived(layer: str, calls: list[Tensor]) -> None:
@@ -259,8 +281,8 @@ class LRP:
         Raises:
             UserError: unknown layer, channel outside it, or a batch that does not fit.
         """
-        (name,) = self._wanted([layer])
         batch = self._prepared(batch)
+        (name,) = self._wanted([layer])
         with torch.no_grad(), full_float32():
             if self._unchecked is not None:
                 self._check(batch, self.plan.forward(batch)[1][0])
@@ -302,8 +324,9 @@ class LRP:
             )
         batch = batch.detach()
         size = batch.shape[-2], batch.shape[-1]
-        if self._exportable is not None and size != self.size:
-            self._resize(self._exportable, size)
+        other = size != self.size or self.images not in (None, len(batch))
+        if self._exportable is not None and other:
+            self._resize(self._exportable, size, len(batch))
         if self.device.type == "cpu" and self.dtype == torch.float32:
             return batch.contiguous(memory_format=torch.channels_last)  # what oneDNN likes best
         return batch
@@ -321,7 +344,8 @@ class LRP:
         if not self.report.difference <= TOLERANCE[self.dtype]:
             exact = copy.deepcopy(original).double()
             wide = batch.double()
-            plan, _ = canonise(traceable(exact), *self._settings, self.size, self._attention)
+            how = self.size, self._attention, self.images
+            plan, _ = canonise(traceable(exact), *self._settings, *how)
             difference = _difference(plan.forward(wide)[1][0], exact(wide.clone()))
             if not difference <= TOLERANCE[torch.float64]:
                 raise CanonisationError(

@@ -66,8 +66,9 @@ def _sharing(call: Call) -> Sharing:
 
 def _token_linear(call: Call) -> Built:
     rule, parents = _linear(call)
-    if isinstance(rule, EpsilonLinear) and _sharing(call).magnitude:
-        rule = TokenLinear(rule.weight, rule.offset, call.nonneg)
+    sharing = _sharing(call)
+    if isinstance(rule, EpsilonLinear) and sharing.magnitude:
+        rule = TokenLinear(rule.weight, rule.offset, call.nonneg, sharing.epsilon)
     return rule, parents
 
 

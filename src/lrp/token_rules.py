@@ -97,8 +97,10 @@ class TokenLinear(Rule):
     name = "z+"
     fresh = True
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, nonneg: bool) -> None:
-        self.weight, self.offset = weight, bias
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, nonneg: bool, epsilon: float = EPSILON
+    ) -> None:
+        self.weight, self.offset, self.vectors = weight, bias, Sharing(False, epsilon)
         self.parts = [weight.clamp(min=0)] + ([] if nonneg else [weight.clamp(max=0)])
 
     def forward(self, x: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Saved]:
@@ -108,7 +110,7 @@ class TokenLinear(Rule):
         x = saved
         if x.dim() == 2:
             z = F.linear(x, self.weight, self.offset)
-            s = Sharing(False).division(relevance, z)
+            s = self.vectors.division(relevance, z)
             return ((s @ self.weight).mul_(x),)
         inputs = [x.clamp(min=0), x.clamp(max=0)] if len(self.parts) == 2 else [x]
         z = F.linear(inputs[0], self.parts[0])
@@ -123,7 +125,7 @@ class TokenLinear(Rule):
     def bias(self, saved: Saved, relevance: Tensor) -> float:
         if saved.dim() > 2 or self.offset is None:
             return 0.0
-        s = Sharing(False).division(relevance, F.linear(saved, self.weight, self.offset))
+        s = self.vectors.division(relevance, F.linear(saved, self.weight, self.offset))
         return float((s * self.offset).double().sum())
 
 
