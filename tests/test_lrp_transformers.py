@@ -289,7 +289,7 @@ def test_without_biases_and_constants_the_pixels_get_all() -> None:
     network, x = ViT(depth=3, width=24, bias=False), rand(2, 3, 16, 16).clamp(-2, 2)
     nn.init.zeros_(network.pos_embed)
     nn.init.zeros_(network.cls_token)
-    found = LRP(network, composite="beta0,epsilon=1e-15")(x, budget=True)
+    found = LRP(network, "zplus", composite="beta0,epsilon=1e-15")(x, budget=True)
     assert found.pixels is not None
     assert found.accounts is not None
     for sums in found.pixels.sum((1, 2, 3)):
@@ -404,7 +404,7 @@ def test_the_grid_leaves_class_and_register_tokens_out(
 
 BACKBONES: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "vit_b_16": (32, lambda: zoo.VisionTransformer(32, 16, 2, 2, 32, 64, num_classes=2)),
-    "swin_t": (56, lambda: zoo.SwinTransformer([4, 4], 16, [2, 2], [2, 2], [7, 7], num_classes=2)),
+    "swin_t": (56, lambda: zoo.SwinTransformer([4, 4], 16, [2], [2], [7, 7], num_classes=2)),
     "convnext_tiny": (64, lambda: zoo.ConvNeXt(
         [zoo.convnext.CNBlockConfig(16, 32, 2), zoo.convnext.CNBlockConfig(32, None, 1)],
         num_classes=2,

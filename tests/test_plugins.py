@@ -26,6 +26,7 @@ from forensift.detectors import load_plugin, own_detector, save_weights
 from forensift.errors import UserError
 
 PAGE = Path(__file__).parents[1] / "docs" / "own-detector.md"
+MODERN = "## Transformers and ConvNeXts"
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 
 MODULE = """
@@ -95,7 +96,8 @@ def test_the_page_does_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    blocks = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
+    page, _, _ = PAGE.read_text(encoding="utf-8").partition(MODERN)
+    blocks = BLOCK.findall(page)
     module, in_python, _ = (text for kind, text in blocks if kind == "python")
     lines = [line for kind, text in blocks if kind == "console" for line in text.splitlines()]
     Path("mydetector.py").write_text(module, encoding="utf-8")
@@ -117,6 +119,42 @@ def test_the_page_does_what_it_says(
     said = capsys.readouterr().out
     assert "conv1" in said
     assert "AP is" in said
+
+
+@pytest.mark.parametrize("name", ["vit", "convnext"])
+def test_networks_of_today_go_through_every_verb(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page, _, modern = PAGE.read_text(encoding="utf-8").partition(MODERN)
+    (module, *_), (console, *_) = (
+        [text for kind, text in BLOCK.findall(modern) if kind == wanted]
+        for wanted in ("python", "console")
+    )
+    Path("modern.py").write_text(module, encoding="utf-8")
+    for line in page.splitlines():
+        if line.startswith("forensift forge "):
+            invoke(line)
+    for line in console.replace("vit", name).splitlines():
+        if line.startswith("python "):
+            subprocess.run([sys.executable, *shlex.split(line)[1:]], check=True, env=os.environ)
+        else:
+            invoke(line)
+    assert len(pd.read_csv(f"{name}/evaluated/evaluation.csv")) > 1
+    table = pd.read_csv(f"{name}/ranked/forged-fake.csv")
+    layers = table["key"].str.rpartition(".#")[0].unique()
+    neurons = [layer for layer in layers if ".mlp." in layer]
+    assert neurons
+    assert table["mean_relevance"].sum() <= len(layers)
+    for layer in neurons:
+        assert 0 < table.loc[table["key"].str.startswith(f"{layer}.#"), "mean_relevance"].sum() <= 1
+    dropped = pd.read_csv(f"{name}/dropped/dropout.csv")
+    assert set(dropped["mask"]) >= {"baseline", "top-k", "random-k", "low-k"}
+    assert len(pd.read_csv(f"{name}/median/median_test.csv")) == 8
+    assert list(Path(f"{name}/patches").glob("collage.*"))
+    assert Path(f"{name}/explained/china-000.npy").is_file()
+    for csv in ("transfer/transfer.csv", "colour/colour.csv", "embedded/embedding.csv"):
+        assert len(pd.read_csv(f"{name}/{csv}"))
 
 
 def test_every_other_verb_takes_one(

@@ -1,0 +1,100 @@
+"""Time and memory of LRP on full-size networks of tokens, against forward + backward of the same.
+
+python benchmarks/transformers.py [NAME …]      # of torchvision, or timm:NAME; random weights
+"""
+
+from __future__ import annotations
+
+import gc
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+
+from forensift.detectors.building import built
+from forensift.lrp import LRP
+
+NAMES = ("vit_b_16", "swin_t", "convnext_tiny", "timm:vit_small_patch14_reg4_dinov2")
+IMAGES, RUNS = 4, 5
+
+
+def network(name: str) -> tuple[torch.nn.Module, int]:
+    """Return a network with random weights, and the side of its images."""
+    torch.manual_seed(0)
+    if name.startswith("timm:"):
+        import timm
+
+        made = built(timm.create_model, name[5:], pretrained=False, num_classes=1)
+        return made.eval(), made.default_cfg["input_size"][-1]
+    from torchvision.models import get_model
+
+    made = get_model(name, weights=None, num_classes=2).eval()
+    for parameter in made.parameters():
+        if parameter.abs().max() == 0:
+            torch.nn.init.normal_(parameter, std=0.02)
+    return made, 224
+
+
+def peak() -> float:
+    """Return the largest memory of this process so far, MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def forward_backward(made: torch.nn.Module, batch: torch.Tensor) -> None:
+    """Run what a training step runs: gradients of the weights too."""
+    made(batch.clone().requires_grad_())[:, 0].sum().backward()
+    made.zero_grad()
+
+
+def memory(name: str, what: str) -> float:
+    """Return how much the largest memory grows in one pass, MiB; in a process of its own."""
+    made, side = network(name)
+    batch = torch.randn(IMAGES, 3, side, side)
+    if what == "lrp":
+        lrp = LRP(made)
+        lrp(batch[:1])
+        gc.collect()
+        before = peak()
+        lrp(batch)
+    else:
+        forward_backward(made, batch[:1])
+        before = peak()
+        forward_backward(made, batch)
+    return peak() - before
+
+
+def main() -> None:
+    if len(sys.argv) > 3 and sys.argv[1] == "--memory":
+        print(memory(sys.argv[2], sys.argv[3]))
+        return
+    print(f"{IMAGES} images, {torch.get_num_threads()} threads, median of {RUNS}")
+    print("network                              f+b s   LRP s   ratio   f+b MiB  LRP MiB  ratio")
+    for name in sys.argv[1:] or NAMES:
+        made, side = network(name)
+        batch = torch.randn(IMAGES, 3, side, side)
+        lrp = LRP(made)
+        times: dict[str, list[float]] = {"lrp": [], "both": []}
+        for run in range(RUNS + 1):
+            for what, pass_ in (
+                ("lrp", lambda: lrp(batch)), ("both", lambda: forward_backward(made, batch)),
+            ):  # fmt: skip
+                start = time.perf_counter()
+                pass_()
+                if run:
+                    times[what].append(time.perf_counter() - start)
+        both, own = (statistics.median(times[what]) for what in ("both", "lrp"))
+        held = [
+            float(subprocess.check_output([sys.executable, __file__, "--memory", name, what]))
+            for what in ("both", "lrp")
+        ]
+        print(
+            f"{name:36} {both:5.2f}   {own:5.2f}   {own / both:5.2f}   {held[0]:7.0f}  "
+            f"{held[1]:7.0f}  {held[1] / held[0]:5.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
