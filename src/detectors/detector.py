@@ -24,12 +24,15 @@ class WeightsOrigin:
     path: file name or 'initialisation'; sha256: of that file ('' if there is none);
     wrapper: how the file held them ('bare', 'model', 'module.', 'safetensors', '8-bit').
     data: folders that they were trained on, where the file's header says so.
+    backbone, backbone_sha256: the same of the backbone's file; '' where there is none beside it.
     """
 
     path: str
     sha256: str
     wrapper: str
     data: tuple[str, ...] = ()
+    backbone: str = ""
+    backbone_sha256: str = ""
 
 
 @dataclass(frozen=True, repr=False)
