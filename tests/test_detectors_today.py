@@ -639,6 +639,11 @@ def test_a_command_takes_a_head_and_a_backbone(made: dict[str, Made], tmp_path: 
     assert done.exit_code == 0, done.output
     manifest = (tmp_path / "out" / "manifest.json").read_text()
     assert '"ViT-L-14.pt"' in manifest
+    folder = write_image(tmp_path / "one" / "0_real" / "0.png", (240, 230)).parents[1]
+    write_image(folder / "1_fake" / "0.png", (240, 230), 1)
+    several = ["robustness", f"{spec},npr", "--data", str(tmp_path), "--conditions", "grey"]
+    done = CliRunner().invoke(app, [*several, *given[3:]])
+    assert done.exit_code == 0, done.output
     failed = CliRunner().invoke(app, given[:-2])
     assert failed.exit_code == 2
     assert "ViT-L-14.pt of openai/CLIP" in failed.output
@@ -649,8 +654,8 @@ def test_doctor_names_files_and_licences() -> None:
 
     found = {one.what: one for one in files()}
     univfd = found["detector univfd"]
-    assert "code: MIT, of the weights: MIT" in univfd.found
+    assert "code: MIT, weights: MIT; its backbone's code: MIT" in univfd.found
     assert "univfd=fc_weights.pth of" in univfd.mend
     assert "--backbone ViT-L-14.pt of openai/CLIP" in univfd.mend
     for name in {one for one, _, _ in MAKERS.values()}:
-        assert "licence of the code: " in found[f"detector {name}"].found
+        assert "code: " in found[f"detector {name}"].found

@@ -148,7 +148,7 @@ def files() -> list[Finding]:
                 text += f"; {_licences(published)}"
                 mend = f"{name}={published}"
             if backbone:
-                text += f"; backbone: {_licences(backbone)}"
+                text += f"; its backbone's {_licences(backbone)}"
                 mend += f" --backbone {backbone}"
             found.append(Finding(f"detector {name}", text, NOTE, mend))
     return found
@@ -156,4 +156,4 @@ def files() -> list[Finding]:
 
 def _licences(published: Published) -> str:
     """Say under which licences code and weights are published."""
-    return f"licence of the code: {published.code}, of the weights: {published.weights}"
+    return f"code: {published.code}, weights: {published.weights}"

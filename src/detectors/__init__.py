@@ -16,4 +16,5 @@ from .registry import (
     parse_spec,
     shipped_detectors,
     shipped_weights,
+    stands_on,
 )

@@ -28,7 +28,7 @@ NAME = "c2p-clip"
 PRESET = "clip-resize224"
 FIRST_CONVOLUTION = "backbone.patch_embed.proj"
 PUBLISHED = Published(
-    "C2P_CLIP_release_20240901.zip",
+    "C2P_CLIP_release_20240901.zip, unpacked,",
     "chuangchuangtan/C2P-CLIP-DeepfakeDetection",
     "none stated",
     "none stated",

@@ -14,7 +14,7 @@ PUBLISHED = Published(
     "Grag2021_latent/model_epoch_best.pth",
     "grip-unina/DMimageDetection",
     "GRIP-UNINA, nonprofit only",
-    "GRIP-UNINA, nonprofit only; as Corvi2023/weights.pth of ClipBased-…: Apache-2.0",
+    "GRIP-UNINA, nonprofit only; Corvi2023 of ClipBased-SyntheticImageDetection: Apache-2.0",
 )
 
 

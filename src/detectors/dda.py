@@ -31,7 +31,6 @@ NAME = "dda"
 PRESET = "clip-crop336"
 FIRST_CONVOLUTION = "backbone.patch_embed.proj"
 PUBLISHED = Published("ckpt.pth", "roy-ch/Dual-Data-Alignment", "Apache-2.0", "Apache-2.0")
-BACKBONE = DINOV2
 SIDE = 336
 ALPHA = 1.0
 
@@ -94,7 +93,7 @@ def joined(state: State, backbone: Backbone | None, path: Any) -> State:
     if "cls_token" in own:
         unneeded(backbone, path)
         return {**tower(merged(own), SIDE, path, hub=True), **found}
-    below = needed(backbone, path, BACKBONE, NAME)
+    below = needed(backbone, path, DINOV2, NAME)
     trained = {PREFIX + key: one for key, one in own.items()}
     return {**merged({**tower(below.state, SIDE, below.path, hub=True), **trained}), **found}
 

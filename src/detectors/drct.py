@@ -28,8 +28,7 @@ NAME = "drct"
 PRESET = "wang-crop224"  # padded with black, then the centre; ImageNet's numbers, also for CLIP
 FIRST_CONVOLUTION = "backbone.stem.0"
 PUBLISHED = Published(
-    "pretrained.zip of DRCT-2M (…/convnext_base_in22k_224_drct_amp_crop/14_acc0.9996.pth, "
-    "…/clip-ViT-L-14_224_drct_amp_crop/13_acc0.9664.pth)",
+    "convnext_base_in22k_224_drct_amp_crop/14_acc0.9996.pth (or clip-ViT-L-14_…) in pretrained.zip",
     "beibuwandeluori/DRCT",
     "none stated",
     "none stated",

@@ -30,7 +30,7 @@ NAME = "effort"
 PRESET = "clip-squash224"
 FIRST_CONVOLUTION = "backbone.patch_embed.proj"
 PUBLISHED = Published(
-    "effort_clip_L14_trainOn_….pth",
+    "the checkpoint of its README (Google Drive)",
     "YZY-stack/Effort-AIGI-Detection",
     "non-commercial",
     "non-commercial",

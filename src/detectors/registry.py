@@ -57,8 +57,8 @@ class Architecture:
     published files hold and the network does not use.
     published: the file that others publish, with its licences; backbone: the file that it needs
     beside it; joined: makes the network's state dict of the published one and of the backbone's.
-    side_of, preset_for: the only size in pixels that a network with these options takes (None: any),
-    and the name of its preprocessing.
+    side_of, preset_for: the only size in pixels that a network with these options takes, None for
+    any, and the name of its preprocessing.
     """
 
     name: str
@@ -156,6 +156,15 @@ def parse_spec(text: str) -> tuple[str, str | None]:
             )
         return own, variant
     return name, weights
+
+
+def stands_on(spec: str) -> Published | None:
+    """Return the file that a detector's published head needs beside it, None where it needs none.
+
+    spec: see :func:`parse_spec`.
+    """
+    architecture = ARCHITECTURES.get(parse_spec(spec)[0])
+    return architecture.backbone if architecture else None
 
 
 def shipped_weights(name: str, variant: str = "") -> Path:
