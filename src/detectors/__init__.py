@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .activations import ChosenMaps, head, observed
 from .checkpoints import Checkpoint, header, load_strictly, read_checkpoint, save_weights
-from .detector import Detector, WeightsOrigin, convolution_maps
+from .detector import Detector, WeightsOrigin
 from .plugins import load_plugin, own_detector
 from .registry import (
     ARCHITECTURES,
@@ -18,3 +18,4 @@ from .registry import (
     shipped_weights,
     stands_on,
 )
+from .units import find_feature_maps, mlp_neurons

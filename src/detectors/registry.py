@@ -37,9 +37,10 @@ from .backbones import Backbone, Published
 from .building import built
 from .checkpoints import SHOWN, State, load_strictly, read_checkpoint
 from .classifiers import CLASSIFIERS, load_classifier
-from .detector import Detector, WeightsOrigin, convolution_maps
+from .detector import Detector, WeightsOrigin
 from .lgrad import named_preset
 from .plugins import load_plugin
+from .units import find_feature_maps
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -217,7 +218,7 @@ def describe(
         name=name,
         network=network.eval(),
         preset=preset,
-        feature_maps=convolution_maps(network, without=architecture.without),
+        feature_maps=find_feature_maps(network, without=architecture.without),
         weights=origin,
         classes=classes,
         real=real,
