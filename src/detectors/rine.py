@@ -67,8 +67,9 @@ class RINE(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.proj1(self.tokens(x))
-        x = (torch.softmax(self.alpha, dim=1) * x).sum(dim=1)
-        return self.head(self.proj2(x))
+        # The weighted sum over the blocks, as their number times its mean: LRP has a rule for that.
+        weights = torch.softmax(self.alpha, dim=1) * self.alpha.shape[1]
+        return self.head(self.proj2((weights * x).mean(dim=1)))
 
 
 def _projections(width: int, features: int, number: int) -> nn.Sequential:
