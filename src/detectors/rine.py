@@ -11,6 +11,7 @@ from torch import nn
 from ..eight_bits import State
 from .backbones import (
     CLIP,
+    PREFIX,
     PROJECTION,
     Backbone,
     Published,
@@ -35,13 +36,15 @@ class RINE(nn.Module):
     """CLIP's blocks, two projections with a weighted sum over the blocks between them, a head.
 
     Input (N, 3, 224, 224), logits (N, 1). What is looked at of a block is the class token after
-    its second norm, which goes into its MLP; the last block's MLP and CLIP's last norm are
-    therefore not used, but stay, as parameters of the backbone's file.
+    its second norm, which goes into its MLP; what comes after that in CLIP, the last block's MLP
+    and the last norm, is left out.
     """
 
     def __init__(self, width: int, depth: int, projections: int, features: int) -> None:
         super().__init__()
-        self.backbone = vision_transformer("clip", width=width, depth=depth, side=SIDE)
+        clip: Any = vision_transformer("clip", width=width, depth=depth, side=SIDE)
+        clip.blocks[-1].mlp, clip.norm = nn.Identity(), nn.Identity()
+        self.backbone = clip
         self.alpha = nn.Parameter(torch.zeros(1, depth, features))
         self.proj1 = _projections(width, features, projections)
         self.proj2 = _projections(features, features, projections)
@@ -83,7 +86,7 @@ def _projections(width: int, features: int, number: int) -> nn.Sequential:
 def build(
     width: int = 1024, depth: int = 24, projections: int = 2, features: int = 1024
 ) -> nn.Module:
-    """Return the network: 309,502,977 parameters, of which 6,323,201 were trained.
+    """Return the network: 301,107,201 parameters, of which 6,323,201 were trained.
 
     projections: linear layers before and after the sum; features: their width. Published for 4
     classes of ProGAN: 2 and 1024, for one class and for latent diffusion: 4 and 1024, for two
@@ -105,9 +108,10 @@ def joined(state: State, backbone: Backbone | None, path: Any) -> State:
         UserError: CLIP is missing.
     """
     clip = needed(backbone, path, BACKBONE, NAME)
-    found = {**tower(clip.state, SIDE, clip.path), **state}
-    found.pop(PROJECTION, None)  # only what is inside the blocks is looked at
-    return found
+    found = tower(clip.state, SIDE, clip.path)
+    last = sizes({key: tuple(one.shape) for key, one in found.items()})["depth"] - 1
+    unused = (PROJECTION, f"{PREFIX}norm.", f"{PREFIX}blocks.{last}.mlp.")
+    return {key: one for key, one in found.items() if not key.startswith(unused)} | state
 
 
 def options_of(shapes: dict[str, tuple[int, ...]], facts: object) -> dict[str, Any]:
