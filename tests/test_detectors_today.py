@@ -6,6 +6,8 @@ and the networks are compared with those that open_clip and transformers make of
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,11 +23,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+import forensift as ff
 from forensift.cli.app import app
 from forensift.data.presets import CLIP_MEAN, CLIP_STD, get_preset
 from forensift.detectors import ARCHITECTURES, load_detector, read_checkpoint
 from forensift.detectors.backbones import resized, translated
 from forensift.errors import UserError
+from forensift.lrp import LRP
 
 from .conftest import write_image
 
@@ -652,6 +656,41 @@ def test_a_command_takes_a_head_and_a_backbone(made: dict[str, Made], tmp_path: 
     failed = CliRunner().invoke(app, given[:-2])
     assert failed.exit_code == 2
     assert "ViT-L-14.pt of openai/CLIP" in failed.output
+
+
+@pytest.mark.parametrize("case", ["univfd", "rine", "clip-based", "drct on ConvNeXt", "corvi"])
+def test_relevance_goes_through(made: dict[str, Made], case: str) -> None:
+    name, _, side = MAKERS[case]
+    detector = load_detector(name, weights=made[case].weights, backbone=made[case].backbone)
+    images = torch.randn(1, 3, side, side)
+    found = LRP(detector)(images)
+    with torch.no_grad():
+        torch.testing.assert_close(found.logits, detector.network(images), atol=1e-4, rtol=1e-4)
+    assert found.feature_maps.keys() == detector.layers.keys()
+    assert found.pixels.abs().sum() > 0
+    # The last MLP of a CLIP acts on the class token alone, which is no place in the image.
+    nothing = [layer for layer, one in found.feature_maps.items() if not one.abs().sum() > 0]
+    assert nothing == [f"backbone.blocks.{DEPTH - 1}.mlp.act"] * (case in ("univfd", "clip-based"))
+
+
+def test_maps_of_a_transformer_are_ranked_and_dropped(
+    made: dict[str, Made], image_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    state = read_checkpoint(made["rine"].weights).state
+    state["head.6.bias"] += 5  # so that every fake is told
+    weights = saved(tmp_path / "rine.pth", state)
+    detector = load_detector("rine", weights=weights, backbone=made["rine"].backbone)
+    images = ff.scan(image_folder(("one",), n=2, size=(230, 224)))
+    ranking = ff.rank(detector, images, label="fake")
+    found = ff.dropout(detector, images, ranking, k=20, draws=2)
+    assert len(ranking.table) == len(detector.feature_maps)
+    assert "top-k" in set(found.tables["dropout"]["mask"])
+
+
+def test_nothing_is_imported_before_it_is_used() -> None:
+    code = "import forensift.detectors, sys; print('timm' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_doctor_names_files_and_licences() -> None:

@@ -165,13 +165,10 @@ class OnDetector(Sweeping):
         if "loaded" not in vars(self):
             return super().facts()
         detector = self.loaded
-        weights = detector.weights
-        below = {"file": weights.backbone, "sha256": weights.backbone_sha256}
         return {
             **super().facts(),
             "detector": detector.name,
-            "weights": {"file": weights.path, "sha256": weights.sha256},
-            **({"backbone": below} if weights.backbone else {}),
+            **detector.weights.facts(),
             "preset": detector.preset.name,
             **getattr(detector.preset, "facts", {}),
         }

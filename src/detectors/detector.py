@@ -34,6 +34,13 @@ class WeightsOrigin:
     backbone: str = ""
     backbone_sha256: str = ""
 
+    def facts(self) -> dict[str, dict[str, str]]:
+        """Return what a manifest says of the files: weights, and backbone where there is one."""
+        found = {"weights": {"file": self.path, "sha256": self.sha256}}
+        if self.backbone:
+            found["backbone"] = {"file": self.backbone, "sha256": self.backbone_sha256}
+        return found
+
 
 @dataclass(frozen=True, repr=False)
 class Detector:
