@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from ..files import home
 
-DETECTORS = ("resnet50", "efficientnet-b0", "npr", "lgrad", "dna-det", "deepfeaturex")
+DETECTORS = (
+    "resnet50", "efficientnet-b0", "npr", "lgrad", "dna-det", "deepfeaturex",
+    "univfd", "rine", "clip-based", "c2p-clip", "effort", "drct", "dda", "commfor", "corvi",
+)  # fmt: skip
 
 
 def detectors(incomplete: str) -> list[str]:

@@ -7,9 +7,13 @@ import platform
 import re
 from dataclasses import dataclass
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from .verb import one_line_errors
+
+if TYPE_CHECKING:
+    from ..detectors.backbones import Published
 
 OK, NOTE, BAD = "ok", "note", "does not fit"
 
@@ -61,8 +65,7 @@ def packages() -> list[Finding]:
             version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
             if extra:
-                why = "for networks of timm (timm:NAME)" if extra[1] == "timm" else "in tests"
-                mend = f"only {why}: pip install '{requirement.name}{requirement.specifier}'"
+                mend = f"only in tests: pip install '{requirement.name}{requirement.specifier}'"
                 found.append(Finding(requirement.name, "not installed", NOTE, mend))
             else:
                 mend = f"pip install '{requirement.name}{requirement.specifier}'"
@@ -132,12 +135,25 @@ def files() -> list[Finding]:
         from ..detectors import ARCHITECTURES, shipped_weights
     except Exception as error:  # torch or a network's package does not import
         return [*found, Finding("detectors", f"{type(error).__name__}: {error}", BAD)]
-    for name in ARCHITECTURES:
+    for name, architecture in ARCHITECTURES.items():
         path = shipped_weights(name)
         if path.is_file():
             megabytes = f"{path.relative_to(folder)}, {path.stat().st_size / 1e6:.1f} MB"
             found.append(Finding(f"detector {name}", megabytes, OK))
         else:
+            published, backbone = architecture.published, architecture.backbone
+            text = "no weights shipped"
             mend = f"{name}=FILE with weights of yours, or forensift train {name}"
-            found.append(Finding(f"detector {name}", "no weights shipped", NOTE, mend))
+            if published:
+                text += f"; {_licences(published)}"
+                mend = f"{name}={published}"
+            if backbone:
+                text += f"; its backbone's {_licences(backbone)}"
+                mend += f" --backbone {backbone}"
+            found.append(Finding(f"detector {name}", text, NOTE, mend))
     return found
+
+
+def _licences(published: Published) -> str:
+    """Say under which licences code and weights are published."""
+    return f"code: {published.code}, weights: {published.weights}"

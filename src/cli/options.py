@@ -37,14 +37,23 @@ Weights = Annotated[
         "Default: the weights that forensift ships.",
     ),
 ]
+Backbone = Annotated[
+    Path | None,
+    typer.Option(
+        "--backbone",
+        metavar="FILE",
+        help="The network that the detector stands on, where its published file holds its head "
+        "alone: CLIP, DINOv2 (`forensift doctor` names the file).",
+    ),
+]
 PresetName = Annotated[
     str | None,
     typer.Option(
         "--preset",
         metavar="NAME",
         help="Preprocessing: wang-nocrop, wang-crop224, npr-native, npr-forensynths, "
-        "npr-SUITE (docs/commands.md), tff-ffrs, tff-ffrs-SIZE, imagenet. Default: the "
-        "detector's own.",
+        "npr-SUITE (docs/commands.md), tff-ffrs, tff-ffrs-SIZE, imagenet, clip-crop224 … Default: "
+        "the detector's own.",
         autocompletion=completion.presets,
     ),
 ]

@@ -29,6 +29,7 @@ class OnDetectors(OnImages):
             autocompletion=completion.detectors,
         ),
     ]
+    backbone: options.Backbone = None
 
 
 @verb
@@ -54,7 +55,7 @@ def robustness(
     cancels. Writes `robustness.csv` (fractions), `scores.parquet`, `skipped.csv`, `manifest.json`
     and the figure `robustness`.
     """
-    from ..detectors import load_detector, shipped_detectors
+    from ..detectors import load_detector, shipped_detectors, stands_on
     from ..evaluation import robustness as measure
 
     if run.detectors == "all":
@@ -66,7 +67,8 @@ def robustness(
             label = f"{own}{given}{Path(file).stem}"
             if label in named:
                 raise UserError(f"detectors: two are called {label!r}; rename a file")
-            named[label] = load_detector(one, device=run.chosen_device)
+            below = run.backbone if stands_on(one) else None
+            named[label] = load_detector(one, backbone=below, device=run.chosen_device)
     return measure(
         named,
         run.images,

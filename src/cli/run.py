@@ -144,6 +144,7 @@ class OnDetector(Sweeping):
 
     detector: options.DetectorName
     weights: options.Weights = None
+    backbone: options.Backbone = None
     preset: options.PresetName = None
 
     @cached_property
@@ -152,7 +153,11 @@ class OnDetector(Sweeping):
         from ..detectors import load_detector
 
         return load_detector(
-            self.detector, weights=self.weights, preset=self.preset, device=self.chosen_device
+            self.detector,
+            weights=self.weights,
+            backbone=self.backbone,
+            preset=self.preset,
+            device=self.chosen_device,
         )
 
     def facts(self) -> dict[str, Any]:
@@ -163,7 +168,7 @@ class OnDetector(Sweeping):
         return {
             **super().facts(),
             "detector": detector.name,
-            "weights": {"file": detector.weights.path, "sha256": detector.weights.sha256},
+            **detector.weights.facts(),
             "preset": detector.preset.name,
             **getattr(detector.preset, "facts", {}),
         }

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, replace
+from functools import partial
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -19,6 +21,8 @@ from ..rng import keyed
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of OpenAI's CLIP (openai/CLIP, clip/clip.py)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ class RandomResizedCrop:
 class Preset:
     """A named preprocessing; the steps are done in the order of the fields.
 
-    resize: the shorter side becomes this many pixels, aspect kept (bilinear, antialiased).
+    resize: the shorter side becomes this many pixels, aspect kept (bilinear, or bicubic where
+    ``bicubic`` is set; antialiased).
     squash: (height, width) that the image is forced to, aspect lost.
     tile: repeat an image whose shorter side is below ``crop`` until it is not, top left first.
     random_resized_crop: a crop drawn from (seed, key) alone.
@@ -53,6 +58,17 @@ class Preset:
     crop: int | None = None
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    bicubic: bool = False
+
+    @property
+    def side(self) -> int | None:
+        """How many pixels wide and high every image becomes; None where it is not one number."""
+        if self.crop is not None:
+            return self.crop
+        if self.random_resized_crop is not None:
+            return self.random_resized_crop.size
+        square = self.squash is not None and self.squash[0] == self.squash[1]
+        return self.squash[0] if self.squash is not None and square else None
 
     @property
     def random(self) -> bool:
@@ -61,7 +77,9 @@ class Preset:
 
     def shape_key(self, key: str = "", seed: int = 0) -> tuple[object, ...]:
         """Return all that decides what ``geometry`` makes of an image."""
+        steps: tuple[object, ...]
         steps = (self.resize, self.squash, self.tile, self.random_resized_crop, self.crop)
+        steps += ("bicubic",) if self.bicubic else ()
         return (*steps, key, seed) if self.random else steps
 
     def geometry(self, image: Image.Image, key: str = "", seed: int = 0) -> Image.Image:
@@ -70,7 +88,8 @@ class Preset:
         What is random depends on (seed, key) only, never on the batch, the order or the worker.
         """
         if self.resize is not None:
-            image = _resize_shorter(image, self.resize)
+            how = Image.Resampling.BICUBIC if self.bicubic else Image.Resampling.BILINEAR
+            image = _resize_shorter(image, self.resize, how)
         if self.squash is not None:
             height, width = self.squash
             image = image.resize((width, height), Image.Resampling.BILINEAR)
@@ -104,6 +123,11 @@ class SquarePreset(Preset):
         """Return all that decides what ``geometry`` makes of an image."""
         return ("square", *self.sides)
 
+    @property
+    def side(self) -> int:
+        """How many pixels wide and high every image becomes."""
+        return self.sides[-1]
+
     def geometry(self, image: Image.Image, key: str = "", seed: int = 0) -> Image.Image:
         """Return the RGB image as a square of the last side; nothing is random."""
         if image.width != image.height:
@@ -112,6 +136,24 @@ class SquarePreset(Preset):
             image = image.resize((side, side), Image.Resampling.BICUBIC)
         return image
 
+
+@dataclass(frozen=True)
+class PlainSquashPreset(Preset):
+    """``squash`` as OpenCV does it: bilinear between four pixels, so that shrinking aliases."""
+
+    def shape_key(self, key: str = "", seed: int = 0) -> tuple[object, ...]:
+        """Return all that decides what ``geometry`` makes of an image."""
+        return ("plain", *super().shape_key(key, seed))
+
+    def geometry(self, image: Image.Image, key: str = "", seed: int = 0) -> Image.Image:
+        """Return the RGB image forced to the size of ``squash``."""
+        assert self.squash is not None
+        height, width = self.squash
+        pixels = cv2.resize(np.asarray(image), (width, height), interpolation=cv2.INTER_LINEAR)
+        return Image.fromarray(pixels)
+
+
+_clip = partial(Preset, mean=CLIP_MEAN, std=CLIP_STD)
 
 PRESETS = {
     preset.name: preset
@@ -137,6 +179,16 @@ PRESETS = {
         Preset("deepfeaturex-native"),  # squashing small images resamples the traces
         SquarePreset("dna-det"),
         SquarePreset("dna-det-in-the-wild", sides=(128, 512)),
+        # UniversalFakeDetect's validate.py and RINE's src/utils.py: no resize.
+        _clip("clip-crop224", crop=224),
+        _clip("clip-crop336", crop=336),  # DDA's Inference/inference.py; CLIP's numbers
+        _clip("clip-resize224", resize=224, crop=224),  # C2P-CLIP's data.py
+        # ClipBased-SyntheticImageDetection's main.py, patch_size Clip224.
+        _clip("clip-bicubic224", resize=224, bicubic=True, crop=224),
+        # Effort's DeepfakeBench/training/demo.py: cv2.resize.
+        PlainSquashPreset("clip-squash224", squash=(224, 224), mean=CLIP_MEAN, std=CLIP_STD),
+        # Community-Forensics' models.py; its 224 is as imagenet.
+        Preset("commfor-384", resize=440, crop=384),
     )
 }
 
@@ -178,11 +230,11 @@ def centre_crop(image: Image.Image, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
-def _resize_shorter(image: Image.Image, size: int) -> Image.Image:
+def _resize_shorter(image: Image.Image, size: int, how: Image.Resampling) -> Image.Image:
     width, height = image.size
     shorter = min(width, height)
     target = (size * width // shorter, size * height // shorter)
-    return image if target == image.size else image.resize(target, Image.Resampling.BILINEAR)
+    return image if target == image.size else image.resize(target, how)
 
 
 def tiled(image: Image.Image, size: int) -> Image.Image:

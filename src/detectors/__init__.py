@@ -16,5 +16,6 @@ from .registry import (
     parse_spec,
     shipped_detectors,
     shipped_weights,
+    stands_on,
 )
 from .units import find_feature_maps, mlp_neurons

@@ -18,6 +18,7 @@ import torch
 from ..eight_bits import SCALE, State, deflated, inflated, packed, unpacked
 from ..errors import UserError
 from ..files import home, sha256, write_with
+from .torchscript import read_torchscript
 
 # Rounded to 8 bits, a first convolution's high-pass filters no longer sum to zero, and brightness
 # drowns the traces; small tensors cost little anyway.
@@ -77,10 +78,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
     The content decides what a file is, not its name. Known are safetensors (plain, half precision,
     8-bit, deflated, or what differs from another file, which must lie beside it or be shipped), a
-    bare state dict, and a dict with one under a name of ``HOLDERS`` or as its only one; averaged
-    weights are taken before the others, as timm does. What such files hold beside the weights is
-    never made: no class or function of a file is looked up or run. What wraps a network
-    (DataParallel, ``torch.compile``, Lightning, AveragedModel) is taken off the names.
+    TorchScript archive, a bare state dict, and a dict with one under a name of ``HOLDERS`` or as
+    its only one; averaged weights are taken before the others, as timm does. What such files hold
+    beside the weights is never made: no class or function of a file is looked up or run. What wraps
+    a network (DataParallel, ``torch.compile``, Lightning, AveragedModel) is taken off the names.
 
     Raises:
         UserError: no such file, not a weights file, or one that would need to run pickled code.
@@ -94,9 +95,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
         state, wrapper, facts = _read_safetensors(path)
     else:
         _refuse_other(path, start)
-        content, beside = _unpickled(path)
-        state, wrapper = _state_in(content, path, beside)
         facts = {}
+        if start.startswith(b"PK") and _is_torchscript(path):
+            state, wrapper = read_torchscript(path), "TorchScript"
+        else:
+            content, beside = _unpickled(path)
+            state, wrapper = _state_in(content, path, beside)
     state, prefixes = _plain(state)
     return Checkpoint(state, ", ".join([wrapper, *prefixes]), facts)
 
@@ -139,13 +143,13 @@ def _refuse_archive(path: Path) -> None:
             names = archive.namelist()
     except zipfile.BadZipFile:
         raise UserError(f"{path}: is cut off or damaged; copy or download it again") from None
-    if any(name.endswith("constants.pkl") for name in names):
-        raise UserError(
-            f"{path}: is a TorchScript program; save its weights alone: "
-            "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth')"
-        )
     if not any(name.endswith("data.pkl") for name in names):
         raise UserError(f"{path}: is a ZIP archive ({names[0] if names else 'empty'} …); unpack it")
+
+
+def _is_torchscript(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("constants.pkl") for name in archive.namelist())
 
 
 def _unpickled(path: Path) -> tuple[Any, list[str]]:

@@ -24,12 +24,22 @@ class WeightsOrigin:
     path: file name or 'initialisation'; sha256: of that file ('' if there is none);
     wrapper: how the file held them ('bare', 'model', 'module.', 'safetensors', '8-bit').
     data: folders that they were trained on, where the file's header says so.
+    backbone, backbone_sha256: the same of the backbone's file; '' where there is none beside it.
     """
 
     path: str
     sha256: str
     wrapper: str
     data: tuple[str, ...] = ()
+    backbone: str = ""
+    backbone_sha256: str = ""
+
+    def facts(self) -> dict[str, dict[str, str]]:
+        """Return what a manifest says of the files: weights, and backbone where there is one."""
+        found = {"weights": {"file": self.path, "sha256": self.sha256}}
+        if self.backbone:
+            found["backbone"] = {"file": self.backbone, "sha256": self.backbone_sha256}
+        return found
 
 
 @dataclass(frozen=True, repr=False)

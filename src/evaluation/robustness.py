@@ -91,7 +91,7 @@ def robustness(
             name: {
                 "name": one.name,
                 "preset": one.preset.name,
-                "weights": {"file": one.weights.path, "sha256": one.weights.sha256},
+                **one.weights.facts(),
             }
             for name, one in named.items()
         },
