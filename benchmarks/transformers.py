@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 
 import torch
 
@@ -76,13 +77,12 @@ def main() -> None:
         made, side = network(name)
         batch = torch.randn(IMAGES, 3, side, side)
         lrp = LRP(made)
-        times: dict[str, list[float]] = {"lrp": [], "both": []}
+        passes = {"lrp": partial(lrp, batch), "both": partial(forward_backward, made, batch)}
+        times: dict[str, list[float]] = {what: [] for what in passes}
         for run in range(RUNS + 1):
-            for what, pass_ in (
-                ("lrp", lambda: lrp(batch)), ("both", lambda: forward_backward(made, batch)),
-            ):  # fmt: skip
+            for what, once in passes.items():
                 start = time.perf_counter()
-                pass_()
+                once()
                 if run:
                     times[what].append(time.perf_counter() - start)
         both, own = (statistics.median(times[what]) for what in ("both", "lrp"))

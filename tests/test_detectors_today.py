@@ -17,13 +17,13 @@ import open_clip
 import pytest
 import timm
 import torch
-import transformers
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import forensift as ff
+import transformers
 from forensift.cli.app import app
 from forensift.data.presets import CLIP_MEAN, CLIP_STD, get_preset
 from forensift.detectors import ARCHITECTURES, load_detector, read_checkpoint
