@@ -352,7 +352,7 @@ def test_composites_by_name_round_trip(name: str) -> None:
     ("given", "message"),
     [
         ("epsilom", "no composite 'epsilom'.*beta0, epsilon, gamma"),
-        ("epsilon,layer1.*", "'layer1.*' in composite .* is not PATTERN=RULE"),
+        ("epsilon,layer1.*", "'layer1.*' in composite .* nor PATTERN=RULE"),
         ("epsilon,layer1.*=gama", "no relevance rule 'gama' .*layer1.*epsilon, gamma"),
         ("gamma,gamma=-1", "gamma -1.0 .* is not ≥ 0"),
         ("gamma,epsilon=0", "epsilon 0.0 .* is not > 0"),
