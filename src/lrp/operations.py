@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -41,6 +41,7 @@ from .rules import (
     Transport,
     ZPlus,
 )
+from .token_rules import Sharing
 from .weighted import ChannelMap, Linear
 
 BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -54,7 +55,11 @@ INACTIVE_FUNCTIONS = {  # function name → position of its argument ``training`
     "dropout": 2, "dropout1d": 2, "dropout2d": 2, "dropout3d": 2, "alpha_dropout": 2,
     "stochastic_depth": 3,
 }  # fmt: skip
-SIZES = frozenset({"size", "shape", "dim", "ndim", "numel", "dtype", "device"})
+SIZES = frozenset({  # what depends on a tensor's shape alone
+    "size", "shape", "dim", "ndim", "numel", "dtype", "device", torch.ops.aten.sym_size.int,
+    torch.ops.aten.new_zeros.default, torch.ops.aten.new_ones.default,
+    torch.ops.aten.zeros_like.default, torch.ops.aten.ones_like.default,
+})  # fmt: skip
 SUMS = frozenset({operator.add, torch.add, "add"})
 DIFFERENCES = frozenset({operator.sub, torch.sub, torch.subtract, "sub", "subtract"})
 REVERSED = frozenset({torch.rsub, "rsub"})
@@ -133,7 +138,8 @@ class Known:
     a layer's output; before: those to fold into its input; pads: zero padding to fold into a
     convolution; boxing: which convolutions on ``ranges`` get the box rule; composite: which rule a
     layer with weights gets; first: what is made of the pixels without any; asked: the names of the
-    layers with weights.
+    layers with weights; builders: of functions; sharing: how sums of both signs are shared in an
+    exported network, None in any other; attention: "cp" or "attnlrp".
     """
 
     box: tuple[float, float] | None = None
@@ -152,6 +158,9 @@ class Known:
     composite: Composite = COMPOSITES["beta0"]
     first: set[fx.Node] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
+    builders: Mapping[Any, Builder] = field(default_factory=lambda: FUNCTION_RULES)
+    sharing: Sharing | None = None
+    attention: str = "cp"
 
 
 @dataclass
@@ -172,6 +181,9 @@ class Call:
             return str(self.node.target)
         if self.node in self.known.affine:
             return self.known.affine[self.node].layer
+        if modules := self.node.meta.get("modules"):  # of an export
+            _, name, kind = modules[-1]
+            return name if kind.startswith("torch.nn.modules") else f"{name}.{self.kind}"
         inside = list(self.node.meta.get("nn_module_stack", {}).values())
         if self.node.target in FUNCTIONAL_CONVOLUTIONS and inside:
             name, kind = inside[-1]
@@ -222,7 +234,9 @@ class Call:
     @property
     def builder(self) -> Builder | None:
         """What builds the operation's rule, None where it has none."""
-        return module_builder(self.module) if self.module else FUNCTION_RULES.get(self.node.target)
+        if self.module is not None:
+            return module_builder(self.module)
+        return self.known.builders.get(self.node.target)
 
     @property
     def kind(self) -> str:
@@ -241,9 +255,11 @@ class Call:
         """Return the error that names this layer, its type and the reason."""
         known = reason(self.kind)
         why, mend = known or why, OTHER_METHODS if known else ADD_ONE
-        return LayerWithoutRule(
+        error = LayerWithoutRule(
             f"no relevance rule for {self.layer!r} ({self.kind}){': ' * bool(why)}{why}; {mend}"
         )
+        error.tokens = bool(known)
+        return error
 
 
 Built = tuple[Rule, tuple[fx.Node, ...]]
@@ -412,7 +428,8 @@ def _scaled(call: Call) -> Built:
     """A positive scale, or normalisation of the pixels, changes the units alone: it passes."""
     affine, (source,) = call.known.affine[call.node], call.single()
     rising = bool((affine.scale >= 0).all() and (affine.shift >= 0).all())
-    if affine.positive or source in call.known.ranges:
+    scales = call.known.sharing is not None and not affine.shift.any()  # as LayerScale does
+    if affine.positive or source in call.known.ranges or scales:
         return Pass(affine, "keep" if rising else "any"), (source,)
     call.known.report.unfolded.append(affine.layer)
     rule = call.weights_rule("convolution")
@@ -509,7 +526,7 @@ def _is_gate(known: Known, node: fx.Node) -> bool:
     rule, parents = known.rules[node]
     if isinstance(rule, (Reshape, Transport)):
         return _is_gate(known, parents[0])
-    return isinstance(rule, Pass) and rule.squashing
+    return bool(getattr(rule, "squashing", False))
 
 
 def _quotient(call: Call) -> Built:

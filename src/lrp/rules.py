@@ -68,7 +68,7 @@ class Rule:
     may overwrite it. overwrite: the operation's in-place form, where it has one.
     """
 
-    name: ClassVar[str]
+    name: str
     sign: str = "any"
     fresh: ClassVar[bool] = False
     overwrite: Callable[..., Tensor] | None = None
@@ -84,6 +84,10 @@ class Rule:
     def backward(self, saved: Saved, relevance: Tensor) -> Sequence[Tensor]:
         """Return the relevance of each parent, in order; never changes ``relevance``."""
         raise NotImplementedError
+
+    def bias(self, saved: Saved, relevance: Tensor) -> float:
+        """Return the relevance that the bias takes, a sum over the batch."""
+        return 0.0
 
 
 @dataclass(frozen=True)
@@ -395,15 +399,20 @@ class EpsilonLinear(Rule):
     name = "epsilon"
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self.weight, self.bias = weight, bias
+        self.weight, self.offset = weight, bias
 
     def forward(self, x: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Saved]:
-        z = F.linear(x, self.weight, self.bias)
+        z = F.linear(x, self.weight, self.offset)
         return z, (x, z)
 
     def backward(self, saved: Saved, relevance: Tensor) -> Sequence[Tensor]:
         x, z = saved
         return (x * (stable_division(relevance, z) @ self.weight),)
+
+    def bias(self, saved: Saved, relevance: Tensor) -> float:
+        if self.offset is None:
+            return 0.0
+        return float((stable_division(relevance, saved[1]) * self.offset).double().sum())
 
 
 class Diagonal(Rule):
