@@ -37,7 +37,10 @@ def fig_explanation(
         except ff.UserError as error:  # not to be had here: the rest is still worth drawing
             print(f"left out: {error}")
     for name, network in networks.items():
-        run.keep(name, ff.explain(network.with_preset(preset), some, METHODS, **run.how))
+        run.keep(
+            name,
+            ff.explain(network.with_preset(preset), some, METHODS, composite="beta0", **run.how),
+        )
 
 
 if __name__ == "__main__":

@@ -352,7 +352,7 @@ def test_composites_by_name_round_trip(name: str) -> None:
     ("given", "message"),
     [
         ("epsilom", "no composite 'epsilom'.*beta0, epsilon, gamma"),
-        ("epsilon,layer1.*", "'layer1.*' in composite .* is not PATTERN=RULE"),
+        ("epsilon,layer1.*", "'layer1.*' in composite .* nor PATTERN=RULE"),
         ("epsilon,layer1.*=gama", "no relevance rule 'gama' .*layer1.*epsilon, gamma"),
         ("gamma,gamma=-1", "gamma -1.0 .* is not ≥ 0"),
         ("gamma,epsilon=0", "epsilon 0.0 .* is not > 0"),
@@ -371,3 +371,100 @@ def test_box_needs_a_convolution_of_the_pixels() -> None:
         LRP(late, composite="beta0,layer1.0.conv1=box")
     with pytest.raises(CanonisationError, match="input_rule 'zplus' is of composite beta0"):
         LRP(late, input_rule="zplus", composite="gamma")
+
+
+# ---- the lattice
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (8, 6), (9, 8), (1, 5)])
+@pytest.mark.parametrize("stride", [2, 3])
+def test_spread_is_the_share_of_a_triangle_and_keeps_the_sum(
+    shape: tuple[int, int], stride: int
+) -> None:
+    torch.manual_seed(9)
+    layer = nn.Conv2d(4, 3, 1, stride=stride, bias=False).double()
+    x = torch.randn(2, 4, *shape, dtype=torch.float64)
+    r = torch.randn_like(layer(x))
+    found = relevance_through(layer, x, r, composite="beta0,spread")
+    read = relevance_through(layer, x, r)
+    distance = [(torch.arange(n)[:, None] - torch.arange(0, n, stride)[None]).abs() for n in shape]
+    down, along = ((stride - d).clamp(min=0).double() for d in distance)  # (positions, read)
+    weights = torch.einsum("ai,bj->abij", down, along)
+    terms = weights * x.abs()[:, :, :, :, None, None]  # (N, C, H, W, h, w): |x| in every triangle
+    shares = terms / terms.sum((2, 3), keepdim=True)
+    expected = torch.einsum("ncabij,ncij->ncab", shares, read[:, :, ::stride, ::stride])
+    assert relative_error(found, expected) < 1e-12
+    torch.testing.assert_close(found.sum((1, 2, 3)), read.sum((1, 2, 3)))
+
+
+def test_lattice_index_is_the_share_of_spectral_energy() -> None:
+    from forensift.lrp.lattice import lattice_index
+
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(128, 96)) + 3 * (np.arange(96) % 16 == 0)
+    for period in (8, 16, 32):
+        energy = np.abs(np.fft.fft2(values - values.mean())) ** 2
+        share = energy[:: 128 // period, :: 96 // period].sum() / energy.sum()
+        chance = (period**2 - 1) / (values.size - 1)
+        assert lattice_index(values, period) == pytest.approx((share - chance) / (1 - chance))
+    dots = np.zeros((128, 128))
+    dots[::32, ::32] = 1
+    assert lattice_index(dots) == pytest.approx(1)
+    noise = [lattice_index(rng.normal(size=(224, 224))) for _ in range(20)]
+    assert abs(float(np.mean(noise))) < 0.01
+    assert np.isnan(lattice_index(np.ones((64, 64))))
+    assert np.isnan(lattice_index(rng.normal(size=(40, 40))))
+
+
+def test_the_lattice_is_there_and_spread_takes_it_out() -> None:
+    from forensift.data import photographs
+    from forensift.detectors import load_detector
+    from forensift.lrp.lattice import lattice_index, shift_averaged
+
+    detector = load_detector("resnet50")
+    with Image.open(photographs("validation")[0]) as image:
+        pixels = np.asarray(image.convert("RGB").resize((128, 128))).transpose(2, 0, 1)
+    batch = detector.preset.normalise(torch.from_numpy(pixels.copy())[None])
+    plain = LRP(detector)
+    before = plain(batch, layers=()).pixels
+    after = LRP(detector, composite="beta0,spread")(batch, layers=()).pixels
+    assert before is not None
+    assert after is not None
+    index = [lattice_index(one.double().sum(1)[0].numpy()) for one in (before, after)]
+    assert index[0] > 0.3
+    assert index[1] < 0.15
+    assert float(after.sum()) == pytest.approx(float(before.sum()), rel=1e-3)
+    torch.testing.assert_close(shift_averaged(plain, batch, shifts=1), before)
+
+
+def test_an_average_over_all_shifts_reads_every_pixel_once() -> None:
+    from forensift.lrp.lattice import lattice_index, shift_averaged
+
+    torch.manual_seed(11)
+    steps = [nn.Conv2d(3, 4, 1, stride=2), nn.ReLU(), nn.Conv2d(4, 2, 1, stride=2)]
+    model = nn.Sequential(*steps, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 1)).double()
+    for parameter in model.parameters():
+        nn.init.uniform_(parameter, 0.1, 1)  # so that every pixel that is read counts
+    lrp = LRP(model)
+    batch = torch.rand(1, 3, 32, 24, dtype=torch.float64)
+    once = lrp(batch, layers=()).pixels
+    assert once is not None
+    read = (once != 0).any(1)[0]
+    assert read.sum() == 8 * 6
+    assert read[::4, ::4].all()
+    averaged = shift_averaged(lrp, batch, shifts=4, stride=4)
+    assert (averaged != 0).any(1).all()
+    index = [lattice_index(one.sum(1)[0].numpy(), 4) for one in (once, averaged)]
+    assert index[0] > 0.5
+    assert abs(index[1]) < 0.2
+
+
+def test_spread_changes_nothing_where_no_convolution_reads_every_second_position() -> None:
+    torch.manual_seed(10)
+    model = zoo.vgg11(num_classes=1).features.eval()
+    head = nn.Sequential(model, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1)).eval()
+    batch = torch.randn(1, 3, 32, 32)
+    plain, spread = LRP(head)(batch).pixels, LRP(head, composite="beta0,spread")(batch).pixels
+    assert plain is not None
+    assert spread is not None
+    assert torch.equal(plain, spread)

@@ -70,6 +70,26 @@ def on(folder: Path, name: str = "planted") -> list[object]:
     return [f"{folder / 'own.py'}:{name}", "--data", folder / "set", "--device", "cpu"]
 
 
+def test_another_composite_is_another_ranking_and_says_so(folder: Path) -> None:
+    written = {}
+    for given in ("beta0", "epsilon-plus,conv1=flat"):
+        out = folder / given.replace(",", "-")
+        code, said, err = run("rank", *on(folder), "--composite", given, "--out", out)
+        assert (code, err) == (0, "")
+        manifest = json.loads((out / "manifest.json").read_text())
+        assert manifest["composite"] == given
+        (csv,) = (path for path in out.glob("*-fake.csv"))
+        written[csv.name] = load_ranking(csv)
+        assert ("not by the published beta0" in " ".join(said.split())) == (given != "beta0")
+        assert written[csv.name].facts["composite"] == given
+    assert list(written) == ["set-fake.csv", "set-epsilon-plus_conv1_flat-fake.csv"]
+    plain, other = (one.table.set_index(["layer", "channel"])["omega"] for one in written.values())
+    assert not np.allclose(plain, other.loc[plain.index])
+    code, _, err = run("rank", *on(folder), "--composite", "epsilom", "--out", folder / "no")
+    assert code == 2
+    assert err.startswith("error: no composite 'epsilom' of LRP rules; there are beta0, epsilon")
+
+
 def test_rank_then_dropout(folder: Path) -> None:
     ranked, dropped = folder / "ranked", folder / "dropped"
     code, out, err = run("rank", *on(folder), "--out", ranked)

@@ -29,6 +29,13 @@ def presets(incomplete: str) -> list[str]:
     return [name for name in PRESETS if name.startswith(incomplete)]
 
 
+def composites(incomplete: str) -> list[str]:
+    """Return the composites of LRP rules that begin so."""
+    from ..lrp.composites import COMPOSITES
+
+    return [name for name in COMPOSITES if name.startswith(incomplete)]
+
+
 def methods(incomplete: str) -> list[str]:
     """Return the explanation methods that begin so."""
     from ..explain.methods import METHODS

@@ -47,6 +47,7 @@ def explain(
             "or _conv_head of EfficientNet.",
         ),
     ] = None,
+    composite: options.Composite = "beta0,spread",
     scaling: Annotated[
         str,
         typer.Option(
@@ -76,4 +77,13 @@ def explain(
         entry.path: name for entry, name in zip(files, short_names(files), strict=True)
     }
     take = Writer(run.folder, names, run.loaded.name, scaling, len(methods) > 1)
-    return compute(run.loaded, files, methods, target=target, layer=layer, take=take, **run.how)
+    return compute(
+        run.loaded,
+        files,
+        methods,
+        target=target,
+        layer=layer,
+        composite=composite,
+        take=take,
+        **run.how,
+    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UserError
+from . import options
 from .run import Run
 from .verb import verb
 
@@ -33,6 +34,7 @@ def faithfulness(
     cell: Annotated[
         int, typer.Option("--cell", min=1, help="Side of the squares replaced, pixels.")
     ] = 8,
+    composite: options.Composite = "beta0",
     fill: Annotated[
         str, typer.Option(metavar="mean|blur", help="What the squares are replaced by.")
     ] = "mean",
@@ -63,5 +65,6 @@ def faithfulness(
         draws=draws,
         cell=cell,
         fill=fill,
+        composite=composite,
         **run.how,
     )

@@ -116,6 +116,17 @@ K = Annotated[
         "--k", min=1, help="Feature maps from the top; published 114 (resnet50), 27 (b0)."
     ),
 ]
+Composite = Annotated[
+    str,
+    typer.Option(
+        "--composite",
+        metavar="NAME[,PATTERN=RULE...]",
+        help="Rules of LRP: beta0 (published), epsilon, gamma, alpha2-beta1, epsilon-plus, "
+        "epsilon-plus-flat, epsilon-gamma-box, alpha2-beta1-flat; then settings and rules of "
+        "layers: beta0,spread or gamma,gamma=0.1,layer1.*=flat (docs/commands.md).",
+        autocompletion=completion.composites,
+    ),
+]
 TrainingFamily = Annotated[
     str | None,
     typer.Option(

@@ -40,6 +40,7 @@ def patches(
             help="Of an image's positive relevance; the box holds what is above. Published 75.",
         ),
     ] = 75.0,
+    composite: options.Composite = "beta0",
     published_box: Annotated[
         bool,
         typer.Option(
@@ -68,7 +69,7 @@ def patches(
     from ..patches import patches as cut_out
 
     given = (run.loaded, run.images, load_ranking(ranking), k, n)
-    cut = {"percentile": percentile, "published_edge": published_box}
+    cut = {"percentile": percentile, "published_edge": published_box, "composite": composite}
     if pooled:
         return cut_out(*given, **cut, **run.how)  # type: ignore[arg-type]
     return collages(*given, generators=generator or (), **cut, **run.how)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UserError
+from . import options
 from .run import Sweeping
 from .verb import verb
 
@@ -41,6 +42,7 @@ def planted(
     size: Annotated[int, typer.Option("--size", min=16, help="Side of an image.")] = 64,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps, 32 images.")] = 400,
     draws: Annotated[int, typer.Option("--draws", min=2, help="Of each random control.")] = 20,
+    composite: options.Composite = "beta0",
     page: Annotated[
         Path | None,
         typer.Option("--page", metavar="FILE", help="Also write the study as Markdown."),
@@ -75,6 +77,7 @@ def planted(
         side=size,
         steps=steps,
         draws=draws,
+        composite=composite,
         say=lambda text: on.print(f"· {text}", style="dim", markup=False),
         **run.how,
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UserError
+from . import options
 from .run import Run
 from .verb import verb
 
@@ -37,6 +38,7 @@ def rank(
             help="Use images whose true class has at least this probability, 0.5 to 1.",
         ),
     ] = 0.9,
+    composite: options.Composite = "beta0",
     name: Annotated[
         str, typer.Option("--name", help="Of the set, in file names. Default: the folder's.")
     ] = "",
@@ -45,9 +47,10 @@ def rank(
 
     Example: `forensift rank resnet50 --data progan_val --preset tff-ffrs --start published`
 
-    Writes `<set>-fake.csv` and `<set>-real.csv` (key,mean_relevance, the published format),
-    `ranking.parquet` (with standard errors, omega x width and 95 % rank intervals),
-    `skipped.csv`, `manifest.json` (images used, and left out by reason) and the figure `omega`.
+    Writes `<set>-fake.csv` and `<set>-real.csv` (key,mean_relevance, the published format; of
+    another composite than beta0 `<set>-COMPOSITE-fake.csv`: that is another ranking),
+    `ranking.parquet` (with standard errors, omega x width and 95 % rank intervals), `skipped.csv`,
+    `manifest.json` (images used, and left out by reason) and the figure `omega`.
     """
     if label not in LABELS:
         raise UserError(f"--label {label}: choose {', '.join(LABELS)}")
@@ -60,6 +63,7 @@ def rank(
         labels=LABELS[label],  # type: ignore[arg-type]
         start=check_options(start, min_confidence),
         min_confidence=min_confidence,
+        composite=composite,
         name=name,
         **run.how,
     )

@@ -35,6 +35,7 @@ def transfer(
             help="Rank on fakes that have at least this probability, 0.5 to 1.",
         ),
     ] = 0.9,
+    composite: options.Composite = "beta0",
     draws: Annotated[
         int,
         typer.Option("--draws", min=0, help="Of the layer-matched random control of each row."),
@@ -63,6 +64,7 @@ def transfer(
         k,
         rank_images=scanned(rank_data) if rank_data is not None else None,
         min_confidence=min_confidence,
+        composite=composite,
         draws=draws,
         training_family=training_family,
         cluster=cluster,  # type: ignore[arg-type]

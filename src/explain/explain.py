@@ -24,6 +24,7 @@ from .methods import explainer, pixel_map
 from .target import Target, named_target, target_name
 
 NO_FILE = Path("pixels")  # root of images that have no file
+FIGURE = "beta0,spread"  # of maps that people look at: chosen in docs/lattice.md
 Images = ImageSet | Path | str | Sequence[Path | str] | np.ndarray | Tensor
 
 
@@ -106,11 +107,14 @@ class ExplainLook(Look):
         layer: str | None = None,
         images: ImageSet | None = None,
         take: Callable[[Explanation], dict[str, Any]] | None = None,
+        composite: str = FIGURE,
     ) -> None:
         """images: in the order of ``target``, where that is one for each."""
-        self.explain = {one: explainer(detector, one, layer) for one in methods}
+        self.explain = {one: explainer(detector, one, layer, composite) for one in methods}
         self.target = named_target(detector, target)
         facts = {"methods": list(methods), "layer": layer, "target": repr(target)}
+        if "lrp" in methods:
+            facts["composite"] = composite
         facts |= getattr(take, "facts", {})
         super().__init__(detector, Taken(detector, take), colours=(), facts=facts)
         self.by_id: dict[str, int] | None = None
@@ -227,6 +231,7 @@ def explain(
     *,
     target: Target = "decision",
     layer: str | None = None,
+    composite: str = FIGURE,
     take: Callable[[Explanation], dict[str, Any]] | None = None,
     **how: Unpack[How],
 ) -> Explanations:
@@ -237,7 +242,8 @@ def explain(
         preprocessing.
     method: of ``METHODS``. target: see :func:`forensift.explain.target.chosen`, one for all images
         or one for each, by default what the detector decides; a class may be given by its name.
-    layer: see :class:`GradCAM`.
+    layer: see :class:`GradCAM`. composite: the rules of LRP; the published ones are "beta0", whose
+        maps of a ResNet are mostly a lattice of dots 32 pixels apart (docs/lattice.md).
     take: gets each explanation as it comes and returns what the table is to hold of it besides;
         explanations are then not kept, so that memory does not grow with the images. Its ``facts``,
         where it has any, decide whether an interrupted run is gone on with.
@@ -249,7 +255,7 @@ def explain(
     methods = [method] if isinstance(method, str) else list(method)
     if isinstance(images, (np.ndarray, Tensor)):
         known = _numbered(torch.as_tensor(images))
-        look = ExplainLook(detector, methods, target, layer, known, take)
+        look = ExplainLook(detector, methods, target, layer, known, take, composite)
         size = how.get("batch_size", BATCH_SIZE)
         for first in range(0, len(known), size):
             part = known[first : first + size]
@@ -259,7 +265,7 @@ def explain(
         skipped: tuple[Skipped, ...] = ()
     else:
         known = images if isinstance(images, ImageSet) else image_files(images)
-        look = ExplainLook(detector, methods, target, layer, known, take)
+        look = ExplainLook(detector, methods, target, layer, known, take, composite)
         done = sweep(known, [look], what="explaining", **how)
         known, skipped = done.used, done.skipped
     keys = [(known.image_id(entry), one) for entry in known for one in methods]

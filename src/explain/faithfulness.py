@@ -67,6 +67,7 @@ def faithfulness(
     cell: int = CELL,
     fill: str = "mean",
     shares: Sequence[float] = (0.0, 0.5, 1.0),
+    composite: str = "beta0",
     **how: Unpack[How],
 ) -> Faithfulness:
     """Test explanation methods on ``n`` images, drawn at random by seed and image id.
@@ -77,7 +78,7 @@ def faithfulness(
     cell: side of the squares replaced, in pixels; fill: by the image's 'mean' colour, which
         detectors find neutral, or by a 'blur', which many of them take for a fake.
     shares: of the layers to make random for the sanity check, cascading from the output; 0 is the
-        last layer alone, 1 all; none skips the check.
+        last layer alone, 1 all; none skips the check. composite: the rules of LRP.
 
     What is explained is the decision (fake or real; the arg-max class), so that positive relevance
     is evidence for it and its probability should follow.
@@ -93,7 +94,7 @@ def faithfulness(
     explain, notes = {}, []
     for method in methods:
         try:
-            explain[method] = explainer(detector, method)
+            explain[method] = explainer(detector, method, composite=composite)
             _maps(explain[method], _normalised(detector, groups[0][1][:1]), detector, method)
         except UserError as error:
             explain.pop(method, None)
@@ -109,7 +110,7 @@ def faithfulness(
         batch = _normalised(detector, pixels)
         maps = {m: _maps(explain[m], batch, detector, m) for m in methods}
         agreement_rows += _agreement(keys, maps)
-        sanity_rows += _sanity(detector, keys, batch, maps, shares, seed)
+        sanity_rows += _sanity(detector, keys, batch, maps, shares, seed, composite)
         for place, key in enumerate(keys):
             own = {method: maps[method][place] for method in methods}
             curve_rows += _curves(
@@ -134,6 +135,7 @@ def faithfulness(
             "draws": draws,
             "cell": cell,
             "fill": fill,
+            "composite": composite,
             "shares": list(shares),
             "seed": seed,
         },
@@ -305,11 +307,12 @@ def _sanity(
     maps: Maps,
     shares: Sequence[float],
     seed: int,
+    composite: str,
 ) -> Iterator[dict[str, Any]]:
     for share in shares:
         twin, layers = randomised(detector.network, share, batch, seed)
         for method, before in maps.items():
-            explain = explainer(replace(detector, network=twin), method)
+            explain = explainer(replace(detector, network=twin), method, composite=composite)
             after = _maps(explain, batch, detector, method)
             for place, key in enumerate(keys):
                 pair = before[place], after[place]

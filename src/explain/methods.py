@@ -20,7 +20,7 @@ Explainer = Callable[[Tensor, Target], RawExplanation]
 
 
 class RelevancePropagation:
-    """LRP (β = 0, see :class:`forensift.lrp.LRP`) in the form of the other methods.
+    """LRP (see :class:`forensift.lrp.LRP`) in the form of the other methods.
 
     R = +1 at the target whatever its sign: every rule divides by its own output, so positive
     relevance is evidence for the decision that the logit stands for. Where 'fake' or 'real' is
@@ -28,8 +28,8 @@ class RelevancePropagation:
     for what was asked.
     """
 
-    def __init__(self, explained: Detector | nn.Module) -> None:
-        self.lrp = LRP(explained)
+    def __init__(self, explained: Detector | nn.Module, composite: str = "beta0") -> None:
+        self.lrp = LRP(explained, composite=composite)
         self.outputs = 0
 
     def __call__(self, batch: Tensor, target: Target = None) -> RawExplanation:
@@ -75,11 +75,16 @@ def pixel_map(relevance: np.ndarray, method: str) -> np.ndarray:
     return (np.abs(relevance) if method == "gradient" else relevance).sum(axis=-3)
 
 
-def explainer(explained: Detector | nn.Module, method: str, layer: str | None = None) -> Explainer:
+def explainer(
+    explained: Detector | nn.Module,
+    method: str,
+    layer: str | None = None,
+    composite: str = "beta0",
+) -> Explainer:
     """Return the method, made ready: call it with a batch and a target.
 
     explained: a detector; of a bare network LRP takes the pixels for normalised as ImageNet's.
-    layer: for the Grad-CAM methods, see :class:`GradCAM`.
+    layer: for the Grad-CAM methods, see :class:`GradCAM`. composite: the rules of LRP.
 
     Raises:
         UserError: no such method, or a network that it cannot be used on.
@@ -87,6 +92,8 @@ def explainer(explained: Detector | nn.Module, method: str, layer: str | None = 
     if method not in METHODS:
         raise UserError(f"no explanation method {method!r}; there are {', '.join(METHODS)}")
     try:
+        if method == "lrp":
+            return RelevancePropagation(explained, composite)
         return METHODS[method](explained, layer)
     except CanonisationError as error:
         others = " and ".join(name for name in ("gradcam", "gradient") if _applies(explained, name))

@@ -38,6 +38,7 @@ class OmegaLook(Look):
         *,
         start: Start = "predicted",
         min_confidence: float = 0.9,
+        composite: str = "beta0",
     ) -> None:
         start = check_options(start, min_confidence)
         if start == "published" and detector.classes:
@@ -46,7 +47,7 @@ class OmegaLook(Look):
                 "one logit; use start predicted"
             )
         self.start, self.label, self.min_confidence = start, label, min_confidence
-        self.lrp = LRP(detector)
+        self.lrp = LRP(detector, composite=composite)
         if not detector.feature_maps:
             raise UserError(
                 f"{detector.name} has no feature maps to rank: it holds no torch.nn.Conv2d that "
@@ -62,6 +63,7 @@ class OmegaLook(Look):
             "label": KINDS[label],
             "start": start,
             "min_confidence": min_confidence,
+            "composite": str(self.lrp.composite),
             "not_used": [layer for layer in detector.layers if layer not in self.layers],
         }
         statistic = OmegaStatistic(detector.feature_maps, label, min_confidence)
@@ -115,6 +117,7 @@ def rank(
     label: Label | int = "fake",
     start: Start = "predicted",
     min_confidence: float = 0.9,
+    composite: str = "beta0",
     preset: Preset | str | None = None,
     **how: Unpack[How],
 ) -> Ranking:
@@ -130,6 +133,8 @@ def rank(
         Fakes are the same under both.
     min_confidence: the least probability of the true class, 0.5 … 1; the published 0.9 means
         p ≥ 0.90 for fakes and p ≤ 0.10 for reals.
+    composite: the rules of LRP, see :mod:`forensift.lrp.composites`; ω under any but the published
+        'beta0' is another ranking.
     preset: the preprocessing, the detector's own by default; published rankings used 'tff-ffrs'.
 
     Maps of convolutions that the logits do not depend on have ω 0; facts["not_used"] names these.
@@ -144,8 +149,9 @@ def rank(
         preset = named_preset(preset) if isinstance(preset, str) else preset
         detector = detector.with_preset(preset)
     found = rankings(
-        detector, images, labels=(kind,), start=start, min_confidence=min_confidence, **how
-    )
+        detector, images, labels=(kind,), start=start, min_confidence=min_confidence,
+        composite=composite, **how,
+    )  # fmt: skip
     return found.of[kind]
 
 
@@ -171,6 +177,7 @@ def rankings(
     labels: Sequence[Label] = ("fake", "real"),
     start: Start = "predicted",
     min_confidence: float = 0.9,
+    composite: str = "beta0",
     name: str = "",
     **how: Unpack[How],
 ) -> Rankings:
@@ -190,7 +197,9 @@ def rankings(
         if not len(images.only(label=kinds[kind])):
             raise UserError(f"{images.root}: holds no {kind} images to rank on")
     looks = {
-        kind: OmegaLook(detector, kinds[kind], start=start, min_confidence=min_confidence)
+        kind: OmegaLook(
+            detector, kinds[kind], start=start, min_confidence=min_confidence, composite=composite
+        )
         for kind in labels
     }
     wanted = {kinds[kind] for kind in labels}
@@ -218,6 +227,7 @@ def rankings(
         "missing": missing,
         "start": start,
         "min_confidence": min_confidence,
+        "composite": next(iter(looks.values())).facts["composite"],
         "feature_maps": len(detector.feature_maps),
     }
     name = name or images.root.resolve().name or "images"

@@ -23,7 +23,9 @@ class Composite:
     first: of the layers before which there are no weights; convolution, linear: of the others.
     overrides: pairs (pattern, rule) of layers' names with ``*``, ``?``, ``[…]``; the last that
     matches decides. epsilon: ε of the ε rule, gamma: γ of the γ rule; the quotients of the other
-    rules, of sums and averages keep ε = 1e-6.
+    rules, of sums and averages keep ε = 1e-6. spread: relevance of strided 1×1 convolutions also
+    goes to the positions that they pass over (see :class:`.rules.Convolution`), against the dots
+    that a map has where only every 32nd pixel is read.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Composite:
     overrides: tuple[tuple[str, str], ...] = ()
     epsilon: float = EPSILON
     gamma: float = 0.25
+    spread: bool = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.epsilon) and self.epsilon > 0):
@@ -54,7 +57,8 @@ class Composite:
             )
             if value != usual
         ]  # fmt: skip
-        return ",".join([self.name, *values, *(f"{a}={b}" for a, b in self.overrides)])
+        spread = ["spread"] * self.spread
+        return ",".join([self.name, *spread, *values, *(f"{a}={b}" for a, b in self.overrides)])
 
     @property
     def published(self) -> bool:
@@ -129,8 +133,8 @@ COMPOSITES: dict[str, Composite] = {
 def composite(given: str | Composite, overrides: Mapping[str, str] | None = None) -> Composite:
     """Return a composite by name.
 
-    given: ``NAME``, or ``NAME,epsilon=0.01,gamma=0.1,PATTERN=RULE,…``; overrides: more of the
-    latter, pattern → rule.
+    given: ``NAME``, or ``NAME,spread,epsilon=0.01,gamma=0.1,PATTERN=RULE,…``, in any order;
+    overrides: more of the last, pattern → rule.
 
     Raises:
         UserError: an unknown name or rule, or a value out of range.
@@ -143,9 +147,14 @@ def composite(given: str | Composite, overrides: Mapping[str, str] | None = None
             )
         found, own = COMPOSITES[name], []
         for part in parts:
+            if part == "spread":
+                found = replace(found, spread=True)
+                continue
             key, equals, value = part.partition("=")
             if not equals or not key or not value:
-                raise UserError(f"{part!r} in composite {given!r} is not PATTERN=RULE")
+                raise UserError(
+                    f"{part!r} in composite {given!r} is neither spread nor PATTERN=RULE"
+                )
             if key in ("epsilon", "gamma"):
                 try:
                     number = float(value)

@@ -308,6 +308,8 @@ def _weighted(call: Call, convolution: Convolution) -> Built:
         convolution = convolution.folded(*known.scales[node])
     if node in known.before:
         convolution = convolution.behind(*known.before[node])
+    if known.composite.spread:
+        convolution = replace(convolution, spread=True)
     parents = call.single()
     rule = call.weights_rule("convolution")
     boxed = rule == "beta0" and parents[0] in known.ranges and known.boxing(convolution)

@@ -99,7 +99,9 @@ class Convolution:
     from the input's spatial size to it (TF "same" padding is asymmetric and depends on the size);
     pad_mode: as in ``F.pad``; shares: the weight that z⁺ shares relevance by, see :meth:`lifted`,
     None where nothing was folded in; entry: the unscaled weight and the
-    shift (C_in,) of an affine map before the convolution, whose scale ``weight`` has taken in.
+    shift (C_in,) of an affine map before the convolution, whose scale ``weight`` has taken in;
+    spread: relevance of a strided 1×1 kernel is spread over the positions that it passes over,
+    see :meth:`_between`.
     """
 
     weight: Tensor
@@ -114,6 +116,7 @@ class Convolution:
     pad_mode: str = "constant"
     shares: Tensor | None = None
     entry: tuple[Tensor, Tensor] | None = None
+    spread: bool = False
 
     def at(self, x: Tensor) -> Convolution:
         """Return this convolution for inputs of x's size: zero padding inside where it can be."""
@@ -223,14 +226,39 @@ class Convolution:
             x = x[(slice(None), slice(None), *steps)].contiguous(memory_format=layout(x))
         return x
 
-    def leave(self, relevance: Tensor, shape: torch.Size) -> Tensor:
-        """Undo :meth:`enter`: carry relevance back to the input of this shape."""
+    def kept(self, x: Tensor) -> Tensor | torch.Size:
+        """Return what :meth:`leave` needs of the input."""
+        return x if self.spread and self.gathers and self.two_dimensional else x.shape
+
+    def leave(self, relevance: Tensor, kept: Tensor | torch.Size) -> Tensor:
+        """Undo :meth:`enter`: carry relevance back to the input, of which ``kept`` is known."""
+        if isinstance(kept, Tensor):
+            return self._between(relevance, kept)
         if self.pad is None and not self.gathers:
             return relevance
         like = torch.empty(
-            shape, dtype=relevance.dtype, device=relevance.device, memory_format=layout(relevance)
+            kept, dtype=relevance.dtype, device=relevance.device, memory_format=layout(relevance)
         )
         return pullback(self.enter, like, relevance)
+
+    def _between(self, relevance: Tensor, x: Tensor) -> Tensor:
+        """Spread relevance over all positions, not those alone that are read, every s-th.
+
+        As if a triangle k of weights (s − d) / s², d < s the distance in each direction, averaged
+        |x| of each channel before it is read: R_in = |x| · kᵀ(R ⊘ k ∗ |x|). The sum is kept.
+        """
+        sides = [s - torch.arange(1 - s, s, device=x.device).abs() for s in self.stride]
+        kernel = (sides[0][:, None] * sides[1]).to(x)[None, None]
+        margin = [s - 1 for s in self.stride]
+        after = [(n - 1) % s for n, s in zip(x.shape[2:], self.stride, strict=True)]
+        there = x.abs().reshape(-1, 1, *x.shape[2:])
+        below = F.conv2d(there, kernel, None, self.stride, margin)
+        s = safe_division(relevance.reshape(below.shape), below)
+        return (
+            F.conv_transpose2d(s, kernel, None, self.stride, margin, after)
+            .mul_(there)
+            .view(x.shape)
+        )
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return the convolution of an entered x with ``weight``."""
@@ -310,16 +338,16 @@ class ZPlus(Rule):
         z = conv(inputs[0], self.parts[0])
         for part, weight in zip(inputs[1:], self.parts[1:], strict=True):
             z += conv(part, weight)
-        return y, (conv, x.shape, inputs, z)
+        return y, (conv, conv.kept(x), inputs, z)
 
     def backward(self, saved: Saved, relevance: Tensor) -> Sequence[Tensor]:
-        conv, shape, inputs, z = saved
+        conv, kept, inputs, z = saved
         s = safe_division(relevance, z)
         shares = [conv.transpose(s, x, w) for x, w in zip(inputs, self.parts, strict=True)]
         share = shares[0].mul_(inputs[0])
         for other, x in zip(shares[1:], inputs[1:], strict=True):
             share.addcmul_(other, x)
-        return (conv.leave(share, shape),)
+        return (conv.leave(share, kept),)
 
 
 class Box(Rule):
@@ -351,15 +379,15 @@ class Box(Rule):
         z = y - corner
         if conv.bias is not None:
             y += conv.bias.view(1, -1, *(1,) * (y.dim() - 2))
-        return y, (conv, x.shape, entered, z)
+        return y, (conv, conv.kept(x), entered, z)
 
     def backward(self, saved: Saved, relevance: Tensor) -> Sequence[Tensor]:
-        conv, shape, entered, z = saved
+        conv, kept, entered, z = saved
         s = stable_division(relevance, z)
         shape_only = entered.repeat(1, 2, *(1,) * (entered.dim() - 2))
         plus, minus = conv.transpose(s, shape_only, self.both).chunk(2, dim=1)
         share = (entered - self.low) * plus + (entered - self.high) * minus
-        return (conv.leave(share, shape),)
+        return (conv.leave(share, kept),)
 
 
 class EpsilonLinear(Rule):

@@ -31,7 +31,9 @@ class Layer(Protocol):
 
     def enter(self, x: Tensor) -> Tensor: ...
 
-    def leave(self, relevance: Tensor, shape: Any) -> Tensor: ...
+    def kept(self, x: Tensor) -> Any: ...
+
+    def leave(self, relevance: Tensor, kept: Any) -> Tensor: ...
 
     def output(self, x: Tensor, entered: Tensor) -> Tensor: ...
 
@@ -53,6 +55,9 @@ class _Plain:
     def enter(self, x: Tensor) -> Tensor:
         return x
 
+    def kept(self, x: Tensor) -> Any:
+        return x.shape
+
     def part(self, weight: Tensor) -> Tensor:
         return weight
 
@@ -64,7 +69,7 @@ class Linear(_Plain):
     weight: Tensor
     bias: Tensor | None
 
-    def leave(self, relevance: Tensor, shape: Any) -> Tensor:
+    def leave(self, relevance: Tensor, kept: Any) -> Tensor:
         return relevance
 
     def output(self, x: Tensor, entered: Tensor) -> Tensor:
@@ -90,8 +95,8 @@ class ChannelMap(_Plain):
     def weight(self) -> Tensor:
         return self.affine.scale  # type: ignore[no-any-return]
 
-    def leave(self, relevance: Tensor, shape: Any) -> Tensor:
-        return relevance.sum_to_size(shape)
+    def leave(self, relevance: Tensor, kept: Any) -> Tensor:
+        return relevance.sum_to_size(kept)
 
     def output(self, x: Tensor, entered: Tensor) -> Tensor:
         return self.affine(x)  # type: ignore[no-any-return]
@@ -132,7 +137,7 @@ class Weighted(Rule):
 
     def backward(self, saved: Saved, relevance: Tensor) -> Sequence[Tensor]:
         layer, x, entered, y = saved
-        return (layer.leave(self.share(layer, x, entered, y, relevance), x.shape),)
+        return (layer.leave(self.share(layer, x, entered, y, relevance), layer.kept(x)),)
 
     def share(self, layer: Layer, x: Tensor, entered: Tensor, y: Any, r: Tensor) -> Tensor:
         """Return the relevance of the entered input; y is None where ``fresh``."""

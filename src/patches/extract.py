@@ -92,6 +92,7 @@ def patches(
     generator: str | None = None,
     percentile: float = PERCENTILE,
     published_edge: bool = False,
+    composite: str = "beta0",
     **how: Unpack[How],
 ) -> Patches:
     """Return the LRP-max patches of the top k feature maps on the fakes of ``images``.
@@ -101,14 +102,16 @@ def patches(
     pixels; their positive relevance, summed over colour, is cut at its percentile, and the box
     around what is above is cropped out of the image.
 
-    generator: of the fakes, all by default; published_edge: see :func:`bounding_box`.
+    generator: of the fakes, all by default; published_edge: see :func:`bounding_box`; composite:
+    the rules of LRP.
 
     Raises:
         UserError: no such fakes, a ranking of another network, k or n or the percentile out of
             range, or too many unreadable images.
     """
     names: tuple[str | None, ...] = (generator,)
-    (found,) = _found(detector, images, ranking, k, n, names, percentile, published_edge, how)
+    cut = {"percentile": percentile, "published_edge": published_edge, "composite": composite}
+    (found,) = _found(detector, images, ranking, k, n, names, cut, how)
     return found
 
 
@@ -122,6 +125,7 @@ def collages(
     generators: Sequence[str] = (),
     percentile: float = PERCENTILE,
     published_edge: bool = False,
+    composite: str = "beta0",
     **how: Unpack[How],
 ) -> Collages:
     """Return the patches of each generator's fakes, of all by default; see :func:`patches`.
@@ -129,11 +133,13 @@ def collages(
     One pass finds the images of all.
     """
     names = tuple(generators) or images.only(label=FAKE).generators or (None,)
-    parts = _found(detector, images, ranking, k, n, names, percentile, published_edge, how)
+    cut = {"percentile": percentile, "published_edge": published_edge, "composite": composite}
+    parts = _found(detector, images, ranking, k, n, names, cut, how)
     of = {str(one.facts["generator"]): one for one in parts}
     facts = {
         "detector": detector.name,
         "used": sum(one.facts["used"] for one in parts),
+        "composite": parts[0].facts["composite"],
         "collages": {name: dict(one.facts) for name, one in of.items()},
     }
     return Collages(of, facts, parts[0].skipped)
@@ -146,14 +152,13 @@ def _found(
     k: int,
     n: int,
     generators: Sequence[str | None],
-    percentile: float,
-    published_edge: bool,
+    cut: Mapping[str, Any],
     how: How,
 ) -> list[Patches]:
     if n < 1:
         raise UserError(f"n = {n}: at least one patch a feature map")
-    if not 0 <= percentile < 100:
-        raise UserError(f"percentile {percentile:g}: must be 0 or more and below 100")
+    if not 0 <= cut["percentile"] < 100:
+        raise UserError(f"percentile {cut['percentile']:g}: must be 0 or more and below 100")
     feature_maps = top(ranking, k)
     check_ranking_fits(ranking, detector)
     looks = [PeakLook(detector, feature_maps, n, one) for one in dict.fromkeys(generators)]
@@ -164,8 +169,7 @@ def _found(
     chosen = tuple(one for one in images if any(look.wants(one) for look in looks))
     fakes = ImageSet(images.root, chosen, images.layout)
     done = sweep(fakes, looks, what="finding images", **how)
-    options: dict[str, Any] = {"percentile": percentile, "published_edge": published_edge}
-    return [patches_of(look, done, ranking, **options, **how) for look in looks]
+    return [patches_of(look, done, ranking, **cut, **how) for look in looks]
 
 
 def patches_of(
@@ -175,6 +179,7 @@ def patches_of(
     *,
     percentile: float = PERCENTILE,
     published_edge: bool = False,
+    composite: str = "beta0",
     **how: Unpack[How],
 ) -> Patches:
     """Return the patches of the images that a pass has found; see :func:`patches`."""
@@ -182,7 +187,7 @@ def patches_of(
     used = ImageSet(done.used.root, tuple(filter(look.wants, done.used)), done.used.layout)
     found = cut(
         look.detector, used, ranking, best,
-        percentile=percentile, published_edge=published_edge, **how,
+        percentile=percentile, published_edge=published_edge, composite=composite, **how,
     )  # fmt: skip
     facts = {
         "detector": look.detector.name,
@@ -194,6 +199,7 @@ def patches_of(
         "percentile": percentile,
         "box": "published: last row and column left out" if published_edge else "inclusive",
         "preset": look.detector.preset.name,
+        "composite": composite,
         "seed": how.get("seed", 0),
         "maxima_not_finite": best.not_finite,
         "without_patch": sum(one.crop is None for one in found),
@@ -209,6 +215,7 @@ def cut(
     *,
     percentile: float = PERCENTILE,
     published_edge: bool = False,
+    composite: str = "beta0",
     **how: Unpack[How],
 ) -> tuple[Patch, ...]:
     """Return the patches of lists that a pass over ``images`` has found, in the lists' order.
@@ -223,7 +230,7 @@ def cut(
         for place, peak in enumerate(peaks, 1)
     ]
     batch_size, told = how.get("batch_size", BATCH_SIZE), how.get("progress")
-    lrp = LRP(detector)
+    lrp = LRP(detector, composite=composite)
     found: dict[tuple[FeatureMap, int], Patch] = {}
     for pixels in _pixels(detector, images, entries, best, batch_size, how.get("seed", 0)):
         for group in _groups([job for job in jobs if job.peak.image_id in pixels], pixels):

@@ -102,6 +102,7 @@ def transfer(
     *,
     rank_images: ImageSet | None = None,
     min_confidence: float = 0.9,
+    composite: str = "beta0",
     draws: int = 5,
     resamples: int = RESAMPLES,
     few: int = FEW,
@@ -115,7 +116,7 @@ def transfer(
     rank_images: the set to rank on; its generators are the rows of the matrix. By default
         ``images`` are halved by file name, so that a name is on one side for every generator and
         for real and fake alike: fakes of one half are ranked on, the other half is dropped on.
-    k: how many maps are dropped. min_confidence: as for :func:`forensift.rank`.
+    k: how many maps are dropped. min_confidence, composite: as for :func:`forensift.rank`.
     draws: of the layer-matched random control of each generator's top k.
     cluster: what the intervals of the falls draw, see :func:`forensift.evaluation.metrics`.
     resamples: of the intervals. few: below this number of images used, a note says so.
@@ -134,7 +135,8 @@ def transfer(
     if not 1 <= k <= len(detector.feature_maps):
         raise UserError(f"k = {k}: {detector.name} has {len(detector.feature_maps)} feature maps")
     ranked_on, dropped_on = halves(images, seed) if rank_images is None else (rank_images, images)
-    every, missed = _statistics(detector, ranked_on, min_confidence, how)
+    look = OmegaLook(detector, FAKE, min_confidence=min_confidence, composite=composite)
+    every, missed = _statistics(look, ranked_on, how)
     statistics = {name: one for name, one in every.items() if one.used}
     notes = _notes(ranked_on, every, few)
     if not statistics:
@@ -159,6 +161,7 @@ def transfer(
         "drop_set_sha256": dropped_on.hash(),
         "used": {name: one.counts for name, one in statistics.items()},
         "min_confidence": min_confidence,
+        "composite": look.facts["composite"],
         "draws": draws,
         "resamples": resamples,
         "cluster": cluster,
@@ -178,10 +181,9 @@ def transfer(
 
 
 def _statistics(
-    detector: Detector, images: ImageSet, min_confidence: float, how: How
+    look: OmegaLook, images: ImageSet, how: How
 ) -> tuple[dict[str, OmegaStatistic], tuple[Skipped, ...]]:
     """Return ω of each generator's fakes, and the images that could not be used."""
-    look = OmegaLook(detector, FAKE, min_confidence=min_confidence)
     fakes = images.only(label=FAKE)
     grouped = _ByGenerator({name: look.statistic.empty() for name in fakes.generators})
     look.statistic = grouped  # type: ignore[assignment]

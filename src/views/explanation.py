@@ -14,6 +14,7 @@ from .. import figures
 from ..explain import Explanation, Explanations
 from ..explain.heat import BLUR, check_scaling, heat, scaling_words
 from ..files import write_with
+from .text import other_rules
 from .view import Draw, Shown, View, Write
 
 SCALING = "percentile-99"
@@ -74,7 +75,8 @@ def said(result: Explanations) -> str:
     text = f"{result.facts['detector']} decides: {counts}."
     if empty:
         text += f" {empty} of {len(result.table)} maps hold nothing positive."
-    return f"{text} A map shows where relevance lies, not that the decision is right."
+    text += " A map shows where relevance lies, not that the decision is right."
+    return text + other_rules(result.facts)
 
 
 def drawn(one: Explanation, scaling: str = SCALING) -> tuple[np.ndarray, float]:

@@ -8,6 +8,7 @@ from .. import figures
 from ..evaluation import LEVEL, holm
 from ..explain import Faithfulness
 from ..explain.faithfulness import RANDOM
+from .text import other_rules
 from .view import Shown, View
 
 SANE = 0.5  # rank correlation with the map of a random network, above which a method fails
@@ -81,4 +82,4 @@ def said(result: Faithfulness) -> str:
         blind = [f"{method} (ρ = {value:.2f})" for method, value in means.items() if value > SANE]
         text += " With all weights made random the maps change for all methods"
         text += f" but {', '.join(blind)} (ρ above {SANE:g})." if blind else "."
-    return " ".join([text, *result.notes])
+    return " ".join([text, *result.notes]) + other_rules(result.facts)

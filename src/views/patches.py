@@ -12,6 +12,7 @@ from PIL import Image
 
 from .. import figures
 from ..patches import Collages, Patches
+from .text import other_rules
 from .view import Draw, View, Write
 
 
@@ -36,7 +37,9 @@ def view(result: Patches | Collages) -> View:
     k = len(next(iter(parts.values())).feature_maps)
     of = f", {next(iter(parts))}" if len(parts) == 1 else ""
     title, facts = f"What the maps look at{of}", result.facts
-    return View(title, said(table, k), {"patches": table}, (), drawn, files, facts)
+    return View(
+        title, said(table, k) + other_rules(facts), {"patches": table}, (), drawn, files, facts
+    )
 
 
 def said(table: pd.DataFrame, maps: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from .. import figures
 from ..fmap_ranking import Rankings, count_by_layer, save_ranking
 from ..records import FAKE, Ranking
 from ..sensitivity import PUBLISHED_K
+from .text import other_rules
 from .view import Draw, Shown, View, Write
 
 SHOWN = 10
@@ -31,8 +33,10 @@ def view(result: Ranking | Rankings) -> View:
         for kind, ranking in result.of.items()
     )
     table = frame(result.of)
+    rules = re.sub(r"[^\w.-]+", "_", str(result.facts.get("composite", "beta0")))
+    stem = result.name if rules == "beta0" else f"{result.name}-{rules}"
     files: dict[str, Write] = {
-        f"{result.name}-{kind}.csv": _published(ranking) for kind, ranking in result.of.items()
+        f"{stem}-{kind}.csv": _published(ranking) for kind, ranking in result.of.items()
     }
     files["ranking.parquet"] = lambda path: table.to_parquet(path, index=False)
 
@@ -92,7 +96,7 @@ def said(result: Rankings, k: int) -> str:
             f"all ω; they lie in {len(used)} of {layers} layers."
         )
     parts += [f"No ranking on {kind}s: {why}." for kind, why in result.missing.items()]
-    return " ".join(parts)
+    return " ".join(parts) + other_rules(result.facts)
 
 
 def _counted(ranking: Ranking, kind: str) -> str:

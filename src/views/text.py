@@ -15,6 +15,16 @@ def number(value: float, decimals: int = 1, *, sign: bool = False, missing: str 
     return f"{round(value, decimals) + 0.0:{'+' if sign else ''}.{decimals}f}"
 
 
+def other_rules(facts: Mapping[str, Any]) -> str:
+    """Return the sentence that relevance is not by the published rules; '' where it is."""
+    used = str(facts.get("composite", "beta0"))
+    if used == "beta0":
+        return ""
+    return (
+        f" Relevance by composite {used}, not by the published beta0: not to be compared with it."
+    )
+
+
 def with_interval(
     row: Mapping[Any, Any],
     name: str,

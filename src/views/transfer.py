@@ -6,7 +6,7 @@ import pandas as pd
 
 from .. import figures
 from ..sensitivity import Transfer
-from .text import number
+from .text import number, other_rules
 from .view import Shown, View
 
 
@@ -66,4 +66,6 @@ def said(result: Transfer, k: int) -> str:
             f"their top {k} overlap (Jaccard) by {overlap.min():.2f} to {overlap.max():.2f}; "
             f"{shared} maps are in the top {k} of all {len(result.rankings)}. "
         )
-    return (text + " ".join(f"({note})" for note in result.notes)).strip()
+    return (text + " ".join(f"({note})" for note in result.notes)).strip() + other_rules(
+        result.facts
+    )

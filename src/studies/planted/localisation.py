@@ -20,15 +20,20 @@ CHUNK = 32
 
 
 def method_maps(
-    detector: Detector, pixels: torch.Tensor, image_ids: Sequence[str], seed: int = 0
+    detector: Detector,
+    pixels: torch.Tensor,
+    image_ids: Sequence[str],
+    seed: int = 0,
+    composite: str = "beta0",
 ) -> dict[str, np.ndarray]:
     """Return the maps float64 (N, H, W) of METHODS for uint8 images (N, 3, H, W).
 
-    lrp: relevance of the logit, summed over colour, signed. gradient: sum over colour of the
-    absolute gradient of the logit. random: uniform noise, keyed by seed and image.
+    lrp: relevance of the logit by the rules of ``composite``, summed over colour, signed.
+    gradient: sum over colour of the absolute gradient of the logit. random: uniform noise, keyed by
+    seed and image.
     """
     batch = detector.preset.normalise(pixels.to(detector.device))
-    relevance = LRP(detector)
+    relevance = LRP(detector, composite=composite)
     found: dict[str, list[np.ndarray]] = {"lrp": [], "gradient": []}
     for part in batch.split(CHUNK):
         found["lrp"].append(_arrays(relevance(part, layers=()).pixels))

@@ -14,7 +14,7 @@ from PIL import Image
 from ...figures.planted import plot_along_k, plot_ground_truth, plot_planted_examples
 from ...files import write_bytes, write_with
 from ...views import Shown, View
-from ...views.text import markdown, with_interval
+from ...views.text import markdown, other_rules, with_interval
 from ...views.view import Draw, Write
 from .localisation import METHODS
 from .parts import AIMS
@@ -46,6 +46,7 @@ def view(study: Planted) -> View:
         drawn["found"] = lambda: plot_ground_truth(study.localisation, study.colour)
     facts = study.facts
     said = f"{facts['found']} of {facts['asked']} rules are met, in {facts['seconds']:.0f} s."
+    said += other_rules(facts)
     caption = "fractions of 1; [ ] 95 % intervals drawn by photograph; blind: what no insight gets"
     rows = Shown(caption, _verdict_rows(study.verdicts), keys=2)
     files: dict[str, Write] = {"examples.npz": lambda path: _save_examples(path, study.examples)}
@@ -121,7 +122,7 @@ def _method(study: Planted) -> str:
         f"{facts['pairs']} pairs for {facts['steps']} steps; {facts['held_out']} pairs each of "
         "other photographs serve to rank and choose k (validation) and to measure (test). Seed "
         f"{facts['seed']}, {facts['draws']} draws of each random control, "
-        f"{facts['processor_seconds']:.0f} s of processor time."
+        f"{facts['processor_seconds']:.0f} s of processor time.{other_rules(facts)}"
     )
 
 

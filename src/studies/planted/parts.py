@@ -125,13 +125,13 @@ def colour_tests(
 
 
 def localised(
-    detector: Detector, images: ImageSet, truth: pd.DataFrame, seed: int
+    detector: Detector, images: ImageSet, truth: pd.DataFrame, seed: int, composite: str = "beta0"
 ) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
     """Return the maps of the fakes by method, and how much of them lies in the boxes."""
     fakes = images.only(label=FAKE)
     ids = [images.image_id(entry) for entry in fakes]
     pixels = load_pixels(fakes, detector)
-    maps = method_maps(detector, pixels, ids, seed)
+    maps = method_maps(detector, pixels, ids, seed, composite)
     boxes = truth.loc[ids, ["left", "top", "right", "bottom"]].to_numpy()
     per_image = {name: in_box(maps[name], boxes) for name in METHODS}
     return maps, localisation_table(per_image, photograph_names(ids), seed)

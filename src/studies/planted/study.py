@@ -101,6 +101,7 @@ def planted(
     steps: int = 400,
     colour_k: int = 12,
     draws: int = 20,
+    composite: str = "beta0",
     say: Say = print,
     **how: Unpack[How],
 ) -> Planted:
@@ -115,6 +116,7 @@ def planted(
         pairs: for training; held_out: for validation and for test, each.
         side: pixels of an image; steps: of training; colour_k: maps in the median test.
         draws: of each random control of the dropout.
+        composite: the rules of LRP, of the maps and of ω.
 
     Raises:
         UserError: no ranking is possible because a detector did not learn its trace.
@@ -132,7 +134,9 @@ def planted(
         say(f"{name}: training")
         own = {key: images.only(generator=name) for key, images in sets.items()}
         detector, history = train_small(own["train"], side=side, steps=steps, seed=seed, name=name)
-        tables, ks[name], maps = _looked_for(detector, own, truth, colour_k, draws, say, how)
+        tables, ks[name], maps = _looked_for(
+            detector, own, truth, colour_k, draws, composite, say, how
+        )
         tables["history"] = history
         if trace.box is None:
             del tables["localisation"]
@@ -157,6 +161,7 @@ def planted(
         "side": side,
         "steps": steps,
         "draws": draws,
+        "composite": composite,
         "seed": seed,
         "feature_maps": len(detector.feature_maps),
         "carried": {n: float(g["carried"].mean()) for n, g in truth.groupby("generator")},
@@ -195,13 +200,14 @@ def _looked_for(
     truth: pd.DataFrame,
     colour_k: int,
     draws: int,
+    composite: str,
     say: Say,
     how: How,
 ) -> tuple[dict[str, pd.DataFrame], dict[str, int], dict[str, np.ndarray]]:
     """Return the tables of one trace, k by aim, and the methods' maps of the test fakes."""
     seed = how["seed"]
     try:
-        ranking = rank(detector, own["validation"], **how)
+        ranking = rank(detector, own["validation"], composite=composite, **how)
     except UserError as error:
         raise UserError(
             f"{detector.name}: did not learn its trace; train longer ({error})"
@@ -215,7 +221,7 @@ def _looked_for(
         dropped(detector, own["test"], ranking, k, draws, seed).assign(aim=aim)
         for aim, k in ks.items()
     ]
-    maps, in_boxes = localised(detector, own["test"], truth, seed)
+    maps, in_boxes = localised(detector, own["test"], truth, seed, composite)
     tables = {
         "along_k": pd.concat([one.assign(images=name) for name, one in both.items()]),
         "dropout": pd.concat(drops),
