@@ -9,9 +9,10 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -32,7 +33,7 @@ FAMILIES = {"progan": "progan-like", "stylegan2": "stylegan2-like"}
 # took, and how many images went through a network that were not there already.
 OF_THE_RUN = {"command", "seconds", "network_passes", "network_passes_over_test_images"}
 
-# Verb → its words. Those that are not in PARTS keep what they make, whole files one by one.
+# Verb → its words. Those in FILES keep what they make, file by file.
 RANKED = "--ranking {top} --k 8"
 VERBS = {
     "score": "npr {set}",
@@ -96,7 +97,7 @@ Command = Callable[..., multiprocessing.process.BaseProcess]
 
 
 @pytest.fixture(scope="module")
-def started() -> Iterator[Command]:
+def started() -> Command:
     """Start a verb in a process of its own, forked where forensift is imported already."""
     os.environ["OMP_NUM_THREADS"] = "1"  # a fork has no other threads, and waits for them for ever
     context = multiprocessing.get_context("forkserver")
@@ -108,7 +109,7 @@ def started() -> Iterator[Command]:
         process.start()
         return process
 
-    yield start
+    return start
 
 
 def _command(words: list[str], folder: Path, keep: bool = False) -> None:
