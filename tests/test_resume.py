@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import sys
 import time
@@ -31,6 +32,8 @@ SHARD = 5  # images between two partial results
 FAMILIES = {"progan": "progan-like", "stylegan2": "stylegan2-like"}
 # What a manifest says of the run and not of its result: the words it was called with, how long it
 # took, and how many images went through a network that were not there already.
+TIME = re.compile(r"\b\d+ s\b")
+LAST_COLUMN = re.compile(r"[\d.-]* \|$", re.MULTILINE)
 OF_THE_RUN = {"command", "seconds", "network_passes", "network_passes_over_test_images"}
 
 # Verb → its words. Those in FILES keep what they make, file by file.
@@ -116,7 +119,9 @@ def _command(words: list[str], folder: Path, keep: bool = False) -> None:
     """Be the command line, in small parts; ``keep``: leave the parts where they are."""
     from forensift.cli import verb
     from forensift.cli.app import app
+    from forensift.figures.style import Drawing
 
+    Drawing.dots = 40  # small pictures are drawn sooner
     os.chdir(folder)
     said = os.open("said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(said, 1)
@@ -186,14 +191,18 @@ def test_every_verb_that_sweeps_is_killed_here() -> None:
 
 
 def contents(folder: Path) -> dict[str, object]:
-    """Return every file below a folder; of manifests what is no fact of the run itself."""
+    """Return every file below a folder, less what is of the run itself: times, mostly."""
     found: dict[str, object] = {}
     for path in sorted(one for one in folder.rglob("*") if one.is_file()):
-        name = path.relative_to(folder).as_posix()
-        found[name] = path.read_bytes()
-        if path.name == "comparison.csv":
-            found[name] = pd.read_csv(path).drop(columns="seconds_an_image").to_csv()
-        if path.name == "manifest.json":
-            facts = json.loads(path.read_text())
-            found[name] = {key: facts[key] for key in facts.keys() - OF_THE_RUN}
+        content: object = path.read_bytes()
+        if path.suffix in (".html", ".md"):
+            content = TIME.sub("", path.read_text())
+            if "s an image" in content:
+                content = LAST_COLUMN.sub("", content)
+        elif path.name == "comparison.csv":
+            content = pd.read_csv(path).drop(columns="seconds_an_image").to_csv()
+        elif path.name == "manifest.json":
+            facts = json.loads(TIME.sub("", path.read_text()))
+            content = {key: facts[key] for key in facts.keys() - OF_THE_RUN}
+        found[path.relative_to(folder).as_posix()] = content
     return found
