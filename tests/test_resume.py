@@ -42,7 +42,7 @@ VERBS = {
     "score": "npr {set}",
     "evaluate": "npr --data {set}",
     "robustness": "npr --data {set} --conditions jpeg-75,grey",
-    "explain": "npr {set} --method lrp,gradcam",
+    "explain": "npr {set}/progan-like/1_fake --method lrp",
     "faithfulness": "npr --data {set} --methods gradcam,gradient --n 6 --label both --draws 1",
     "rank": "npr --data {set} --min-confidence 0.5",
     "dropout": f"npr --data {{set}} {RANKED} --draws 1 --ks 4,16 --band-draws 1",
@@ -73,7 +73,8 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Photographs and their fakes in every layout that a verb asks for, and weights."""
     root = tmp_path_factory.mktemp("given")
     world = root / "world"
-    forge(forensift.photographs("test"), MADE_BY, world / "closed/test", per_family=6, side=64)
+    families = list(FAMILIES.values())
+    forge(forensift.photographs("test"), families, world / "closed/test", per_family=6, side=64)
     for published, family in FAMILIES.items():
         made = world / "closed/test" / family
         shutil.copytree(made, root / "set" / family)
