@@ -32,7 +32,7 @@ SHARD = 5  # images between two partial results
 FAMILIES = {"progan": "progan-like", "stylegan2": "stylegan2-like"}
 # What a manifest says of the run and not of its result: the words it was called with, how long it
 # took, and how many images went through a network that were not there already.
-TIME = re.compile(r"\b\d+ s\b")
+TIME = re.compile(r"\b\d+ s\b|\d+ gradient images? of [^\"]* there")
 LAST_COLUMN = re.compile(r"[\d.-]* \|$", re.MULTILINE)
 OF_THE_RUN = {"command", "seconds", "network_passes", "network_passes_over_test_images"}
 
