@@ -58,6 +58,12 @@ def whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def clear_torn(folder: Path) -> None:
+    """Remove what a run that was killed in :func:`whole` left below a folder."""
+    for path in Path(folder).rglob(".*.????????.part"):
+        path.unlink(missing_ok=True)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path``, whole or not at all."""
     with whole(path) as temporary:

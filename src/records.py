@@ -176,7 +176,7 @@ class Result:
     def plot(self, name: str | None = None, **options: Any) -> Any:
         """Return a Matplotlib figure: the first, or the one of that name.
 
-        options: ``ax``, Matplotlib axes to draw into, where the figure has one panel.
+        options: ``ax``, Matplotlib axes to draw into; only figures of one panel take it.
 
         Raises:
             UserError: no figure of that name, or one of several panels that takes no axes.

@@ -130,7 +130,7 @@ def test_too_many_unreadable_images_are_an_error() -> None:
         "remove them or raise max_skipped"
     )
     check_skipped(one, 2, max_skipped=0.5)
-    with pytest.raises(UserError, match="1 of 1 images cannot be used"):
+    with pytest.raises(UserError, match="1 of 1 image cannot be used"):
         check_skipped(one, 1, max_skipped=1.0)
 
 

@@ -198,7 +198,7 @@ def test_folders_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="2 images, but none in a folder that says real or fake"):
         scan(tmp_path / "flat")
     make(tmp_path / "g", "0_real/a.png")
-    with pytest.raises(UserError, match="1 images of one label; give the folder above it"):
+    with pytest.raises(UserError, match="1 image of one label; give the folder above it"):
         scan(tmp_path / "g" / "0_real")
     with pytest.raises(UserError, match="is a file; give a folder"):
         scan(tmp_path / "flat" / "a.png")
@@ -254,9 +254,9 @@ def test_what_is_passed_over_is_told(tmp_path: Path) -> None:
     assert images.left_out == (
         "1 files without a suffix: not a format that Pillow reads here",
         "2 .heic files: not a format that Pillow reads here",
-        "1 .zip files: not a format that Pillow reads here",
-        "1 images in the folder itself: no folder above them says real or fake",
-        "1 images in misc/: no folder above them says real or fake",
+        "1 .zip file: not a format that Pillow reads here",
+        "1 image in the folder itself: no folder above it says real or fake",
+        "1 image in misc/: no folder above it says real or fake",
     )
     assert "left out: 5 kinds" in repr(images)
     make(tmp_path / "heic", "0_real/a.heic")
@@ -264,11 +264,11 @@ def test_what_is_passed_over_is_told(tmp_path: Path) -> None:
         scan(tmp_path / "heic")
     make(tmp_path / "two", "a/0_real/a.png", "b/nature/a.png")
     assert scan(tmp_path / "two", layout="genimage").left_out == (
-        "1 images of the layout forensynths",
+        "1 image of the layout forensynths",
     )
     make(tmp_path / "net", "real/x/a.png", "dm_generated/y/a.png", "dm_generated/b.png")
     assert scan(tmp_path / "net").left_out == (
-        "1 images in dm_generated/: no folder above them says real or fake",
+        "1 image in dm_generated/: no folder above it says real or fake",
     )
 
 
@@ -306,7 +306,7 @@ def test_a_folder_beside_reals_and_fakes_is_no_generator(tmp_path: Path) -> None
     make(tmp_path, "real/a.png", "fake/a.png", "masks/a.png")
     images = scan(tmp_path)
     assert [row[1] for row in rows(images)] == [1, 0]
-    assert images.left_out == ("1 images in masks/: no folder above them says real or fake",)
+    assert images.left_out == ("1 image in masks/: no folder above it says real or fake",)
 
 
 def test_reals_and_fakes_in_different_folders_are_told_what_to_do(tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_reals_and_fakes_in_different_folders_are_told_what_to_do(tmp_path: Path
     with pytest.raises(UserError, match=r"'coco' has no fake images.*\{real,<generator>"):
         require_both_classes(scan(tmp_path))
     make(tmp_path / "two", "fake/a.png", "camera/a.png")
-    with pytest.raises(UserError, match=r"no real images.*left out: 1 images in camera/"):
+    with pytest.raises(UserError, match=r"no real images.*left out: 1 image in camera/"):
         require_both_classes(scan(tmp_path / "two"))
 
 

@@ -7,10 +7,8 @@ import re
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
 from forensift import views
-from forensift.cli.app import app
 from forensift.evaluation import MACRO
 from forensift.figures import plot_ap_curve, plot_dropout, plot_omega
 from forensift.studies.demo import Scale, demo
@@ -132,15 +130,3 @@ def test_figures_show_the_numbers_of_their_tables(small):
     omega = plot_omega(study["ranking"].of["fake"].table, 8)
     counts = [bar.get_width() for bar in omega.axes[1].patches]
     assert sum(counts) == 8
-
-
-def test_the_verb_runs_for_real_and_goes_on_to_the_same_bytes(tmp_path):
-    options = ["demo", "--detectors", "npr", "--families", "progan-like,dcgan-like",
-               "--per-family", "15", "--size", "48", "--draws", "2"]  # fmt: skip
-    first = CliRunner().invoke(app, [*options, "--out", str(tmp_path / "a")])
-    assert first.exit_code == 0, first.output
-    assert f"open {tmp_path / 'a' / 'index.html'}" in first.output
-    again = CliRunner().invoke(app, [*options, "--out", str(tmp_path / "a"), "--resume", "--json"])
-    assert again.exit_code == 0, again.output
-    assert json.loads(again.stdout)["verb"] == "demo"
-    assert not (tmp_path / "a" / "partials").exists()

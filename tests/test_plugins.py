@@ -231,7 +231,7 @@ def test_weights_are_loaded_strictly(folder: Path) -> None:
         ("userdetector:broken", r"failed with ZeroDivisionError.*userdetector\.py, line \d+"),
         ("userdetector:number", "returned int instead of a torch.nn.Module or a Detector"),
         ("userdetector:probable", "ends in a sigmoid; a detector gives logits"),
-        ("userdetector:nameless", "gives 3 outputs, but 0 classes are named"),
+        ("userdetector:nameless", "gives 3 outputs, but `classes` has 0 names"),
         ("userdetector:narrow", r"on one image \(1, 3, 224, 224\), failed with RuntimeError"),
         ("timm:resnet18", "timm has no detectors' weights; give weights, timm:resnet18=FILE"),
         ("timm:nonsense", "timm has no model 'nonsense'"),

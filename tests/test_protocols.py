@@ -6,7 +6,6 @@ import csv
 import json
 import shutil
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -401,32 +400,6 @@ def test_our_column_stands_in_the_published_tables(npr_run: tuple[Path, str]) ->
     assert "AIGCDetectBenchmark, 2 of 16 generators, all methods" in text
     assert "| DALLE2 | " in text
     assert "RPTCon" in printed
-
-
-def test_a_killed_npr_run_goes_on_to_the_same_bytes(world, npr_run, monkeypatch) -> None:
-    genimage = f"genimage={world / 'model_epoch_last_3090.pth'}"
-    words = ["npr", "--data", world / "data", "--weights", world / "NPR.pth",
-             "--weights", genimage, "--out", world / "killed"]  # fmt: skip
-    calls: list[str] = []
-    measure = import_module("forensift.studies.suites.measure")
-    true = measure.score
-
-    def counted(detector, images, **options):
-        calls.append(images.entries[0].generator)
-        if len(calls) == 3:
-            raise RuntimeError("killed")
-        return true(detector, images, **options)
-
-    monkeypatch.setattr(measure, "score", counted)
-    with pytest.raises(RuntimeError, match="killed"):
-        run(*words)
-    assert len(list((world / "killed" / "partials").rglob("*.npz"))) == 2
-    assert run(*words, "--resume")[0] == 0
-    everything = ["progan", "stylegan2", "AttGAN", "ADM", "progan", "DALLE2"]
-    assert calls == ["progan", "stylegan2", "AttGAN", *everything]
-    assert not (world / "killed" / "partials").exists()
-    for name in ("npr.csv", "npr.md", "aigcdetectbenchmark.csv", "scores.parquet"):
-        assert (world / "killed" / name).read_bytes() == (npr_run[0] / name).read_bytes()
 
 
 def test_shipped_weights_get_no_verdict_and_only_some_suites_may_be_there(world: Path) -> None:

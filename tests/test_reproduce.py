@@ -24,7 +24,6 @@ from forensift.records import FeatureMap
 from forensift.sensitivity import Mask
 from forensift.sensitivity.masks import BASELINE, LOW, RANDOM, TOP
 from forensift.studies import tff
-from forensift.studies.tff import parts
 from forensift.studies.tff.intervals import dropout_cells
 from forensift.studies.tff.tables import (
     COLUMNS,
@@ -165,44 +164,6 @@ def test_the_numbers_are_those_of_the_single_stages(world: Path, whole: tuple[Pa
         labels.append(entry.label)
     key = ("colour-robust", ARCH, "CR", "grey", "StyleGAN2", "baseline", "ap")
     assert cells[key] == pytest.approx(100 * average_precision_score(labels, logits), abs=1e-6)
-
-
-def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(world, monkeypatch) -> None:
-    words = [
-        "tff", "--data", world / "data", "--weights", world / "weights", "--arch", ARCH,
-        "--draws", 1, "--limit", 2, "--tables", "dropout,colour-robust", "--generators",
-        "biggan,StyleGAN2",
-    ]  # fmt: skip
-    calls: list[str] = []
-    true = parts.masked_scores
-
-    def counted(detector, images, *rest, **options):
-        calls.append(images.entries[0].generator)
-        if len(calls) == 2:
-            raise RuntimeError("killed")
-        return true(detector, images, *rest, **options)
-
-    monkeypatch.setattr(parts, "masked_scores", counted)
-    with pytest.raises(RuntimeError, match="killed"):
-        run(*words, "--out", world / "killed")
-    assert not (world / "killed" / "reproduction.csv").exists()
-    assert _times(world / "killed/partials")
-
-    def resumed(detector, images, *rest, **options):
-        before = _times(world / "killed/partials")
-        found = true(detector, images, *rest, **options)
-        if images.entries[0].generator == "stylegan2":  # was whole: nothing is computed again
-            assert _times(world / "killed/partials") == before
-        return found
-
-    monkeypatch.setattr(parts, "masked_scores", resumed)
-    assert run(*words, "--out", world / "killed", "--resume")[0] == 0
-    assert not (world / "killed/partials").exists()
-    assert run(*words, "--out", world / "straight")[0] == 0
-    first, second = _files(world / "killed"), _files(world / "straight")
-    assert first.keys() == second.keys()
-    for name in first.keys() - {"manifest.json"}:
-        assert first[name] == second[name], name
 
 
 def test_an_own_ranking_stands_beside_the_published_one(world: Path) -> None:
@@ -350,15 +311,3 @@ def test_bad_input_is_exit_code_2_and_one_line(world: Path, tmp_path: Path) -> N
     arch = ["--arch", "resnet50", "--out", tmp_path / "out"]
     code, _, err = run("tff", *data, *weights, *arch)
     assert (code, "no weights of resnet50 were given" in err) == (2, True)
-
-
-def _times(folder: Path) -> dict[str, int]:
-    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*.npz")}
-
-
-def _files(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }

@@ -39,7 +39,6 @@ from forensift.evaluation import (
 )
 from forensift.figures import plot_robustness
 from forensift.records import ImageSet
-from forensift.sweep import How, sweep
 from forensift.views import view_of
 from forensift.views.pages import markdown_of
 
@@ -152,43 +151,6 @@ def test_each_image_is_decoded_and_changed_once_for_all_detectors(
         alone = score(detector, planted, transform=lambda image, key: blur(image))
         own = blurred[blurred["detector"] == name]
         np.testing.assert_allclose(own["logit"], alone["logit"], atol=1e-5)
-
-
-class Killed(nn.Module):
-    """The planted network, until it has seen so many batches."""
-
-    def __init__(self, network: nn.Module, batches: int) -> None:
-        super().__init__()
-        self.network, self.left = network, batches
-
-    def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        self.left -= 1
-        if self.left < 0:
-            raise KeyboardInterrupt
-        return self.network(batch)
-
-
-def test_a_killed_run_goes_on_to_the_same_bits(
-    planted: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sweep.__kwdefaults__, "shard_size", 7)  # 18 images: three shards
-    detector, conditions = planted_detector(), ["jpeg-50", "resize-2"]
-    kept: How = {"partials": tmp_path / "partials", "resume": True}
-    plain = robustness({"d": detector}, planted, conditions, resamples=50)
-    network = Killed(detector.network, 4)
-    # What is hashed is the weights, so that the same network resumes in another module.
-    monkeypatch.setattr(network, "state_dict", detector.network.state_dict)
-    killed = {"d": replace(detector, network=network)}
-    with pytest.raises(KeyboardInterrupt):
-        robustness(killed, planted, conditions, resamples=50, **kept)
-    again = robustness({"d": detector}, planted, conditions, resamples=50, **kept)
-    assert again.facts["network_passes"] == 3 * (18 - 7)  # one shard of three was at hand
-    pd.testing.assert_frame_equal(again.scores, plain.scores, check_exact=True)
-    pd.testing.assert_frame_equal(again.table, plain.table, check_exact=True)
-    seeded = robustness({"d": detector}, planted, conditions, resamples=50, seed=1, **kept)
-    assert seeded.facts["network_passes"] == 3 * 18  # another plan: nothing of it is at hand
-    other = robustness({"d": planted_detector(seed=3)}, planted, conditions, resamples=50, **kept)
-    assert other.facts["network_passes"] == 3 * 18
 
 
 def test_mixed_sizes_random_presets_and_unreadable_images(image_folder: MakeFolder) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import UserError
+from ..errors import UserError, counted
 from . import options
 from .run import OnImages, scanned
 from .verb import one_line_errors, verb
@@ -141,7 +141,7 @@ def guidance(
         table = make_guidance(scanned(data), seed=seed, by=by, shares=three)
         write_csv(out, table)
     counts = ", ".join(f"{(table['label'] == at).sum()} {name}" for at, name in enumerate(STAGES))
-    print(f"{len(table)} images in {out}: {counts}")
+    print(f"{counted(len(table), 'image')} in {out}: {counts}")
 
 
 @verb
@@ -174,7 +174,7 @@ def filters(
     )
     check_skipped(run.skipped, len(images), run.max_skipped)
     write_manifest(run.folder, {**run.facts(), "filters": [folder.name for folder in folders]})
-    print(f"{len(images)} images, {len(folders)} filters in {run.folder}")
+    print(f"{counted(len(images), 'image')}, {counted(len(folders), 'filter')} in {run.folder}")
 
 
 @verb

@@ -107,6 +107,8 @@ class ValidatedRun(DetectorRun):
         """Return training and validation images."""
         training, validation = self.data, self.validation
         if validation is None:
+            if not training.exists():
+                raise UserError(f"{training}: no such folder")
             if not all((training / name).is_dir() for name in ("train", "val")):
                 raise UserError(f"{training} holds no train and val folder; give --validation DIR")
             training, validation = training / "train", training / "val"

@@ -18,7 +18,7 @@ from typing import Any, get_type_hints
 import typer
 from typer.models import ArgumentInfo, OptionInfo
 
-from ..errors import UserError
+from ..errors import UserError, counted
 from .bars import bars
 from .run import Out
 
@@ -64,7 +64,10 @@ def verb(function: Callable[..., Any]) -> Callable[..., None]:
             if result is not None:
                 finish(run, result)
             if "folder" in vars(run):  # all is saved now
+                from ..files import clear_torn
+
                 shutil.rmtree(run.folder / "partials", ignore_errors=True)
+                clear_torn(run.folder)
 
     command.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in every}
@@ -87,7 +90,7 @@ def finish(run: Out, result: Any) -> None:
 
     show(view, console())
     number = len(run.skipped)
-    counts = f"{number} image{'s' * (number > 1)} left out (skipped.csv); " if number else ""
+    counts = f"{counted(number, 'image')} left out (skipped.csv); " if number else ""
     print(f"{counts}tables in {run.folder}")
 
 
@@ -107,8 +110,8 @@ def one_line_errors(names: list[str], run: Any = None) -> Iterator[None]:
 
     A signal to stop, Ctrl-C or SIGTERM, leaves the terminal and partial results in order.
     """
-    if current_thread() is main_thread():
-        signal.signal(signal.SIGTERM, _stop)
+    here = current_thread() is main_thread()
+    before = signal.signal(signal.SIGTERM, _stop) if here else None
     try:
         yield
     except UserError as error:
@@ -122,6 +125,9 @@ def one_line_errors(names: list[str], run: Any = None) -> Iterator[None]:
         again = "; the same command with --resume goes on" if hasattr(run, "resume") else ""
         typer.echo(f"interrupted{again}", err=True)
         raise typer.Exit(128 + (stopped.args or (signal.SIGINT,))[0]) from None
+    finally:
+        if here:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _stop(number: int, frame: object) -> None:

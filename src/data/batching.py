@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..errors import UserError
+from ..errors import UserError, counted
 from ..records import ImageEntry, ImageSet, Skipped
 from .conditions import CLEAN, Condition
 from .decode import UnreadableImage, read_image
@@ -163,7 +163,7 @@ def check_skipped(skipped: Sequence[Skipped], total: int, max_skipped: float = 0
         first = skipped[0]
         mend = "" if len(skipped) == total else "; remove them or raise max_skipped"
         raise UserError(
-            f"{len(skipped)} of {total} images cannot be used "
+            f"{len(skipped)} of {counted(total, 'image')} cannot be used "
             f"({len(skipped) / total:.1%}, allowed {max_skipped:.1%}), "
             f"first {first.path}: {first.reason}{mend}"
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..errors import UserError
+from ..errors import UserError, counted
 from ..records import FAKE, REAL, ImageEntry, ImageSet
 from .decode import EXTENSIONS
 
@@ -151,7 +151,9 @@ def _by_folders(root: Path, images: list[Path], layout: str, left_out: list[str]
     if shared:
         entries.sort(key=lambda entry: (entry.path.parts, entry.generator))
         layouts = {SHARED} | (layouts if found else set())
-    left_out += [f"{n} images of the layout {kind}" for kind, n in sorted(unasked.items())]
+    left_out += [
+        f"{counted(n, 'image')} of the layout {kind}" for kind, n in sorted(unasked.items())
+    ]
     left_out += _unlabelled(unsaid)
     return ImageSet(root, tuple(entries), "+".join(sorted(layouts)), tuple(left_out))
 
@@ -194,16 +196,16 @@ def _shared(
 def _unlabelled(paths: Iterable[Path]) -> list[str]:
     counts = Counter(path.parent.as_posix() for path in paths)
     return [
-        f"{n} images in {'the folder itself' if folder == '.' else f'{folder}/'}: no folder above "
-        "them says real or fake"
+        f"{counted(n, 'image')} in {'the folder itself' if folder == '.' else f'{folder}/'}: no "
+        f"folder above {'them' if n > 1 else 'it'} says real or fake"
         for folder, n in sorted(counts.items())
     ]
 
 
 def _other_files(suffixes: Counter[str]) -> list[str]:
     return [
-        f"{n} {suffix or 'files without a suffix'}{' files' * bool(suffix)}: not a format that "
-        "Pillow reads here"
+        f"{counted(n, f'{suffix} file'.strip())}{' without a suffix' * (not suffix)}: not a format "
+        "that Pillow reads here"
         for suffix, n in sorted(suffixes.items())
     ]
 
@@ -361,9 +363,9 @@ def _is_class(folder: str) -> bool:
 
 def _refuse(root: Path, stray: int, layout: str, left_out: list[str]) -> None:
     if stray:
-        what = f"{stray} images, but none in a folder that says real or fake"
+        what = f"{counted(stray, 'image')}, but none in a folder that says real or fake"
         if _plain(root.name) in LABELS:
-            what = f"{stray} images of one label; give the folder above it"
+            what = f"{counted(stray, 'image')} of one label; give the folder above it"
         raise UserError(f"{root}: {what}; {EXPECTED}")
     if not any(root.iterdir()):
         raise UserError(f"{root} is empty; {EXPECTED}")

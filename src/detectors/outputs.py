@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..data.presets import Preset
-from ..errors import UserError
+from ..errors import UserError, counted
 from .activations import observed
 from .building import random_state_kept, told
 
@@ -189,8 +189,8 @@ def _rows(given: object, images: int, name: str) -> Tensor:
         raise UserError(f"{name}: the network returns {_words(given)} instead of logits")
     if given.dim() == 0 or len(given) != images:
         raise UserError(
-            f"{name}: the network returns {tuple(given.shape)} for {images} "
-            f"image{'s' * (images > 1)} instead of ({images}, classes)"
+            f"{name}: the network returns {tuple(given.shape)} for "
+            f"{counted(images, 'image')} instead of ({images}, classes)"
         )
     return given.detach().reshape(images, -1).float().cpu()
 

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from ..data.presets import Preset
-from ..errors import UserError
+from ..errors import UserError, counted
 from ..files import sha256
 from .building import built, copied, digest, random_state_kept, told
 from .checkpoints import Checkpoint, load_strictly, read_checkpoint
@@ -145,8 +145,8 @@ def _described(
     outputs = outputs_of(network, preset, name)
     if outputs != max(1, len(names)):
         raise UserError(
-            f"{name}: the network gives {outputs} output{'s' * (outputs > 1)}, but {len(names)} "
-            "classes are named; set `classes` to their names, in order, none for one logit"
+            f"{name}: the network gives {counted(outputs, 'output')}, but `classes` has "
+            f"{counted(len(names), 'name')}; set it to their names, in order, none for one logit"
         )
     if real is None and names and "real" not in names:
         raise UserError(f"{name}: which of {', '.join(names)} is the real class? set `real` to it")

@@ -47,7 +47,7 @@ def attribute(
         UserError: a detector without classes, a generator that is none of them, an output that is
             not finite, or see :func:`forensift.sweep`.
     """
-    _truths(detector, images, sources)  # before anything is computed
+    check_classes(detector, images, sources)  # before anything is computed
     kept = set(without_repeats(images.only(label=REAL)))
     entries = tuple(entry for entry in images if entry.label != REAL or entry in kept)
     chosen = ImageSet(images.root, entries, images.layout)
@@ -72,7 +72,7 @@ def attributed(
         UserError: a detector without classes, or a generator that is none of them.
     """
     names = look.detector.classes
-    real, fakes = _truths(look.detector, images, sources)
+    real, fakes = check_classes(look.detector, images, sources)
     rows = [
         (
             images.image_id(entry),
@@ -88,10 +88,14 @@ def attributed(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _truths(
+def check_classes(
     detector: Detector, images: ImageSet, sources: Mapping[str, str] | None
 ) -> tuple[str, dict[str, str]]:
-    """Return the real class, and the class that each generator's fakes are of."""
+    """Return the real class, and the class that each generator's fakes are of.
+
+    Raises:
+        UserError: a detector without classes, or a generator that is none of them.
+    """
     names, real = detector.classes, detector.real
     if not names or real is None:
         raise UserError(

@@ -14,7 +14,7 @@ from scipy.stats import t as student
 
 from ..data.conditions import CLEAN
 from ..detectors import Detector
-from ..errors import UserError
+from ..errors import UserError, counted
 from ..evaluation import sigmoid, widened
 from ..records import FAKE, ImageSet, Result
 from ..rng import keyed
@@ -225,7 +225,9 @@ def _select(
                 kept.append(row["pixels"])
                 counts["used"] += 1
     if not found:
-        raise UserError(f"{images.root}: {detector.name} decides none of {len(order)} images right")
+        raise UserError(
+            f"{images.root}: {detector.name} decides none of {counted(len(order), 'image')} right"
+        )
     return [(keys, np.stack(kept)) for keys, kept in found.values()], counts
 
 

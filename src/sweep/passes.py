@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +20,13 @@ from ..records import ImageEntry, Skipped
 from .look import Look, Seen
 from .memory import ALONE, ASSUMED, SHARE, Need, free_bytes, held_bytes, measured_need
 from .statistics import Rows
+
+# What PyTorch and NumPy say of an input that is too small, too large, or not of the one size.
+_OF_SIZE = re.compile(
+    r"\b(sizes?|shapes?|dimensions?|dims?|memory|allocate|spatial|pad|padding|larger|smaller|"
+    r"greater|output_size|multiplied|broadcast)\b|too (small|large)|more than 1 value per channel",
+    re.IGNORECASE,
+)
 
 
 class Passes:
@@ -79,7 +87,8 @@ class Passes:
                     return [one for part in parts for one in self.run(part, missed)]
                 names = ", ".join(dict.fromkeys(look.detector.name for look in self.looks))
                 lines = str(error).strip().splitlines() or [type(error).__name__]
-                reason = f"{names} cannot take {size}: {lines[0]}"
+                fault = f" cannot take {size}" * bool(_OF_SIZE.search(str(error)))
+                reason = f"{names}{fault}: {lines[0]}"
         missed.extend(Skipped(entry.path, reason) for entry in batch.entries)
         return []
 

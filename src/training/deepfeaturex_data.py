@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ..data.presets import Preset
-from ..errors import UserError
+from ..errors import UserError, counted
 from ..files import sha256
 from ..records import ImageEntry, ImageSet
 from ..rng import keyed_short
@@ -67,7 +67,8 @@ def split(
     count = max(1, round(share * len(units)))
     if len(units) < 2:
         raise UserError(
-            f"{len(images)} images of one photograph cannot be split into training and validation"
+            f"{counted(len(images), 'image')} of one photograph cannot be split into training and "
+            "validation"
         )
     order = keyed_short(seed, "split", *key).permutation(len(units))
     held_out = {units[place] for place in order[:count]}

@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from ..data.presets import Preset
-from ..errors import UserError
+from ..errors import UserError, counted
 from ..evaluation.source_attribution import without_repeats
 from ..records import REAL, ImageEntry, ImageSet
 from ..rng import keyed_short
@@ -73,7 +73,9 @@ class _Batches(Dataset):
         self, items: int, preset: Preset, *, crops: int, side: int, batch_size: int, seed: int
     ) -> None:
         if items < batch_size:
-            raise UserError(f"{items} images a class do not fill a batch of {batch_size}")
+            raise UserError(
+                f"{counted(items, 'image')} a class do not fill a batch of {batch_size}"
+            )
         self.items, self.preset, self.crops, self.side = items, preset, crops, side
         self.batch_size, self.seed = batch_size, seed
 

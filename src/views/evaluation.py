@@ -38,6 +38,8 @@ def said(table: pd.DataFrame) -> str:
     low, high = own.loc[own["ap"].idxmin()], own.loc[own["ap"].idxmax()]
     if len(own) == 1:
         return f"AP on {low['generator']} is {100 * low['ap']:.1f} % ({low['n_fake']} fakes)."
+    if f"{100 * low['ap']:.1f}" == f"{100 * high['ap']:.1f}":
+        return f"AP is {100 * low['ap']:.1f} % on each of {len(own)} generators."
     return (
         f"AP is {100 * own['ap'].mean():.1f} % on average over {len(own)} generators, highest on "
         f"{high['generator']} ({100 * high['ap']:.1f}), lowest on {low['generator']} "

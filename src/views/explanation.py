@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .. import figures
+from ..errors import counted
 from ..explain import Explanation, Explanations
 from ..explain.heat import BLUR, check_scaling, heat, scaling_words
 from ..files import write_with
@@ -74,7 +75,8 @@ def said(result: Explanations) -> str:
     empty = int((result.table["positive_sum"] <= 0).sum())
     text = f"{result.facts['detector']} decides: {counts}."
     if empty:
-        text += f" {empty} of {len(result.table)} maps hold nothing positive."
+        hold = "holds" if empty == 1 else "hold"
+        text += f" {empty} of {counted(len(result.table), 'map')} {hold} nothing positive."
     text += " A map shows where relevance lies, not that the decision is right."
     return text + other_rules(result.facts)
 

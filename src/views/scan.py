@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from ..errors import counted
 from ..evaluation import Found
 from ..records import skipped_table
 from .text import with_interval
@@ -26,7 +27,7 @@ def view(result: Found) -> View:
         caption = "told apart by the files alone, percent (chance is 50)"
         shown.append(Shown(caption, audit_rows(result.audit.verdicts)))
     counts = {"image": len(result.images), "generator": len(result.images.generators)}
-    images, generators = (f"{n} {what}{'s' * (n > 1)}" for what, n in counts.items())
+    images, generators = (counted(n, what) for what, n in counts.items())
     parts = [f"{images} of {generators}."]
     parts += [f"{one}." for one in result.warnings]
     if result.audit is not None and not result.audit.warnings:

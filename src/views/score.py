@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..errors import counted
 from ..evaluation import LooseScores
 from .text import number
 from .view import Shown, View
@@ -70,7 +71,7 @@ def summary_rows(row: pd.Series) -> pd.DataFrame:
 def said(result: LooseScores) -> str:
     """Say how many images are called fake, and what a score is worth."""
     if "score" not in result.table:
-        return f"{len(result.table)} images."
+        return f"{counted(len(result.table), 'image')}."
     fakes, n = int((result.table["score"] > 0.5).sum()), len(result.table)
     first = f"{result.facts['detector']} calls {fakes} of {n} images fake."
     if n == 1:

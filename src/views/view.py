@@ -59,5 +59,6 @@ class View:
             if "unexpected keyword argument" not in str(error):
                 raise
             raise UserError(
-                f"{name}: takes no {', '.join(options)}: it has several panels"
+                f"{name}: has several panels, so it takes no {', '.join(options)}; only a figure "
+                "of one panel does"
             ) from None

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ...figures import plot_confusion_matrix
 from ...views import Shown, View, markdown_of
-from ...views.text import percent
+from ...views.text import number, percent
 from ...views.view import Draw
 from .filters import WORDS
 from .study import CLEAN, Study
@@ -100,7 +100,7 @@ def _rows(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
         ("seconds_an_image", "s an image", 3),
     ):
         if column in table:
-            shown[word] = [f"{value:.{digits}f}" for value in table[column]]
+            shown[word] = [number(value, digits) for value in table[column]]
     return pd.DataFrame(shown)
 
 

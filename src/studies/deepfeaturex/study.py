@@ -139,9 +139,9 @@ def compare(
 ) -> pd.DataFrame:
     """Return how networks of several backbones do on the same images, one row each.
 
-    detectors: by name, with the file they came from. Columns: detector, backbone, parameters,
-    megabytes (of the file), seconds_an_image (on this machine), and the numbers of ``measure`` on
-    all three classes and of real against fake (``real_or_fake_accuracy``).
+    detectors: by name, with the file they came from. Columns: detector, parameters, megabytes (of
+    the file), seconds_an_image (on this machine; none of a resumed run), and the numbers of
+    ``measure`` on all three classes and of real against fake (``real_or_fake_accuracy``).
     """
     images, seed = distinct(images), how.get("seed", 0)
     rows = []
@@ -149,6 +149,7 @@ def compare(
         started = time.monotonic()
         table = predictions(detector, images, diffusion=diffusion, **how)
         seconds = (time.monotonic() - started) / max(1, len(table))
+        seconds = float("nan") if how.get("resume") else seconds  # a part of them is not the whole
         found = measure(table, CLASSES, seed=seed, resamples=resamples).set_index("protocol")
         kept = ("accuracy", "balanced_accuracy")
         shown = [f"{one}{end}" for one in kept for end in ("", "_low", "_high")]

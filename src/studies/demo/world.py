@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...data import photographs, scan
-from ...errors import UserError
+from ...errors import UserError, counted
 from ...forge import forge
 from ...records import ImageSet
 
@@ -27,7 +27,7 @@ def forged(
     images = scan(folder)
     if len(images) != 2 * pairs * len(families):
         raise UserError(
-            f"{folder} holds {len(images)} images where this run makes "
+            f"{folder} holds {counted(len(images), 'image')} where this run makes "
             f"{2 * pairs * len(families)}; give another --out or delete it"
         )
     return images

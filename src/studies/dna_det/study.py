@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Unpack
 
 import pandas as pd
 
-from ...data import scan
+from ...data import check_skipped, scan
 from ...data.photos import photograph_names
 from ...detectors import Detector
 from ...embedding import Embedding, embed
 from ...errors import UserError
-from ...evaluation import cluster_mean
+from ...evaluation import ScoreLook, cluster_mean
 from ...evaluation.source_attribution import (
-    attribute,
+    attributed,
+    check_classes,
     confusion_table,
     evaluate_source_attribution,
     without_repeats,
 )
 from ...forge import family_of
-from ...records import FAKE, REAL, ImageEntry, ImageSet, Result, Skipped
-from ...sweep import How
+from ...records import FAKE, REAL, ImageEntry, ImageSet, Result
+from ...sweep import How, sweep
 from ...views import View
 from .cams import LAYER, ClassMap, class_maps
 from .splits import CLOSED, CROSS, classes_of
@@ -93,32 +93,44 @@ def study_sets(data: Path) -> dict[str, ImageSet]:
 
 
 def predictions(
-    detector: Detector,
-    sets: Mapping[str, ImageSet],
-    *,
-    what: str = "attributing",
-    **how: Unpack[How],
-) -> pd.DataFrame:
-    """Return the detector's predictions on every set; see ``Study.predictions``.
+    detectors: Mapping[str, Detector], sets: Mapping[str, ImageSet], **how: Unpack[How]
+) -> dict[str, pd.DataFrame]:
+    """Return each detector's predictions on every set, see ``Study.predictions``, in one pass.
 
     Raises:
-        UserError: a detector without these classes.
+        UserError: a detector without these classes, or too many unusable images in a set.
     """
-    tables = []
+    every = _together(sets)
+    sources = classes_of(list(every.generators))
+    for detector in detectors.values():
+        check_classes(detector, every, sources)  # before anything is computed
+    looks = {label: ScoreLook(detector) for label, detector in detectors.items()}
+    done = sweep(every, list(looks.values()), what="attributing", **how)
+    lost = {one.path: one for one in done.skipped}
+    used = {}
     for name, images in sets.items():
-        table = attribute(
-            detector,
-            images,
-            sources=classes_of(list(images.generators)),
-            what=f"{what}, {name}",
-            **how,
-        )
-        table.insert(0, "set", name)
-        stems = [Path(path).name for path in table["path"]]
-        table.insert(6, "photograph", photograph_names(stems))
-        table.insert(7, "crop", stems)
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+        own = [lost[one.path] for one in images if one.path in lost]
+        check_skipped(own, len(images), how.get("max_skipped", 0.01))
+        used[name] = _without(images, lost)
+    tables: dict[str, list[pd.DataFrame]] = {label: [] for label in looks}
+    for name, images in used.items():
+        for label, look in looks.items():
+            table = attributed(look, images, sources=sources)
+            stems = [Path(path).name for path in table["path"]]
+            table.insert(0, "set", name)
+            table.insert(6, "photograph", photograph_names(stems))
+            table.insert(7, "crop", stems)
+            tables[label].append(table)
+    return {label: pd.concat(own, ignore_index=True) for label, own in tables.items()}
+
+
+def _together(sets: Mapping[str, ImageSet]) -> ImageSet:
+    first = next(iter(sets.values()))
+    return replace(first, entries=tuple(entry for images in sets.values() for entry in images))
+
+
+def _without(images: ImageSet, lost: Container[Path]) -> ImageSet:
+    return replace(images, entries=tuple(one for one in images if one.path not in lost))
 
 
 def labelled(specs: Sequence[str]) -> dict[str, str]:
@@ -158,16 +170,11 @@ def study(
     """
     sets = study_sets(data)
     classes = {label: detector.classes for label, detector in detectors.items()}
-    with _named_once(how) as unusable:
-        found = {
-            label: predictions(detector, sets, what=label, **how)
-            for label, detector in detectors.items()
-        }
+    skipped = how.setdefault("skipped", [])
+    found = predictions(detectors, sets, **how)
     # The share of unusable images was judged above, on whole sets; pictures show few of them.
-    shown = {
-        name: replace(images, entries=tuple(one for one in images if one.path not in unusable))
-        for name, images in sets.items()
-    }
+    lost = {one.path for one in skipped}
+    shown = {name: _without(images, lost) for name, images in sets.items()}
     embeddings, maps = {}, {}
     for label, detector in detectors.items():
         if per_group:
@@ -193,19 +200,6 @@ def study(
         "seed": how.get("seed", 0),
     }
     return replace(result, embeddings=embeddings, maps=maps, facts=facts)
-
-
-@contextmanager
-def _named_once(how: How) -> Iterator[dict[Path, Skipped]]:
-    """Let passes over the same images name each unusable one only once, also after an error."""
-    named, passes, unusable = how.get("skipped", []), list[Skipped](), dict[Path, Skipped]()
-    how["skipped"] = passes
-    try:
-        yield unusable
-    finally:
-        unusable |= {one.path: one for one in passes}
-        named.extend(unusable.values())
-        how["skipped"] = named
 
 
 def tabulate(
