@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from . import figures
     from .data import Preset, get_preset, photographs, scan
     from .data.colour import recolour
-    from .detectors import Detector, load_detector, own_detector
+    from .detectors import Detector, load_detector, own_detector, with_units
     from .embedding import Embedding, embed
     from .evaluation import Evaluation, Robustness, evaluate, metrics, robustness, score
     from .explain import Faithfulness, explain, faithfulness
@@ -87,6 +87,7 @@ _WHERE = {
     "sweep": "sweep",
     "train": "training",
     "transfer": "sensitivity",
+    "with_units": "detectors",
 }
 
 __all__ = sorted([*_WHERE, "UserError", "figures"])

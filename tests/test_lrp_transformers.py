@@ -17,7 +17,16 @@ from torch import Tensor, nn
 from torch.autograd.functional import jacobian
 from torchvision import models as zoo
 
-from forensift.detectors.units import as_maps, find_feature_maps, mlp_neurons, token_grid
+from forensift.data import Preset
+from forensift.detectors import own_detector
+from forensift.detectors.activations import observed
+from forensift.detectors.units import (
+    as_maps,
+    find_feature_maps,
+    token_grid,
+    token_units,
+    with_units,
+)
 from forensift.errors import UserError
 from forensift.lrp import LRP
 from forensift.lrp.token_rules import (
@@ -34,10 +43,19 @@ from forensift.lrp.token_rules import (
     held_layer_norm,
     held_rms_norm,
 )
+from forensift.records import FeatureMap
+from forensift.sensitivity.apply import dropped
 
 from .lrp_reference import fingerprint
 
 timm = pytest.importorskip("timm")
+
+
+def neurons_of(network: nn.Module) -> dict[str, int]:
+    units = token_units(network)
+    return {layer: unit.width for layer, unit in units.items() if unit.kind == "neurons"}
+
+
 D = torch.float64
 EPSILON, MAGNITUDE = Sharing(False, 1e-14), Sharing()
 
@@ -353,7 +371,7 @@ def test_growth_is_at_most_half_a_block_on_24_and_a_warning_elsewhere() -> None:
 
 def test_neurons_on_tokens_are_maps() -> None:
     network = ViT(depth=2, width=12)
-    assert mlp_neurons(network) == {"blocks.0.mlp.1": 48, "blocks.1.mlp.1": 48}
+    assert neurons_of(network) == {"blocks.0.mlp.1": 48, "blocks.1.mlp.1": 48}
     names = [str(one) for one in find_feature_maps(network)]
     assert len(names) == 12 + 2 * 48
     assert names[12] == "blocks.0.mlp.1.#0(T=48)"
@@ -380,6 +398,92 @@ def test_neurons_on_tokens_are_maps() -> None:
         single.positions[:, 0] * 4 + single.positions[:, 1],
         torch.stack([values[0, :, 3], values[1, :, 7]]).argmax(1),
     )
+
+
+class Attends(nn.Module):
+    """A block's attention as timm, open_clip and transformers write it: a module with num_heads."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.num_heads, self.qkv, self.proj = block.heads, block.qkv, block.proj
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class Headed(Block):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__(width, heads)
+        self.attn = Attends(self)
+        del self.qkv, self.proj
+
+    def attend(self, x: Tensor) -> Tensor:
+        return self.attn(x)
+
+
+def headed() -> ViT:
+    network = ViT(depth=2, width=12)
+    network.blocks = nn.ModuleList(Headed(12, 3) for _ in range(2))
+    return network.double().eval()
+
+
+def test_heads_and_channels_are_units_too() -> None:
+    network, x = headed(), rand(2, 3, 16, 16).clamp(-2, 2)
+    units = token_units(network)
+    assert {layer: (unit.kind, unit.width) for layer, unit in units.items()} == {
+        f"blocks.{i}{own}": unit
+        for i in range(2)
+        for own, unit in (
+            ("", ("channels", 12)), (".attn.proj", ("heads", 3)), (".mlp.1", ("neurons", 48)),
+        )
+    }  # fmt: skip
+    neurons = own_detector(network.float(), preset=Preset("16", crop=16))
+    network.double()
+    for kind, layer, width in (("heads", "blocks.1.attn.proj", 3), ("channels", "blocks.0", 12)):
+        detector = with_units(neurons, kind)  # type: ignore[arg-type]
+        assert set(detector.layers.values()) == {width}
+        lrp = LRP(detector)
+        found = lrp(x.float(), budget=True)
+        assert set(found.feature_maps) == {"patch", *detector.layers}
+        assert found.feature_maps[layer].shape == (2, width, 4, 4)
+        rows = lrp(x.float(), reduce=lambda layer, maps: maps.clone()).feature_maps[layer]
+        assert rows.shape == (2, width, 1, 17)
+        single = lrp.from_feature_map(x.float(), layer, 1)
+        with observed(network, [layer], lambda _, maps: maps.amax((2, 3))) as seen:
+            network(x)
+        assert torch.allclose(single.maxima.double(), seen[layer][:, 1], rtol=1e-4)
+    rows = LRP(with_units(neurons, "channels"))(
+        x.float(), reduce=lambda layer, maps: maps.clone()
+    ).feature_maps
+    # Between blocks there is nothing but their channels, so that both hold all relevance.
+    sums = [float(rows[f"blocks.{i}"].sum()) for i in range(2)]
+    assert sums[0] == pytest.approx(sums[1], rel=1e-3)
+    with pytest.raises(UserError, match="no units 'tokens'; there are neurons, heads, channels"):
+        with_units(neurons, "tokens")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["neurons", "heads", "channels"])
+def test_a_dropped_unit_is_zero_on_every_token(kind: str) -> None:
+    network, x = headed(), rand(2, 3, 16, 16).clamp(-2, 2)
+    layer = {"neurons": "blocks.1.mlp.1", "heads": "blocks.1.attn.proj", "channels": "blocks.0"}
+    unit = token_units(network)[layer[kind]]
+    before = network(x)
+    with dropped(network, [FeatureMap(layer[kind], 1, unit.width)]):
+        without = network(x)
+    with torch.no_grad():
+        if kind == "neurons":
+            network.blocks[1].mlp[2].weight[:, 1] = 0
+        elif kind == "heads":
+            network.blocks[1].attn.proj.weight[:, 4:8] = 0
+        tokens = network.tokens(x)
+        for place, block in enumerate(network.blocks):
+            tokens = block(tokens)
+            if kind == "channels" and place == 0:
+                tokens[..., 1] = 0
+        expected = network.head(network.norm(tokens)[:, 0])
+    assert torch.allclose(without, expected, rtol=1e-9)
+    assert not torch.allclose(without, before)
 
 
 @pytest.mark.parametrize(
@@ -465,7 +569,7 @@ def test_backbones(name: str) -> None:
     assert float(distance) < 1e-3
     layers = dict.fromkeys(one.layer for one in find_feature_maps(network))
     assert set(exact.layers) <= set(layers)
-    neurons = mlp_neurons(network)
+    neurons = neurons_of(network)
     assert set(neurons) <= set(exact.layers)
     for layer, maps in precise.feature_maps.items():
         assert maps.dim() == 4
@@ -513,7 +617,7 @@ def test_the_tower_of_transformers() -> None:
     found = lrp(rand(2, 3, 32, 32), budget=True)
     assert found.accounts is not None
     assert found.accounts.sum() == pytest.approx(2.0, rel=1e-9)
-    neurons = mlp_neurons(network)
+    neurons = neurons_of(network)
     assert len(neurons) == 2
     assert set(neurons) < set(lrp.layers)
     assert found.feature_maps[next(iter(neurons))].shape == (2, 64, 4, 4)
@@ -529,8 +633,8 @@ def test_the_tower_of_open_clip() -> None:
     found = lrp(rand(2, 3, 32, 32), budget=True)
     assert found.accounts is not None
     assert found.accounts.sum() == pytest.approx(2.0, rel=1e-9)
-    assert len(mlp_neurons(network)) == 2
-    assert set(mlp_neurons(network)) < set(lrp.layers)
+    assert len(neurons_of(network)) == 2
+    assert set(neurons_of(network)) < set(lrp.layers)
 
 
 REFERENCE = """

@@ -13,7 +13,7 @@ from forensift.detectors.detector import WeightsOrigin
 from forensift.errors import UserError
 from forensift.files import home, sha256
 from forensift.fmap_ranking import (
-    check_ranking_fits,
+    fitting,
     layer_shares,
     layer_sums,
     load_ranking,
@@ -65,12 +65,12 @@ def test_published_rankings_fit_their_detectors_and_no_other(name: str) -> None:
     origin = WeightsOrigin("initialisation", "", "bare")
     detector = registry.describe(name, architecture.build(), origin)
     ranking = published(name, "fake")
-    check_ranking_fits(ranking, detector)
+    fitting(ranking, detector)
     assert set(ranking.feature_maps()) == set(detector.feature_maps)
     other = published(next(one for one in ARCHITECTURES if one != name), "fake")
     first = other.feature_maps(slice(0, 1))[0]
     with pytest.raises(UserError) as caught:
-        check_ranking_fits(other, detector)
+        fitting(other, detector)
     assert str(first) in str(caught.value)
     assert name in str(caught.value)
 
@@ -157,5 +157,5 @@ def test_a_width_that_differs_is_another_feature_map(tmp_path: Path) -> None:
     path = tmp_path / "x-fake.csv"
     path.write_text("key,mean_relevance\nconv1.#0(T=8),0.5\nconv1.#1(T=9),0.5\n")
     with pytest.raises(UserError, match=r"conv1\.#1\(T=9\)"):
-        check_ranking_fits(load_ranking(path), planted_detector(width=8))
+        fitting(load_ranking(path), planted_detector(width=8))
     assert FeatureMap("conv1", 0, 8) in planted_detector(width=8).feature_maps

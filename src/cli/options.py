@@ -46,6 +46,15 @@ Backbone = Annotated[
         "alone: CLIP, DINOv2 (`forensift doctor` names the file).",
     ),
 ]
+Units = Annotated[
+    str,
+    typer.Option(
+        "--units",
+        metavar="neurons|heads|channels",
+        help="Of a transformer: the feature maps are its MLPs' neurons (and convolutions), its "
+        "attention heads, or the channels of its blocks.",
+    ),
+]
 PresetName = Annotated[
     str | None,
     typer.Option(

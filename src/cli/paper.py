@@ -168,7 +168,7 @@ class Paper(Sweeping):
         protocol. For the shipped weights it is computed on forged validation photographs, once:
         it is kept beside these.
         """
-        from ..fmap_ranking import check_ranking_fits, load_ranking, save_ranking
+        from ..fmap_ranking import fitting, load_ranking, save_ranking
         from ..studies.tff import published_ranking
 
         path = self.ranking_file
@@ -182,7 +182,7 @@ class Paper(Sweeping):
             if not path.is_file():
                 save_ranking(self._rank(detector, images, preset, start), path)
         ranking = load_ranking(path)
-        check_ranking_fits(ranking, detector)
+        detector = fitting(ranking, detector)
         return ranking
 
     def keep(self, name: str, result: Result) -> None:

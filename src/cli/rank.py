@@ -39,6 +39,7 @@ def rank(
         ),
     ] = 0.9,
     composite: options.Composite = "beta0",
+    units: options.Units = "neurons",
     name: Annotated[
         str, typer.Option("--name", help="Of the set, in file names. Default: the folder's.")
     ] = "",
@@ -54,11 +55,12 @@ def rank(
     """
     if label not in LABELS:
         raise UserError(f"--label {label}: choose {', '.join(LABELS)}")
+    from ..detectors import with_units
     from ..fmap_ranking import rankings
     from ..fmap_ranking.rank import check_options
 
     return rankings(
-        run.loaded,
+        with_units(run.loaded, units),  # type: ignore[arg-type]
         run.images,
         labels=LABELS[label],  # type: ignore[arg-type]
         start=check_options(start, min_confidence),

@@ -36,6 +36,7 @@ def transfer(
         ),
     ] = 0.9,
     composite: options.Composite = "beta0",
+    units: options.Units = "neurons",
     draws: Annotated[
         int,
         typer.Option("--draws", min=0, help="Of the layer-matched random control of each row."),
@@ -55,11 +56,12 @@ def transfer(
     `transfer`. A generator of which no fake is recognised confidently has no row.
     """
     from .. import sensitivity
+    from ..detectors import with_units
     from ..fmap_ranking.rank import check_options
 
     check_options("predicted", min_confidence)
     return sensitivity.transfer(
-        run.loaded,
+        with_units(run.loaded, units),  # type: ignore[arg-type]
         run.images,
         k,
         rank_images=scanned(rank_data) if rank_data is not None else None,

@@ -18,4 +18,4 @@ from .registry import (
     shipped_weights,
     stands_on,
 )
-from .units import find_feature_maps, mlp_neurons
+from .units import find_feature_maps, token_units, with_units

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..records import FeatureMap
-from .units import as_maps, mlp_neurons
+from .units import token_units
 
 Take = Callable[[str, Tensor], Any]
 
@@ -45,7 +45,7 @@ def observed(
 
     layers: names of modules that return one tensor; inputs: give ``take`` what goes into the module
     instead of what comes out. The output of a convolution is its feature maps before BatchNorm,
-    that of an MLP's neurons on tokens their maps (:func:`forensift.detectors.units.as_maps`). Of a
+    units of a transformer are given as their maps (:class:`forensift.detectors.units.Unit`). Of a
     module that is called several times in a pass it is all calls, see :func:`joined`; of a
     convolution that is not called, maps of one zero. The hooks are gone when the block ends, also
     after an exception.
@@ -57,7 +57,7 @@ def observed(
     found: dict[str, Any] = {}
     calls: dict[str, list[Tensor]] = {}
     layers = list(layers)
-    neurons = {} if inputs else mlp_neurons(network)
+    units = {} if inputs else token_units(network)
     shape: list[tuple[int, ...]] = [()]
 
     def begun(_: nn.Module, args: Any) -> None:
@@ -82,8 +82,11 @@ def observed(
                 raise UserError(f"the network has no layer {layer!r}")
 
             def hook(module: nn.Module, args: Any, output: Any, layer: str = layer) -> None:
-                given = args[0] if inputs else output
-                given = as_maps(given, shape[0]) if layer in neurons else given
+                unit = units.get(layer)
+                given = args[0] if inputs or (unit and unit.inputs) else output
+                if unit:
+                    given = given[0] if isinstance(given, tuple) else given
+                    given = unit.maps(unit.values(given), shape[0])
                 calls.setdefault(layer, []).append(given)
                 found[layer] = take(layer, joined(calls[layer]))
 

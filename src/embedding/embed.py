@@ -12,7 +12,7 @@ import pandas as pd
 from ..detectors import Detector
 from ..errors import UserError
 from ..evaluation import Cluster, clusters_of
-from ..fmap_ranking import check_ranking_fits, top
+from ..fmap_ranking import fitting, top
 from ..records import ImageEntry, ImageSet, Ranking, Result, Skipped
 from ..rng import keyed
 from ..sweep import How, Pass, sweep
@@ -108,7 +108,7 @@ def feature_look(
         raise UserError("the omega-weighted features need both a ranking and k")
     if ranking is None or k is None:
         return FeatureLook(detector, (), pooling, images)
-    check_ranking_fits(ranking, detector)
+    detector = fitting(ranking, detector)
     return FeatureLook(detector, top(ranking, k), pooling, images)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .compare import (
-    check_ranking_fits,
     count_by_layer,
+    fitting,
     layer_shares,
     layer_sums,
     overlap,

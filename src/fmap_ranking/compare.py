@@ -7,12 +7,15 @@ from collections.abc import Iterable
 import pandas as pd
 
 from ..detectors.detector import Detector
+from ..detectors.units import token_units, with_units
 from ..errors import UserError
 from ..records import FAKE, FeatureMap, Ranking
 
 
-def check_ranking_fits(ranking: Ranking, detector: Detector) -> None:
-    """Refuse a ranking of another network, or one of reals: what is studied is evidence for fake.
+def fitting(ranking: Ranking, detector: Detector) -> Detector:
+    """Return the detector with those units of its transformer that the ranking is of.
+
+    A ranking of another network is refused, and one of reals: what is studied is evidence for fake.
 
     Raises:
         UserError: it is of reals, or the first feature map, in rank order, that the detector does
@@ -20,6 +23,10 @@ def check_ranking_fits(ranking: Ranking, detector: Detector) -> None:
     """
     if ranking.label != FAKE:
         raise UserError("the ranking is of reals: give the one of fakes (SET-fake.csv)")
+    first = ranking.feature_maps(slice(0, 1))[0]
+    if first not in detector.feature_maps:
+        unit = token_units(detector.network).get(first.layer)
+        detector = with_units(detector, unit.kind) if unit else detector
     there = set(detector.feature_maps)
     for feature_map in ranking.feature_maps():
         if feature_map not in there:
@@ -27,6 +34,7 @@ def check_ranking_fits(ranking: Ranking, detector: Detector) -> None:
                 f"detector {detector.name} has no feature map {feature_map}: "
                 "the ranking belongs to another network"
             )
+    return detector
 
 
 def top(ranking: Ranking, k: int) -> list[FeatureMap]:

@@ -13,7 +13,7 @@ from ..data.colour import PUBLISHED_MODES
 from ..detectors.detector import Detector
 from ..errors import UserError
 from ..evaluation import Cluster, clusters_of
-from ..fmap_ranking import check_ranking_fits, top
+from ..fmap_ranking import fitting, top
 from ..records import FAKE, ImageSet, Ranking, Result, Skipped
 from ..sweep import How, Pass, sweep
 from .colour_tests import LEVEL, MIN_EFFECT, colour_tests, percentages
@@ -74,7 +74,7 @@ def median_test(
         UserError: the ranking does not fit the detector, k is out of range, there is no such
             generator, fewer than two fakes could be used, or see :func:`forensift.sweep`.
     """
-    check_ranking_fits(ranking, detector)
+    detector = fitting(ranking, detector)
     chosen = fakes_of(images, generator, num_instances)
     look = MaximaLook(detector, top(ranking, k), (PUBLISHED_MODES[0], mode))
     done = sweep(chosen, [look], what="testing feature maps", **how)

@@ -8,6 +8,7 @@ the layers beside them (:mod:`.affine`), and every operation left is looked up i
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from ..data.presets import PRESETS, Preset
-from ..detectors.units import mlp_neurons
+from ..detectors.units import Unit
 from .affine import absorb_forward, fold_back, read_affine, weight_of
 from .composites import COMPOSITES, Composite
 from .export import exported
@@ -47,6 +48,7 @@ def canonise(
     size: tuple[int, int] | None = None,
     attention: str = "cp",
     images: int | None = None,
+    units: Mapping[str, Unit] | None = None,
 ) -> tuple[Plan, Report]:
     """Return the plan of a traceable copy and the report of what was done.
 
@@ -55,7 +57,8 @@ def canonise(
     ``beta0``. box: lowest and highest pixel value. composite: the rules of layers with weights.
     size: (height, width) of the images, for a network that torch.export must read
     (:mod:`.export`), with the rules of :mod:`.token_operations`; None for torch.fx and any size.
-    attention: "cp" or "attnlrp" (:class:`.token_rules.Attention`). images: see :func:`.exported`.
+    attention: "cp" or "attnlrp" (:class:`.token_rules.Attention`). images: see
+    :func:`.exported`; units: of a transformer that are feature maps, by module.
 
     Raises:
         CanonisationError: the network does not trace, or asks for a box where there is none.
@@ -100,7 +103,7 @@ def canonise(
     if not isinstance(output, fx.Node) or output not in known.carrying:
         raise CanonisationError("the network must return one tensor of logits made of its input")
     _keep_reached(traced, known, steps, output)
-    _name_units(twin, steps)
+    _name_units(units or {}, steps)
     traced.graph.owning_module = None  # the plan keeps folded weights, not the copy's own
     return Plan(steps, pixels, output, known.constants, _accounts(steps, pixels)), known.report
 
@@ -271,9 +274,12 @@ def _bounds(
     return low.min(), high.max()  # channels may be in another order
 
 
-def _name_units(twin: nn.Module, steps: list[Step]) -> None:
-    """Note which step makes the neurons of an MLP: the last one in each call of their module."""
-    units = mlp_neurons(twin)
+def _name_units(units: Mapping[str, Unit], steps: list[Step]) -> None:
+    """Note which step makes a layer's units: the last one in each call of their module.
+
+    Heads are in what the module's linear layer reads.
+    """
+    made = {step.node: step for step in steps}
     last: dict[str, tuple[str, Step]] = {}
     for step in steps:
         meta = step.node.meta
@@ -281,7 +287,9 @@ def _name_units(twin: nn.Module, steps: list[Step]) -> None:
             if name in units and step.rule is not None:
                 last[call] = name, step
     for name, step in last.values():
-        step.feature_map = name
+        own = made.get(step.parents[0]) if units[name].inputs else step
+        if own is not None:
+            own.feature_map = name
 
 
 def _keep_reached(traced: fx.GraphModule, known: Known, steps: list[Step], output: fx.Node) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..detectors.activations import apart, joined
 from ..detectors.detector import Detector
 from ..detectors.precision import full_float32
-from ..detectors.units import as_maps, as_row, mlp_neurons
+from ..detectors.units import Unit, token_units
 from ..errors import UserError
 from .canonise import canonise, pixel_range
 from .composites import Composite
@@ -118,8 +118,9 @@ class LRP:
         overrides: Mapping[str, str] | None = None,
         attention: str = "cp",
     ) -> None:
-        crop = None
+        crop, ranked = None, None
         if isinstance(network, Detector):
+            ranked = network.layers
             box = pixel_range(network.preset) if box is None else box
             crop = getattr(network.preset, "crop", None)
             network = network.network
@@ -132,7 +133,7 @@ class LRP:
         self._settings = input_rule, box, self.composite
         self._attention = attention
         self._exportable: nn.Module | None = None
-        self.neurons: dict[str, int] = {}  # of a plan by torch.export
+        self.units: dict[str, Unit] = {}  # of a plan by torch.export
         self.size: tuple[int, int] | None = None  # (height, width), where the plan is of one alone
         self.images: int | None = None  # their number, where the plan is of one alone
         self._fixed = False
@@ -143,15 +144,27 @@ class LRP:
             with torch.no_grad():
                 self.plan, self.report = canonise(traceable(self._unchecked), *self._settings)
         except CanonisationError as refused:
-            self._export(self._unchecked, crop, refused)
+            self._export(self._unchecked, crop, ranked, refused)
 
-    def _export(self, network: nn.Module, crop: int | None, refused: CanonisationError) -> None:
-        """Plan a network that torch.fx cannot read, by torch.export."""
+    def _export(
+        self,
+        network: nn.Module,
+        crop: int | None,
+        ranked: Mapping[str, int] | None,
+        refused: CanonisationError,
+    ) -> None:
+        """Plan a network that torch.fx cannot read, by torch.export; ranked: layers, if known."""
         own = any(hasattr(module, "lrp_rule") for module in network.modules())
         tokens = isinstance(refused, LayerWithoutRule) and refused.tokens
         tokens = tokens or isinstance(refused, Untraceable) or normalises_itself(network)
         if own or not tokens:  # a rule of the user's own is one for torch.fx
             raise refused
+        units = token_units(network)
+        self.units = {
+            layer: unit
+            for layer, unit in units.items()
+            if (unit.kind == "neurons" if ranked is None else layer in ranked)
+        }
         size = next((one for one in sizes_of(network, crop) if takes(network, one)), None)
         if size is not None:
             try:
@@ -171,8 +184,9 @@ class LRP:
             try:
                 with torch.no_grad():
                     self._plans[key] = canonise(
-                        traceable(network), *self._settings, size, self._attention, number
-                    )
+                        traceable(network), *self._settings, size, self._attention, number,
+                        self.units,
+                    )  # fmt: skip
                 break
             except LayerWithoutRule:
                 raise
@@ -183,7 +197,7 @@ class LRP:
         self.images = images if self._fixed else None
         self.plan, report = self._plans[size, self.images]
         report.difference = self.report.difference
-        self.report, self.size, self.neurons = report, size, mlp_neurons(network)
+        self.report, self.size = report, size
         while len(self._plans) > PLANS:
             self._plans.pop(next(iter(self._plans)))
 
@@ -237,11 +251,9 @@ class LRP:
         kept: dict[str, Tensor] = {}
 
         def arrived(layer: str, calls: list[Tensor]) -> None:
-            if layer in self.neurons:
-                calls = [
-                    as_maps(one, batch.shape) if reduce is None else as_row(one, batch.shape)
-                    for one in calls
-                ]
+            if unit := self.units.get(layer):
+                laid = unit.maps if reduce is None else unit.row
+                calls = [laid(unit.relevance(one), batch.shape) for one in calls]
             relevance = joined(calls)
             kept[layer] = relevance if reduce is None else reduce(layer, relevance)
 
@@ -288,13 +300,14 @@ class LRP:
                 self._check(batch, self.plan.forward(batch)[1][0])
             tape, values = self.plan.forward(batch, name)
             maps = values
-            if name in self.neurons:
-                maps = [as_maps(one, batch.shape) for one in values]
+            unit = self.units.get(name)
+            if unit is not None:
+                maps = [unit.maps(unit.values(one), batch.shape) for one in values]
             maxima, positions, begin = _start_at_maximum(joined(maps), layer, channel)
             starts = apart(begin, maps)
-            if name in self.neurons:
+            if unit is not None:
                 starts = [
-                    pullback(lambda one: as_maps(one, batch.shape), value, start)
+                    unit.starts(value, _laid_back(unit, value, start, batch.shape))
                     for value, start in zip(values, starts, strict=True)
                 ]
             nodes = [step.node for step in self.plan.calls(name)]
@@ -384,6 +397,11 @@ def _difference(logits: Tensor, expected: Tensor) -> float:
     expected = expected.reshape(logits.shape)
     scale = max(float(expected.abs().max()), 1e-30)
     return float((logits - expected).abs().max()) / scale
+
+
+def _laid_back(unit: Unit, value: Tensor, start: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return what lies on maps as it lies on tokens: what undoes :meth:`Unit.maps`."""
+    return pullback(lambda one: unit.maps(one, shape), unit.values(value), start)
 
 
 def _start_at_maximum(

@@ -12,7 +12,7 @@ import torch
 
 from ..detectors import Detector
 from ..errors import UserError
-from ..fmap_ranking import check_ranking_fits, top
+from ..fmap_ranking import fitting, top
 from ..lrp import LRP
 from ..records import FAKE, FeatureMap, ImageEntry, ImageSet, Ranking, Result, Skipped
 from ..sweep import BATCH_SIZE, How, Pass, PixelLook, sweep
@@ -160,7 +160,7 @@ def _found(
     if not 0 <= cut["percentile"] < 100:
         raise UserError(f"percentile {cut['percentile']:g}: must be 0 or more and below 100")
     feature_maps = top(ranking, k)
-    check_ranking_fits(ranking, detector)
+    detector = fitting(ranking, detector)
     looks = [PeakLook(detector, feature_maps, n, one) for one in dict.fromkeys(generators)]
     for look in looks:
         if not any(map(look.wants, images)):

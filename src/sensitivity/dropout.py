@@ -13,7 +13,7 @@ from ..data import require_both_classes
 from ..detectors.detector import Detector
 from ..errors import UserError
 from ..evaluation import calibrated_threshold, score, sigmoid
-from ..fmap_ranking import check_ranking_fits, top
+from ..fmap_ranking import fitting, top
 from ..records import FAKE, REAL, ImageSet, Ranking, Result, Skipped
 from ..sweep import How
 from .magnitudes import magnitudes, nearest
@@ -129,7 +129,7 @@ def dropout(
     ks, matched = how.pop("ks", None), how.pop("magnitude_matched", False)
     on: How = how  # type: ignore[assignment]
     seed = on.get("seed", 0)
-    check_ranking_fits(ranking, detector)
+    detector = fitting(ranking, detector)
     _check_options(draws, band_draws, images, training_family)
     masks = _masks(detector, ranking, k, draws, seed)
     if matched:

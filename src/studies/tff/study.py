@@ -12,7 +12,7 @@ import pandas as pd
 from ...data.colour import PUBLISHED_MODES
 from ...detectors import Detector
 from ...errors import UserError
-from ...fmap_ranking import check_ranking_fits, load_ranking, top
+from ...fmap_ranking import fitting, load_ranking, top
 from ...histograms import first_instances
 from ...histograms.median_test import judge
 from ...records import FAKE, ImageSet, Ranking, Result, Skipped
@@ -78,7 +78,7 @@ class TffStudy:
 
     def ranking(self, detector: Detector) -> Ranking:
         published = load_ranking(published_ranking(detector.name), label=FAKE)
-        check_ranking_fits(published, detector)
+        detector = fitting(published, detector)
         if self.parts.protocol.ranking == "published" or self.rank_images is None:
             return published
         chosen = first_instances(self.rank_images, self.parts.protocol.rank_per_class)
