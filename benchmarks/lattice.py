@@ -306,8 +306,8 @@ alternative that claims less, to average the explanations of shifted images, is
 
 What is measured, on {validation} pairs of validation photographs and {test} of test photographs
 ({size} × {size}, `progan-like` and `sngan-like`): the **lattice index**, the share of a map's
-variance that repeats every 32 (16, 8) pixels, less what chance gives, which by Parseval is the share
-of spectral energy at multiples of 1/32 cycles a pixel; on splices (a box of the fake in the
+variance that repeats every 32 (16, 8) pixels, less what chance gives (by Parseval the share of
+spectral energy at multiples of 1/32 cycles a pixel); on splices (a box of the fake in the
 photograph, called fake where the photograph is not) the **share** of positive relevance **in the
 box** and the **pointing** game; on whole fakes **deletion** and **insertion** (areas in {steps}
 steps, squares of 8 pixels, mean colour); and the time. The box is half of the image: this detector
