@@ -1,6 +1,6 @@
 """What takes the lattice of strided 1×1 convolutions out of ResNet-50's relevance, at what cost.
 
-    python benchmarks/lattice.py --split validation [--pairs 24] [--figure F.png] [--page F.md]
+    python benchmarks/lattice.py --page docs/lattice.md
 
 Photographs of the split are forged; a box of the fake is put into the real photograph, and the
 splice counts where the detector calls it fake and the photograph real: the evidence is in the box,
@@ -9,7 +9,8 @@ Measured of each candidate, with intervals by photograph: the lattice index of m
 (:func:`forensift.lrp.lattice.lattice_index`; 0 none, 1 nothing else), the share of positive
 relevance in the box and the pointing game on splices, deletion and insertion on whole fakes (areas
 under the probability of the decision, 8 × 8 cells, mean fill), and the time of a map, as a multiple
-of beta0's in the same run. ``--only`` judges chosen candidates, as the test split does once.
+of beta0's in the same run. Every candidate is measured on validation photographs, those in FINAL,
+which was chosen there, once on test photographs.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ COMPOSITES = {  # candidates of one pass each
     "alpha2-beta1-flat": "alpha2-beta1-flat",
 }
 SHIFTS = {"beta0, 4 shifts": 2, "beta0, 16 shifts": 4}
+FINAL = ("beta0, spread",)
 BLURRED = "beta0, Gaussian σ = 8"  # not an explanation: what a plain blur of the map buys
 Maps = Callable[[torch.Tensor], torch.Tensor]  # images → (N, 3, H, W)
 
@@ -78,7 +80,7 @@ def pairs(detector: Detector, split: str, number: int, seed: int) -> Pairs:
         root = Path(folder)
         forge(photographs(split), FAMILIES, root, per_family=2 * number + 6, side=SIZE, seed=seed)
         kept = dict.fromkeys(FAMILIES, 0)
-        for path in sorted(root.glob("*/0_real/*.png")):
+        for path in sorted(root.glob("*/0_real/*.png"), key=_turn):  # photographs take turns
             family = path.parts[-3]
             if kept[family] == -(-number // len(FAMILIES)):
                 continue
@@ -97,6 +99,11 @@ def pairs(detector: Detector, split: str, number: int, seed: int) -> Pairs:
     fakes, splices, boxes, names = zip(*found, strict=True)
     print(f"{split}: {kept} splices that are called fake, of photographs that are called real")
     return Pairs(np.stack(fakes), np.stack(splices), np.array(boxes), list(names))
+
+
+def _turn(path: Path) -> tuple[str, str]:
+    photograph, number = path.stem.rsplit("-", 1)
+    return number, photograph
 
 
 def _pixels(path: Path) -> np.ndarray:
@@ -247,28 +254,110 @@ def draw(path: Path, given: Pairs, shown: dict[str, np.ndarray], number: int = 3
     plt.close(figure)
 
 
+def page(tables: dict[str, pd.DataFrame], figure: str) -> str:
+    """Return the page of both splits."""
+    number = {split: len(table["image"].unique()) for split, table in tables.items()}
+    texts = {**COMPOSITES, **{name: f"{n * n} rolls" for name, n in SHIFTS.items()}}
+    named = pd.DataFrame({"candidate": texts.keys(), "`--composite`": texts.values()})
+    parts = [
+        TEXT.format(
+            validation=number["validation"],
+            test=number["test"],
+            size=SIZE,
+            steps=STEPS,
+            final=" and ".join(FINAL),
+            figure=figure,
+        ),
+        "## On validation photographs",
+        "Percent; [ ] 95 % intervals drawn by photograph; time as a multiple of beta0's.",
+        summary(tables["validation"]).to_markdown(index=False),
+        "Less beta0 on the same image, in points:",
+        gains(tables["validation"]).to_markdown(index=False),
+        "## On test photographs, once",
+        summary(tables["test"]).to_markdown(index=False),
+        "Less beta0 on the same image, in points:",
+        gains(tables["test"]).to_markdown(index=False),
+        "## The candidates",
+        named.to_markdown(index=False),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+TEXT = """# The lattice of ResNet-50, and what takes it out
+
+Made by `python benchmarks/lattice.py --page docs/lattice.md`.
+
+The shortcuts of ResNet-50 that halve the map are 1×1 convolutions of stride 2: they read every
+second position. Three of them, below the two halvings of the stem, leave one pixel in 32 in each
+direction that lies on every path, and relevance that goes down the shortcuts gathers there: β = 0
+draws dots 32 pixels apart, on any image.
+
+`spread` treats such a convolution as if a triangle as wide as its stride had averaged |x| before it
+read: R_in = |x| · kᵀ(R ⊘ k ∗ |x|). It is still one pass, each layer keeps its sum, the relevance of
+convolutions below changes with it, and a network without such convolutions is explained as before.
+It is no part of any published rule, and what the network computes is not changed: positions between
+do get relevance for which the network did not read them there, as their neighbours' stand-ins. The
+alternative that claims less, to average the explanations of shifted images, is
+`forensift.lrp.lattice.shift_averaged`.
+
+![maps]({figure})
+
+*Whole fakes of test photographs; positive relevance to its 99th percentile.*
+
+What is measured, on {validation} pairs of validation photographs and {test} of test photographs
+({size} × {size}, `progan-like` and `sngan-like`): the **lattice index**, the share of a map's
+variance that repeats every 32 (16, 8) pixels, less what chance gives (by Parseval the share of
+spectral energy at multiples of 1/32 cycles a pixel); on splices (a box of the fake in the
+photograph, called fake where the photograph is not) the **share** of positive relevance **in the
+box** and the **pointing** game; on whole fakes **deletion** and **insertion** (areas in {steps}
+steps, squares of 8 pixels, mean colour); and the time. The box is half of the image: this detector
+averages over positions and calls less of a fake real. `planted` cannot stand in, for its small
+networks have no such convolution.
+
+What `explain` draws if nothing is said, {final}, was chosen on the validation photographs:
+the lattice has to go, in one pass, without losing insertion or the box. `--composite beta0` gives
+the published arrays; `rank`, `patches`, `planted` and `faithfulness` use these unless told
+otherwise."""
+
+
+def measured(
+    split: str, number: int, only: list[str], kept: Path, figure: Path | None
+) -> pd.DataFrame:
+    """Return the table of a split, measured, or read where an earlier run has kept it."""
+    file = kept / f"{split}.csv"
+    if file.is_file():
+        return pd.read_csv(file)
+    detector = load_detector("resnet50")
+    given = pairs(detector, split, number, 0)
+    table, shown = measure(detector, given, only and ["beta0", *only])
+    kept.mkdir(parents=True, exist_ok=True)
+    table.to_csv(file, index=False)
+    if figure is not None:
+        draw(figure, given, shown)
+    return table
+
+
 def main() -> None:
-    """Measure, print the tables, and write what is asked for."""
+    """Measure, print the page, and write it where that is asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--split", choices=["train", "validation", "test"], default="validation")
-    parser.add_argument("--pairs", type=int, default=24)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", action="append", default=[], metavar="CANDIDATE")
-    parser.add_argument("--csv", type=Path, help="one row a candidate and image")
-    parser.add_argument("--figure", type=Path)
+    kept = "folder of SPLIT.csv; what is there is not measured again"
+    parser.add_argument("--kept", type=Path, default=Path("output/lattice"), help=kept)
+    parser.add_argument("--validation", type=int, default=12, help="pairs that all are judged on")
+    parser.add_argument("--test", type=int, default=24, help="pairs that FINAL is judged on")
+    parser.add_argument("--page", type=Path, help="Markdown, and its figure beside it")
     asked = parser.parse_args()
-    detector = load_detector("resnet50")
-    given = pairs(detector, asked.split, asked.pairs, asked.seed)
-    table, shown = measure(detector, given, asked.only and ["beta0", *asked.only])
-    if asked.csv:
-        table.to_csv(asked.csv, index=False)
-    print(summary(table).to_markdown(index=False))
-    print()
-    print(gains(table).to_markdown(index=False))
-    if asked.figure:
-        draw(asked.figure, given, shown)
+    figure = (asked.page or asked.kept / "lattice").with_suffix(".png")
+    figure.parent.mkdir(parents=True, exist_ok=True)
+    tables = {
+        "validation": measured("validation", asked.validation, [], asked.kept, None),
+        "test": measured("test", asked.test, list(FINAL), asked.kept, figure),
+    }
+    text = page(tables, figure.name)
+    print(text)
+    if asked.page:
+        asked.page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
