@@ -240,8 +240,7 @@ def test_a_network_of_tokens_is_not_guided(own: Path, tmp_path: Path) -> None:
         assert "'patches'" in err
         assert "use method gradient" in err
     code, _, err = run(f"{own}:tokens", image, "--out", tmp_path / "out")
-    assert code == 2
-    assert "; methods that work on it: gradcam, gradient, saliency" in err
+    assert (code, err) == (0, "")
     for method in ("gradcam", "gradient"):
         code, _, err = run(f"{own}:tokens", image, "--method", method, "--out", tmp_path / "out")
         assert (code, err) == (0, "")

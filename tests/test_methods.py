@@ -367,8 +367,13 @@ def test_class_and_register_tokens_are_left_out(prefix: int) -> None:
 
 
 def test_a_detector_that_lrp_refuses_has_other_methods() -> None:
+    class Added(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.cumsum(-1)
+
     model = timm_vit()
-    with pytest.raises(UserError, match="methods that work on it: gradcam, gradient, saliency"):
+    model.fc_norm = Added()
+    with pytest.raises(UserError, match=r"cumsum.*; methods that work on it: gradcam, gradient"):
         explainer(model, "lrp")
     names = set(METHODS) - {"lrp", "guided-gradcam", "guided-backprop", "deeplift", "fullgrad"}
     for name in names - {"kernel-shap", "scorecam"}:

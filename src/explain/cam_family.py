@@ -107,8 +107,9 @@ class ScoreCAM(FamilyCAM):
 class AblationCAM(FamilyCAM):
     """Maps weighted by the share of the logit that is lost when their channel is 0.
 
-    Of the ``ABLATED`` channels of the largest mean magnitude; the rest weighs nothing. As the paper has it; grad-cam itself takes −10⁷ for 0 where the layer has negative values. Its
-    weights are divided by |logit|, so that a negative logit does not turn them round.
+    Of the ``ABLATED`` channels of the largest mean magnitude; the rest weighs nothing. The channel
+    is 0 as the paper has it, where grad-cam takes −10⁷ if the layer has negative values. Weights
+    are divided by |logit|, so that a negative logit does not turn them round.
     """
 
     def _image(
