@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -47,3 +48,14 @@ def image_folder(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return make
+
+
+@pytest.fixture
+def few_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the methods of many passes make a few."""
+    attribution = import_module("forensift.explain.attribution")
+    few = {"STEPS": 4, "DRAWS": 2, "WINDOWS": 2, "SUPERPIXELS": 6, "COALITIONS": 12}
+    for name, value in few.items():
+        monkeypatch.setattr(attribution, name, value)
+    for name, value in {"CHANNELS": 3, "ABLATED": 8}.items():
+        monkeypatch.setattr(import_module("forensift.explain.cam_family"), name, value)

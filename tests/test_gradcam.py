@@ -197,6 +197,7 @@ def test_a_squeeze_excite_gate_is_no_swish() -> None:
     assert GuidedBackprop(Written(gate))(pixels()).relevance.abs().sum() > 0
 
 
+@pytest.mark.usefixtures("few_passes")
 @pytest.mark.parametrize("method", list(METHODS))
 @pytest.mark.parametrize("make", [resnet18, lambda: npr.build().double().eval()])
 def test_a_batch_equals_its_images_and_the_network_is_left_alone(
@@ -209,13 +210,15 @@ def test_a_batch_equals_its_images_and_the_network_is_left_alone(
     attribute = explainer(model, method)
     together = attribute(batch, None)
     assert fingerprint(model) == before
-    assert together.relevance.shape == ((3, 32, 32) if method == "gradcam" else (3, 3, 32, 32))
+    is_map = METHODS[method].reading == "map"
+    assert together.relevance.shape == ((3, 32, 32) if is_map else (3, 3, 32, 32))
     for place in range(3):
         alone = attribute(batch[place : place + 1], None)
         scale = together.relevance[place].abs().max()
         torch.testing.assert_close(
-            alone.relevance[0] / scale, together.relevance[place] / scale, rtol=0, atol=1e-9
-        )
+            alone.relevance[0] / scale, together.relevance[place] / scale, rtol=0,
+            atol=1e-9 if METHODS[method].library == "forensift" else 1e-5,
+        )  # fmt: skip
     with pytest.raises(UserError, match="outputs are 0"):
         attribute(batch, 99)
     with torch.no_grad():
@@ -223,7 +226,8 @@ def test_a_batch_equals_its_images_and_the_network_is_left_alone(
     assert fingerprint(model) == before
 
 
-@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.usefixtures("few_passes")
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "eigencam"])
 def test_targets(method: str) -> None:
     model, batch = network(outputs=4), pixels()
     attribute = explainer(model, method)
@@ -312,7 +316,7 @@ def test_grad_cam_where_the_layer_is_overwritten_in_place() -> None:
     torch.testing.assert_close(found.relevance, expected, rtol=1e-9, atol=1e-15)
 
 
-def test_explain_from_pixels(rng: np.random.Generator) -> None:
+def test_explain_from_pixels(rng: np.random.Generator, few_passes: None) -> None:
     detector = planted_detector()
     given = rng.integers(0, 256, (5, 3, 16, 16), dtype=np.uint8)
     for method in METHODS:
@@ -447,7 +451,7 @@ def test_a_download_that_fails_says_what_to_do(tmp_path: Path, monkeypatch) -> N
         _downloaded("resnet50-imagenet", "http://127.0.0.1:9/x-00000000.pth")
 
 
-def test_detector_of_a_swish_network_is_explained() -> None:
+def test_detector_of_a_swish_network_is_explained(few_passes: None) -> None:
     torch.manual_seed(0)
     model = EfficientNet.from_name("efficientnet-b0", num_classes=1, image_size=None).eval()
     detector = Detector(
@@ -456,4 +460,5 @@ def test_detector_of_a_swish_network_is_explained() -> None:
     )  # fmt: skip
     given = np.random.default_rng(0).integers(0, 256, (2, 3, 48, 40), dtype=np.uint8)
     for method in METHODS:
-        assert [one.map.shape for one in explain(detector, given, method)] == [(48, 40)] * 2
+        if method != "deeplift":  # has no rule for SiLU
+            assert [one.map.shape for one in explain(detector, given, method)] == [(48, 40)] * 2

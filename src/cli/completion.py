@@ -36,8 +36,15 @@ def composites(incomplete: str) -> list[str]:
     return [name for name in COMPOSITES if name.startswith(incomplete)]
 
 
-def methods(incomplete: str) -> list[str]:
-    """Return the explanation methods that begin so."""
-    from ..explain.methods import METHODS
+METHODS = (
+    "all", "lrp", "gradcam", "guided-gradcam", "guided-backprop", "gradient", "saliency",
+    "input-x-gradient", "integrated-gradients", "smoothgrad", "gradient-shap", "deeplift",
+    "occlusion", "kernel-shap", "gradcam++", "xgradcam", "hirescam", "layercam", "eigencam",
+    "ablationcam", "scorecam", "fullgrad",
+)  # fmt: skip
 
-    return [name for name in METHODS if name.startswith(incomplete)]
+
+def methods(incomplete: str) -> list[str]:
+    """Return the explanation methods that begin so, the last of several with commas between."""
+    before, comma, last = incomplete.rpartition(",")
+    return [before + comma + name for name in METHODS if name.startswith(last)]

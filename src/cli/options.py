@@ -10,15 +10,16 @@ import typer
 from ..errors import UserError
 from . import completion
 
+_DETECTOR = (
+    "resnet50, efficientnet-b0, npr … (`forensift doctor` lists them), NAME:VARIANT, "
+    "NAME=FILE with weights of one's own, or a network of one's own: file.py:function, "
+    "package.module:function or timm:NAME."
+)
 DetectorName = Annotated[
-    str,
-    typer.Argument(
-        metavar="DETECTOR",
-        help="resnet50, efficientnet-b0, npr … (`forensift doctor` lists them), NAME:VARIANT, "
-        "NAME=FILE with weights of one's own, or a network of one's own: file.py:function, "
-        "package.module:function or timm:NAME.",
-        autocompletion=completion.detectors,
-    ),
+    str, typer.Argument(metavar="DETECTOR", help=_DETECTOR, autocompletion=completion.detectors)
+]
+MaybeDetector = Annotated[
+    str, typer.Argument(metavar="[DETECTOR]", help=_DETECTOR, autocompletion=completion.detectors)
 ]
 Data = Annotated[
     Path,
@@ -160,6 +161,10 @@ Generator = Annotated[
 LooseImages = Annotated[
     list[Path],
     typer.Argument(metavar="IMAGE...", help="Files, or folders with images at any depth."),
+]
+MaybeLooseImages = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="[IMAGE]...", help="Files, or folders with images at any depth."),
 ]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on where an interrupted run with this --out was.")

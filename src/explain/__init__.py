@@ -6,5 +6,6 @@ from .cam import GradCAM, GuidedGradCAM, default_layer
 from .explain import Explanation, Explanations, explain
 from .faithfulness import Faithfulness, faithfulness
 from .guided import Gradient, GuidedBackprop
-from .methods import METHODS, explainer, pixel_map
+from .listing import MethodList, list_methods
+from .methods import METHODS, Method, explainer, named_methods, pixel_map
 from .target import RawExplanation, named_target

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +13,7 @@ from ..detectors.precision import full_float32
 from ..errors import UserError
 from .guided import close_gates, evaluation_copy, refuse_tokens
 from .target import RawExplanation, Target, recorded
+from .tokens import Grid, last_norm, of_tokens, outputs_of
 
 UPSAMPLING = ("bilinear", "nearest")
 
@@ -25,27 +23,29 @@ class GradCAM:
 
     layer: module whose output (N, C, h, w) is used, by default :func:`default_layer`, or where
         that comes behind a pooling the last convolution before it; several with commas between,
-        whose maps of one size are taken as those of one layer.
+        whose maps of one size are taken as those of one layer. Outputs (N, h, w, C) and tokens
+        (N, T, C), without class and register tokens, are read as maps too; of a network of tokens
+        the default is :func:`forensift.explain.tokens.last_norm`.
     upsampling: to the image's size: 'bilinear' as published, or 'nearest' (captum's default).
 
     The network is copied, in evaluation mode, and never called or changed; later changes of its
     weights do not reach this object.
 
     Raises:
-        UserError: no such layer; a network of tokens and no layer given; or one that cannot be
-            copied (see ``GuidedBackprop``).
+        UserError: no such layer; or a network that cannot be copied (see ``GuidedBackprop``).
     """
+
+    name = "Grad-CAM"
 
     def __init__(
         self, network: nn.Module, layer: str | None = None, *, upsampling: str = "bilinear"
     ) -> None:
         if upsampling not in UPSAMPLING:
             raise UserError(f"upsampling {upsampling!r}: choose {' or '.join(UPSAMPLING)}")
-        if layer is None:
-            refuse_tokens(network, "Grad-CAM")
         self.network = evaluation_copy(network)
-        self.layer = default_layer(network) if layer is None else layer
+        self.tokens = of_tokens(network)
         self.settled = layer is not None
+        self.layer = layer or ("" if self.tokens else default_layer(network))
         self.upsampling = upsampling
         known = dict(self.network.named_modules())
         for one in self.layers:
@@ -55,7 +55,7 @@ class GradCAM:
     @property
     def layers(self) -> list[str]:
         """The names of the layers looked at."""
-        return self.layer.split(",")
+        return self.layer.split(",") if self.layer else []
 
     def __call__(self, batch: Tensor, target: Target = None) -> RawExplanation:
         """Return the signed map of each image at its size: relevance (N, H, W).
@@ -64,63 +64,77 @@ class GradCAM:
         batch: (N, 3, H, W), normalised; target: see :func:`chosen`.
         """
         self._settle(batch)
-        with torch.enable_grad(), full_float32(), self._maps() as kept:
+        with torch.enable_grad(), full_float32(), self._outputs() as kept:
             _, run = recorded(self.network, batch, target)
-            cam = self._weighted_sum(run.relevance, kept, batch.shape[2:])
+            maps, gradients = self._maps(run.relevance, kept, batch)
+        cam = self._combined(maps, gradients, batch, run)
         return RawExplanation(run.logits, run.targets, run.signs, self._upsample(cam, batch))
 
+    def _combined(
+        self, maps: list[Tensor], gradients: list[Tensor], batch: Tensor, run: RawExplanation
+    ) -> Tensor:
+        """Return Σ_c mean_hw(∂total/∂A_c) · A_c, (N, h, w), over each layer's maps A."""
+        cam = torch.zeros_like(maps[0][:, 0])
+        for one, gradient in zip(maps, gradients, strict=True):
+            cam += (gradient.mean(dim=(2, 3), keepdim=True) * one).sum(dim=1)
+        return cam
+
     def _settle(self, batch: Tensor) -> None:
-        """Go back from a default layer that has no extent to the last convolution that has."""
+        """Find the default layer that needs a pass: of tokens, or where none has an extent."""
         if self.settled or not len(batch):
             return
-        sizes: dict[str, tuple[int, ...]] = {}
-
-        def see(module: nn.Module, args: Any, output: Any, layer: str) -> None:
-            if isinstance(output, Tensor) and output.dim() == 4:
-                sizes[layer] = tuple(output.shape[2:])
-
-        looked = dict.fromkeys([*_convolutions(self.network), *self.layers])
-        handles = [
-            self.network.get_submodule(one).register_forward_hook(partial(see, layer=one))
-            for one in looked
-        ]
-        try:
-            with torch.no_grad(), full_float32():
-                self.network(batch[:1].clone())
-        finally:
-            for handle in handles:
-                handle.remove()
-        there = [layer for layer, size in sizes.items() if size != (1, 1)]
+        if self.tokens:
+            self.layer = last_norm(self.network, batch[:1])
+            self.settled = True
+            return
+        convolutions = dict.fromkeys([*_convolutions(self.network), *self.layers])
+        looked = {one: self.network.get_submodule(one) for one in convolutions}
+        with torch.no_grad(), full_float32(), outputs_of(looked) as kept:
+            self.network(batch[:1].clone())
+        sizes = {one: tuple(kept[one][-1].shape[2:]) for one in looked if one in kept}
+        there = [one for one, size in sizes.items() if len(size) == 2 and size != (1, 1)]
         if there and all(sizes.get(one) == (1, 1) for one in self.layers):
             self.layer = there[-1]
         self.settled = True
 
-    def _weighted_sum(
-        self, total: Tensor, kept: dict[str, list[Tensor]], image: tuple[int, ...]
-    ) -> Tensor:
-        """Return Σ_c mean_hw(∂total/∂A_c) · A_c, (N, h, w), of each layer's one output A."""
-        for layer, outputs in kept.items():
-            if len(outputs) != 1 or outputs[0].dim() != 4:
+    def _outputs(self) -> Any:
+        return outputs_of({one: self.network.get_submodule(one) for one in self.layers})
+
+    def _maps(
+        self, total: Tensor, kept: dict[str, list[Tensor]], batch: Tensor
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return each layer's maps (N, C, h, w), and what total's gradient at them is."""
+        grid = Grid(self.network, batch.shape[2:])
+        found, arranged = [], []
+        for layer in self.layers:
+            outputs = kept.get(layer, [])
+            arrange = None
+            if len(outputs) == 1 and outputs[0].dim() in (3, 4):
+                module = self.network.get_submodule(layer)
+                arrange = grid.arrangement(outputs[0], module)
+            if arrange is None:
                 shapes = [tuple(one.shape) for one in outputs]
                 raise UserError(
-                    f"Grad-CAM needs a layer that gives maps (N, C, h, w) once; {layer!r} gave "
+                    f"{self.name} needs a layer that gives maps (N, C, h, w) once; {layer!r} gave "
                     f"{shapes or 'nothing'}: choose another `layer`, or method gradient"
                 )
-        maps = [outputs[0] for outputs in kept.values()]
-        if len(sizes := {tuple(one.shape[2:]) for one in maps}) > 1:
-            raise UserError(f"Grad-CAM: layers {self.layer} give maps of several sizes, {sizes}")
-        if sizes == {(1, 1)} and image != (1, 1):
-            raise UserError(
-                f"Grad-CAM: what layer {self.layer!r} gives has no extent (1 × 1), so that every "
-                "pixel would get the same value: choose another `layer`"
-            )
-        gradients = torch.autograd.grad(total, maps, retain_graph=True, allow_unused=True)
-        cam = torch.zeros_like(maps[0][:, 0])
-        for layer, gradient, one in zip(self.layers, gradients, maps, strict=True):
+            found.append(outputs[0])
+            arranged.append(arrange)
+        gradients = torch.autograd.grad(total, found, retain_graph=True, allow_unused=True)
+        for layer, gradient in zip(self.layers, gradients, strict=True):
             if gradient is None:
                 raise UserError(f"the logit does not depend on layer {layer!r}")
-            cam += (gradient.mean(dim=(2, 3), keepdim=True) * one).sum(dim=1).detach()
-        return cam
+        maps = [how(one.detach()) for how, one in zip(arranged, found, strict=True)]
+        if len(sizes := {tuple(one.shape[2:]) for one in maps}) > 1:
+            raise UserError(
+                f"{self.name}: layers {self.layers} give maps of several sizes, {sizes}"
+            )
+        if sizes == {(1, 1)} and batch.shape[2:] != (1, 1):
+            raise UserError(
+                f"{self.name}: what layer {self.layer!r} gives has no extent (1 × 1), so that "
+                "every pixel would get the same value: choose another `layer`"
+            )
+        return maps, [how(one) for how, one in zip(arranged, gradients, strict=True)]
 
     def _upsample(self, cam: Tensor, batch: Tensor) -> Tensor:
         size = tuple(batch.shape[2:])
@@ -129,33 +143,22 @@ class GradCAM:
             options["align_corners"] = False
         return interpolate(cam[:, None], size, **options)[:, 0]
 
-    @contextmanager
-    def _maps(self) -> Iterator[dict[str, list[Tensor]]]:
-        """Yield lists that get what each layer gives in each forward pass of the copy."""
-        kept: dict[str, list[Tensor]] = {layer: [] for layer in self.layers}
-
-        def keep(module: nn.Module, args: Any, output: Any, layer: str) -> Tensor:
-            if not isinstance(output, Tensor):
-                raise UserError(f"Grad-CAM: layer {layer!r} gives no single tensor")
-            kept[layer].append(output)
-            return output.clone()  # what follows may overwrite it in place
-
-        handles = [
-            self.network.get_submodule(layer).register_forward_hook(partial(keep, layer=layer))
-            for layer in self.layers
-        ]
-        try:
-            yield kept
-        finally:
-            for handle in handles:
-                handle.remove()
-
 
 class GuidedGradCAM(GradCAM):
     """Guided Grad-CAM: guided back-propagation times the positive part of Grad-CAM.
 
-    Arguments as for :class:`GradCAM`. Forward is run once for both.
+    Arguments as for :class:`GradCAM`. Forward is run once for both. A network of tokens, whose
+    residuals pass all activations by, is refused (:func:`refuse_tokens`) unless a layer is given.
     """
+
+    name = "Guided Grad-CAM"
+
+    def __init__(
+        self, network: nn.Module, layer: str | None = None, *, upsampling: str = "bilinear"
+    ) -> None:
+        if layer is None:
+            refuse_tokens(network, self.name)
+        super().__init__(network, layer, upsampling=upsampling)
 
     def __call__(self, batch: Tensor, target: Target = None) -> RawExplanation:
         """Return the signed product for each image: relevance (N, 3, H, W).
@@ -164,12 +167,13 @@ class GuidedGradCAM(GradCAM):
             UserError: nothing could be gated, see :func:`forensift.explain.guided.close_gates`.
         """
         self._settle(batch)
-        with torch.enable_grad(), full_float32(), self._maps() as kept:
+        with torch.enable_grad(), full_float32(), self._outputs() as kept:
             pixels, run = recorded(self.network, batch, target)
             # before the gates close: the plain gradient
-            cam = self._weighted_sum(run.relevance, kept, batch.shape[2:])
+            maps, gradients = self._maps(run.relevance, kept, batch)
             close_gates(run.relevance)
             (guided,) = torch.autograd.grad(run.relevance, pixels)
+        cam = self._combined(maps, gradients, batch, run)
         cam = self._upsample(cam.clamp(min=0), batch)
         return RawExplanation(run.logits, run.targets, run.signs, guided * cam[:, None])
 
@@ -177,9 +181,10 @@ class GuidedGradCAM(GradCAM):
 def default_layer(network: nn.Module) -> str:
     """Return the layer that Grad-CAM looks at unless told otherwise.
 
-    ``layer4`` of a ResNet, or the last stage there is (``layer2`` of NPR); ``_conv_head`` of an
-    EfficientNet; else the last convolution. Of several backbones side by side (``model1``,
-    ``model2``, … of DeepFeatureX) that of each; of a wrapper around one, that of the one.
+    ``layer4`` of a ResNet, or the last stage there is (``layer2`` of NPR; ``stages.3`` of timm's
+    ConvNeXt); ``_conv_head`` of an EfficientNet; else the last convolution. Of several backbones
+    side by side (``model1``, ``model2``, … of DeepFeatureX) that of each; of a wrapper around one,
+    that of the one.
 
     Raises:
         UserError: the network has no convolution.
@@ -197,6 +202,8 @@ def default_layer(network: nn.Module) -> str:
         return max(stages, key=lambda name: int(name.removeprefix("layer")))
     if "_conv_head" in names:
         return "_conv_head"
+    if "stages" in names and isinstance(last := network.get_submodule("stages"), nn.Sequential):
+        return f"stages.{len(last) - 1}"
     if not (layers := _convolutions(network)):
         raise UserError(f"{type(network).__name__} has no convolution for Grad-CAM")
     return layers[-1]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
@@ -20,8 +21,8 @@ from ..errors import UserError
 from ..evaluation import sigmoid
 from ..records import ImageEntry, ImageSet, Result, Skipped
 from ..sweep import BATCH_SIZE, How, Look, Rows, Seen, sweep
-from .methods import explainer, pixel_map
-from .target import Target, named_target, target_name
+from .methods import Explainer, explainer, named_methods, pixel_map
+from .target import RawExplanation, Target, named_target, target_name
 
 NO_FILE = Path("pixels")  # root of images that have no file
 FIGURE = "beta0,spread"  # of maps that people look at: chosen in docs/lattice.md
@@ -33,9 +34,10 @@ class Explanation:
     """Why a network gave one image its logit, as far as one method can say.
 
     key: the image's id in its set, or its number; path: its file, if it has one; pixels: uint8
-    (3, H, W) as the network saw them; relevance: float32, raw and signed, (3, H, W), or (H, W) for
-    Grad-CAM; target: the output explained, with its name and its logit; sign: −1 where minus the
-    logit is explained; decision: what the network decides, probability: of that, 0 … 1.
+    (3, H, W) as the network saw them; relevance: float32, raw and signed, (3, H, W), or (H, W)
+    where the method gives a map; target: the output explained, with its name and its logit; sign:
+    −1 where minus the logit is explained; decision: what the network decides, probability: of
+    that, 0 … 1.
     """
 
     key: str
@@ -76,11 +78,13 @@ class Explanations(Result, Sequence[Explanation]):
 
     table: one row each: path, method, target, target_name, logit, sum, positive_sum, height, width,
     decision, probability. Where explanations were handed on as they came, ``found`` is empty.
+    notes: methods of 'all' that do not apply, and why.
     """
 
     found: tuple[Explanation, ...]
     table: pd.DataFrame
     skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __getitem__(self, place: Any) -> Any:
@@ -109,15 +113,24 @@ class ExplainLook(Look):
         take: Callable[[Explanation], dict[str, Any]] | None = None,
         composite: str = FIGURE,
     ) -> None:
-        """images: in the order of ``target``, where that is one for each."""
-        self.explain = {one: explainer(detector, one, layer, composite) for one in methods}
+        """images: in the order of ``target``, where that is one for each.
+
+        methods: 'all' among them leaves those out that do not apply, see ``notes``.
+        """
+        self.lenient, self.notes = "all" in methods, dict[str, str]()
+        methods = named_methods(methods)
+        self.explain: dict[str, Explainer] = {}
+        for one in methods:
+            with self._left_out(one, on_purpose=self.lenient):
+                self.explain[one] = explainer(detector, one, layer, composite)
         self.target = named_target(detector, target)
-        facts = {"methods": list(methods), "layer": layer, "target": repr(target)}
+        facts = {"methods": methods, "layer": layer, "target": repr(target)}
         if "lrp" in methods:
             facts["composite"] = composite
         facts |= getattr(take, "facts", {})
         super().__init__(detector, Taken(detector, take), colours=(), facts=facts)
         self.by_id: dict[str, int] | None = None
+        self.worked: set[str] = set()
         several = isinstance(self.target, (Sequence, Tensor)) and not isinstance(self.target, str)
         if several and images is not None:
             given = torch.as_tensor(self.target).reshape(-1)
@@ -135,14 +148,30 @@ class ExplainLook(Look):
         target = self.target
         if self.by_id is not None:
             target = [self.by_id.get(one, 0) for one in batch.ids]
-        rows = {}
-        for method, explain in self.explain.items():
-            found = explain(pixels, target)
+        rows: dict[str, np.ndarray] = {}
+        for method, explain in list(self.explain.items()):
+            found: RawExplanation | None = None
+            with self._left_out(method, on_purpose=self.lenient and method not in self.worked):
+                found = explain(pixels, target)
+            if found is None:
+                continue
+            self.worked.add(method)
             rows[f"{method}/relevance"] = found.relevance.float().cpu().numpy()
             rows[f"{method}/target"] = found.targets.cpu().numpy()
             rows[f"{method}/sign"] = found.signs.cpu().numpy()
             rows[f"{method}/logits"] = found.logits.double().cpu().numpy()
         return rows
+
+    @contextmanager
+    def _left_out(self, method: str, *, on_purpose: bool) -> Iterator[None]:
+        """Note why a method does not apply, where that is no error."""
+        try:
+            yield
+        except UserError as error:
+            if not on_purpose:
+                raise
+            self.explain.pop(method, None)
+            self.notes[method] = f"{method} does not apply: {error}."
 
 
 class Taken:
@@ -188,6 +217,8 @@ class Taken:
                 self.rows[key, method] = {"path": key, **head, **_row(one), **more}
                 if self.take is None:
                     self.found[key, method] = one
+        if finish := getattr(self.take, "finish", None):
+            finish()
 
     def merge(self, other: Taken) -> None:
         """Take in what ``other`` has."""
@@ -240,19 +271,21 @@ def explain(
     images: an image set; files and folders (all images in them, recursively); or uint8 pixels
         (N, 3, H, W), of which nothing is resized or cropped. Files go through the detector's own
         preprocessing.
-    method: of ``METHODS``. target: see :func:`forensift.explain.target.chosen`, one for all images
-        or one for each, by default what the detector decides; a class may be given by its name.
+    method: of ``METHODS``, several with commas between or as a list; 'all' is all that apply.
+    target: see :func:`forensift.explain.target.chosen`, one for all images or one for each, by
+        default what the detector decides; a class may be given by its name.
     layer: see :class:`GradCAM`. composite: the rules of LRP; the published ones are "beta0", whose
         maps of a ResNet are mostly a lattice of dots 32 pixels apart (docs/lattice.md).
     take: gets each explanation as it comes and returns what the table is to hold of it besides;
         explanations are then not kept, so that memory does not grow with the images. Its ``facts``,
-        where it has any, decide whether an interrupted run is gone on with.
+        where it has any, decide whether an interrupted run is gone on with; its ``finish`` is
+        called when a batch is through.
 
     Raises:
         UserError: see :func:`explainer`; a target that is none; no images; or see
             :func:`forensift.sweep`.
     """
-    methods = [method] if isinstance(method, str) else list(method)
+    methods = method.split(",") if isinstance(method, str) else list(method)
     if isinstance(images, (np.ndarray, Tensor)):
         known = _numbered(torch.as_tensor(images))
         look = ExplainLook(detector, methods, target, layer, known, take, composite)
@@ -268,12 +301,16 @@ def explain(
         look = ExplainLook(detector, methods, target, layer, known, take, composite)
         done = sweep(known, [look], what="explaining", **how)
         known, skipped = done.used, done.skipped
+    taken, methods = look.statistic, named_methods(methods)
     keys = [(known.image_id(entry), one) for entry in known for one in methods]
-    taken = look.statistic
+    keys = [key for key in keys if key in taken.rows]
+    if not keys:
+        raise UserError(" ".join(look.notes.values()))
     table = pd.DataFrame([taken.rows[key] for key in keys]).drop(columns="sign")
     found = tuple(taken.found[key] for key in keys if key in taken.found)
     facts = {"detector": detector.name, "preset": detector.preset.name, **look.facts}
-    return Explanations(found, table, skipped, {**facts, "used": len(known)})
+    notes = tuple(look.notes.values())
+    return Explanations(found, table, skipped, notes, {**facts, "used": len(known)})
 
 
 def decided(detector: Detector, logits: np.ndarray) -> tuple[str, float]:

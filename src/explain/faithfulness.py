@@ -19,7 +19,7 @@ from ..evaluation import sigmoid, widened
 from ..records import FAKE, ImageSet, Result
 from ..rng import keyed
 from ..sweep import How, PixelLook, sweep
-from .methods import METHODS, Explainer, explainer, pixel_map
+from .methods import Explainer, explainer, named_methods, pixel_map
 from .perturbation import KINDS, area, cell_sums, curves, falling, filled
 from .sanity import randomised, rank_correlation, structural_similarity, top_overlap
 from .target import named_target
@@ -59,7 +59,7 @@ def faithfulness(
     detector: Detector,
     images: ImageSet,
     *,
-    methods: Sequence[str] = CHOSEN,
+    methods: str | Sequence[str] = CHOSEN,
     n: int = 6,
     label: int | None = FAKE,
     steps: int = 5,
@@ -87,7 +87,7 @@ def faithfulness(
         UserError: no such method or fill, an option out of its range, no image decided right, or
             no method that applies.
     """
-    methods = tuple(dict.fromkeys(methods))
+    methods = tuple(named_methods(methods))
     _check(methods, n, steps, draws, cell, shares)
     seed, told = how.get("seed", 0), how.get("progress")
     groups, counts = _select(detector, images, n, label, how)
@@ -186,8 +186,6 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
 def _check(
     methods: Sequence[str], n: int, steps: int, draws: int, cell: int, shares: Sequence[float]
 ) -> None:
-    if unknown := [method for method in methods if method not in METHODS]:
-        raise UserError(f"no explanation method {unknown[0]!r}; there are {', '.join(METHODS)}")
     for name, value, least in (("n", n, 1), ("steps", steps, 2), ("draws", draws, 1)):
         if value < least:
             raise UserError(f"{name} = {value}: must be {least} or more")

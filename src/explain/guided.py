@@ -24,6 +24,7 @@ from ..detectors.precision import full_float32
 from ..errors import UserError
 from ..lrp.copies import private_copy
 from .target import RawExplanation, Target, recorded
+from .tokens import of_tokens
 
 Node = Any  # a node of autograd's graph
 
@@ -54,7 +55,6 @@ GATES: dict[str, Callable[[Node], Tensor | None]] = {
     "Softplus": lambda node: torch.ones_like(node._saved_self, dtype=torch.bool),
     **dict.fromkeys(("Hardtanh", "Clamp", "ClampMin"), _cut),  # ReLU6 is a hardtanh of 0 … 6
 }
-TOKENS = (nn.LayerNorm, nn.RMSNorm, nn.MultiheadAttention)
 UNCLEAR = ("Threshold", "Maximum", "Minimum", "Where")  # rectifiers may be written with these
 
 
@@ -109,12 +109,11 @@ def refuse_tokens(network: nn.Module, method: str) -> None:
         UserError: all convolutions cut the image into patches (stride = kernel), and what follows
             normalises or attends tokens.
     """
-    convolutions = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d)]
-    patches = all(m.stride == m.kernel_size != (1, 1) for _, m in convolutions)
-    if convolutions and patches and any(isinstance(m, TOKENS) for m in network.modules()):
+    if of_tokens(network):
+        convolutions = [n for n, m in network.named_modules() if isinstance(m, nn.Conv2d)]
         raise UserError(
             f"{method}: the only convolution is the embedding of patches, "
-            f"{convolutions[0][0]!r}, and what follows has no maps: a heat map would mean nothing; "
+            f"{convolutions[0]!r}, and what follows has no maps: a heat map would mean nothing; "
             "use method gradient"
         )
 
@@ -124,7 +123,11 @@ def evaluation_copy(network: nn.Module) -> nn.Module:
 
     Its memory-efficient form is an autograd function of its own that shows no activation.
     """
-    twin = private_copy(network)
+    return plain_swish(private_copy(network))
+
+
+def plain_swish(twin: nn.Module) -> nn.Module:
+    """Put nn.SiLU in the place of efficientnet-pytorch's Swish, in a private copy."""
     for parent in list(twin.modules()):
         for name, child in parent.named_children():
             if isinstance(child, (MemoryEfficientSwish, Swish)):

@@ -11,6 +11,7 @@ from ..errors import UserError
 
 SCALINGS = ("percentile-99", "max", "signed")
 BLUR = 5  # pixels; the published median blur of LRP maps
+ABSOLUTE = ("gradient", "saliency", "smoothgrad")
 _PERCENTILE = re.compile(r"percentile-(\d+(?:\.\d+)?)")
 
 
@@ -53,7 +54,7 @@ def check_scaling(scaling: str) -> None:
 
 def scaling_words(scaling: str, blur: int, method: str) -> str:
     """Return the caption's sentence on how a map was scaled."""
-    what = "absolute gradient" if method == "gradient" else "relevance"
+    what = "absolute gradient" if method in ABSOLUTE else "relevance"
     if scaling == "signed":
         by = f"{what}, both signs, divided by the image's largest magnitude"
     elif scaling == "max":

@@ -1,8 +1,9 @@
-"""The explanation methods by name, each made ready for a network by one call."""
+"""The registry of explanation methods: what each needs, how its map is read, whose it is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,7 +13,20 @@ from ..detectors.detector import Detector
 from ..errors import UserError
 from ..lrp import LRP, CanonisationError
 from ..lrp.refused import OTHER_METHODS
+from .attribution import (
+    Attribute,
+    Attribution,
+    deeplift,
+    gradient_shap,
+    input_x_gradient,
+    integrated_gradients,
+    kernel_shap,
+    occlusion,
+    saliency,
+    smoothgrad,
+)
 from .cam import GradCAM, GuidedGradCAM
+from .cam_family import AblationCAM, EigenCAM, FullGrad, ScoreCAM, family
 from .guided import Gradient, GuidedBackprop
 from .target import RawExplanation, Target, chosen
 
@@ -51,28 +65,147 @@ class RelevancePropagation:
         return RawExplanation(found.logits, targets, signs, values)
 
 
-METHODS: dict[str, Callable[[Detector | nn.Module, str | None], Explainer]] = {
-    "lrp": lambda explained, layer: RelevancePropagation(explained),
-    "gradcam": lambda explained, layer: GradCAM(_network(explained), layer),
-    "guided-gradcam": lambda explained, layer: GuidedGradCAM(_network(explained), layer),
-    "guided-backprop": lambda explained, layer: GuidedBackprop(_network(explained)),
-    "gradient": lambda explained, layer: Gradient(_network(explained)),
+Make = Callable[[Detector | nn.Module, str | None], Explainer]
+READINGS = {
+    "sum": "summed over the colours",
+    "absolute": "absolute values, summed over the colours",
+    "largest": "the largest absolute value of the colours",
+    "map": "as it is",
 }
+
+
+@dataclass(frozen=True)
+class Method:
+    """An explanation method.
+
+    make: from a detector or network and a layer; needs: of 'gradient', 'layer', 'baseline',
+    'passes' (many of them) and 'rules'; reading: of ``READINGS``, how (3, H, W) becomes one number
+    a pixel; library: whose code it is; source: the paper.
+    """
+
+    make: Make
+    needs: tuple[str, ...]
+    reading: str
+    library: str
+    source: str
+
+
+def _plain(kind: Callable[[nn.Module], Explainer]) -> Make:
+    return lambda explained, layer: kind(_network(explained))
+
+
+def _layered(kind: Callable[[nn.Module, str | None], Explainer]) -> Make:
+    return lambda explained, layer: kind(_network(explained), layer)
+
+
+def _captum(attribute: Attribute, **options: bool) -> Make:
+    return lambda explained, layer: Attribution(_network(explained), attribute, **options)
+
+
+_GRADIENT, _LAYER = ("gradient",), ("layer", "gradient")
+METHODS: dict[str, Method] = {
+    "lrp": Method(
+        lambda explained, layer: RelevancePropagation(explained), ("rules",), "sum", "forensift",
+        "Bach et al. 2015, β = 0",
+    ),
+    "gradcam": Method(_layered(GradCAM), _LAYER, "map", "forensift", "Selvaraju et al. 2017"),
+    "guided-gradcam": Method(
+        _layered(GuidedGradCAM), _LAYER, "sum", "forensift", "Selvaraju et al. 2017"
+    ),
+    "guided-backprop": Method(
+        _plain(GuidedBackprop), _GRADIENT, "sum", "forensift", "Springenberg et al. 2015"
+    ),
+    "gradient": Method(
+        _plain(Gradient), _GRADIENT, "absolute", "forensift", "Baehrens et al. 2010"
+    ),
+    "saliency": Method(
+        _captum(saliency, alone=False), _GRADIENT, "largest", "captum", "Simonyan et al. 2014"
+    ),
+    "input-x-gradient": Method(
+        _captum(input_x_gradient, alone=False), _GRADIENT, "sum", "captum",
+        "Shrikumar et al. 2016",
+    ),
+    "integrated-gradients": Method(
+        _captum(integrated_gradients), ("gradient", "baseline", "passes"), "sum", "captum",
+        "Sundararajan et al. 2017",
+    ),
+    "smoothgrad": Method(
+        _captum(smoothgrad), ("gradient", "passes"), "absolute", "captum", "Smilkov et al. 2017"
+    ),
+    "gradient-shap": Method(
+        _captum(gradient_shap), ("gradient", "baseline", "passes"), "sum", "captum",
+        "Lundberg & Lee 2017",
+    ),
+    "deeplift": Method(
+        _captum(deeplift, alone=False, separate=True), ("rules", "baseline"), "sum", "captum",
+        "Shrikumar et al. 2017, rescale",
+    ),
+    "occlusion": Method(
+        _captum(occlusion), ("baseline", "passes"), "map", "captum", "Zeiler & Fergus 2014"
+    ),
+    "kernel-shap": Method(
+        _captum(kernel_shap), ("baseline", "passes"), "map", "captum", "Lundberg & Lee 2017"
+    ),
+    "gradcam++": Method(
+        _layered(family("GradCAMPlusPlus")), _LAYER, "map", "grad-cam", "Chattopadhay et al. 2018"
+    ),
+    "xgradcam": Method(_layered(family("XGradCAM")), _LAYER, "map", "grad-cam", "Fu et al. 2020"),
+    "hirescam": Method(
+        _layered(family("HiResCAM")), _LAYER, "map", "grad-cam", "Draelos & Carin 2020"
+    ),
+    "layercam": Method(
+        _layered(family("LayerCAM")), _LAYER, "map", "grad-cam", "Jiang et al. 2021"
+    ),
+    "eigencam": Method(
+        _layered(family("EigenCAM", EigenCAM)), ("layer",), "map", "grad-cam",
+        "Muhammad & Yeasin 2020",
+    ),
+    "ablationcam": Method(
+        _layered(family("AblationCAM", AblationCAM)), ("layer", "passes"), "map", "grad-cam",
+        "Desai & Ramaswamy 2020, 512 channels",
+    ),
+    "scorecam": Method(
+        _layered(family("ScoreCAM", ScoreCAM)), ("layer", "passes"), "map", "grad-cam",
+        "Wang et al. 2020, 64 channels",
+    ),
+    "fullgrad": Method(
+        _plain(FullGrad), _GRADIENT, "map", "grad-cam", "Srinivas & Fleuret 2019, signed"
+    ),
+}  # fmt: skip
 
 
 def _network(explained: Detector | nn.Module) -> nn.Module:
     return explained.network if isinstance(explained, Detector) else explained
 
 
-def pixel_map(relevance: np.ndarray, method: str) -> np.ndarray:
-    """Return one number a pixel: the sum over colours, or of absolute values for the gradient.
+def named_methods(names: str | Sequence[str]) -> list[str]:
+    """Return methods by their names, each once; 'all' is all of them.
 
-    relevance: (…, 3, H, W), or (…, H, W) for Grad-CAM, which is returned as it is. A plain
-    gradient says how much a pixel matters and not which way, hence its absolute value.
+    Raises:
+        UserError: there is no method of a name.
     """
-    if method == "gradcam":
+    given = names.split(",") if isinstance(names, str) else list(names)
+    found = [own for name in given for own in (METHODS if name == "all" else [name])]
+    for name in found:
+        if name not in METHODS:
+            raise UserError(
+                f"no explanation method {name!r}; there are {', '.join(METHODS)}, or all"
+            )
+    return list(dict.fromkeys(found))
+
+
+def pixel_map(relevance: np.ndarray, method: str) -> np.ndarray:
+    """Return one number a pixel, (…, H, W), of relevance (…, 3, H, W): see ``READINGS``.
+
+    A plain gradient says how much a pixel matters and not which way, hence its absolute value.
+    Relevance that is a map already is returned as it is.
+    """
+    reading = METHODS[method].reading
+    if reading == "map":
         return relevance
-    return (np.abs(relevance) if method == "gradient" else relevance).sum(axis=-3)
+    if reading == "largest":
+        return np.abs(relevance).max(axis=-3)
+    return (np.abs(relevance) if reading == "absolute" else relevance).sum(axis=-3)
 
 
 def explainer(
@@ -89,23 +222,25 @@ def explainer(
     Raises:
         UserError: no such method, or a network that it cannot be used on.
     """
-    if method not in METHODS:
-        raise UserError(f"no explanation method {method!r}; there are {', '.join(METHODS)}")
+    named_methods([method])
     try:
         if method == "lrp":
             return RelevancePropagation(explained, composite)
-        return METHODS[method](explained, layer)
+        return METHODS[method].make(explained, layer)
     except CanonisationError as error:
-        others = " and ".join(name for name in ("gradcam", "gradient") if _applies(explained, name))
-        if not others:
+        if not (others := _others(explained)):
             raise
         why = str(error).removesuffix(f"; {OTHER_METHODS}")
-        raise UserError(f"{why}; methods that work on it: {others}") from None
+        raise UserError(f"{why}; methods that work on it: {', '.join(others)}") from None
 
 
-def _applies(explained: Detector | nn.Module, method: str) -> bool:
-    try:
-        METHODS[method](explained, None)
-    except UserError:
-        return False
-    return True
+def _others(explained: Detector | nn.Module) -> list[str]:
+    """Return the methods that can be made ready for a network."""
+    found = []
+    for name, method in METHODS.items():
+        try:
+            method.make(explained, None)
+        except UserError:
+            continue
+        found.append(name)
+    return found

@@ -8,7 +8,7 @@ from .confusion import plot_confusion_matrix
 from .dropout import plot_ap_curve, plot_dropout
 from .embedding import caption as tsne_caption
 from .embedding import one_panel, plot_embedding
-from .explanation import overlay, plot_explanations, plot_overlay, save_overlay
+from .explanation import overlay, plot_explanations, plot_methods, plot_overlay, save_overlay
 from .faithfulness import plot_faithfulness
 from .histograms import plot_densities, plot_density_legend
 from .intervals import plot_intervals

@@ -27,6 +27,8 @@ RAMP = LinearSegmentedColormap.from_list(
 )
 SIGNED = LinearSegmentedColormap.from_list("signed relevance", ["#3fb8ff", "#808080", "#ffb000"])
 
+ACROSS = 6  # cells of a panel of methods
+CELL = 360  # pixels of their longer side, at most
 NOTHING = "nothing to show"
 _EMPTY: dict[str, Any] = {"ha": "center", "va": "center", "color": "white", "fontsize": 7}
 
@@ -139,6 +141,58 @@ def plot_explanations(
                 axes.set_title(name, fontsize=6 if len(columns) > 6 else 7)
         if rows:
             grid[down, 0].set_ylabel(rows[down], fontsize=6)
+    _scale(figure, grid, signed, scaling)
+    if title:
+        figure.suptitle(title, fontsize=8)
+    return figure
+
+
+@styled
+def plot_methods(
+    pixels: np.ndarray,
+    heats: Mapping[str, np.ndarray],
+    *,
+    signed: bool = False,
+    scaling: str = "",
+    title: str = "",
+) -> Figure:
+    """Draw one image and its overlay by each method, as a panel of several rows.
+
+    heats: method → map (H, W), see :func:`forensift.explain.heat.heat`; others as for
+    :func:`plot_explanations`. Cells are drawn with at most 360 pixels a side.
+    """
+    scale = min(1.0, CELL / max(pixels.shape[1:]))
+    size = (max(1, round(pixels.shape[2] * scale)), max(1, round(pixels.shape[1] * scale)))
+    image = Image.fromarray(pixels.transpose(1, 2, 0)).resize(size, Image.Resampling.BOX)
+    small = np.asarray(image).transpose(2, 0, 1)
+    columns = min(ACROSS, len(heats) + 1)
+    rows = -(-(len(heats) + 1) // columns)
+    side = PAGE / columns
+    height = rows * (side * size[1] / size[0] + 0.17) + 0.5 + 0.2 * bool(title)
+    figure = new_figure(PAGE, height)
+    layout = figure.get_layout_engine()
+    assert isinstance(layout, ConstrainedLayoutEngine)
+    layout.set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.ravel():
+        axes.set_axis_off()
+    for axes, (name, heat) in zip(grid.ravel(), {"image": None, **heats}.items(), strict=False):
+        shown = np.asarray(image)
+        if heat is not None:
+            map_ = Image.fromarray(heat.astype(np.float32)).resize(size, Image.Resampling.BOX)
+            shown = overlay(small, np.asarray(map_), signed=signed)
+            if not heat.any():
+                axes.text(0.5, 0.5, NOTHING, transform=axes.transAxes, **_EMPTY)
+        axes.imshow(shown, interpolation="nearest")
+        axes.set_title(name, fontsize=6.5, pad=2)
+    _scale(figure, grid, signed, scaling)
+    if title:
+        figure.suptitle(title, fontsize=8)
+    return figure
+
+
+def _scale(figure: Figure, grid: np.ndarray, signed: bool, words: str) -> None:
+    """Draw the colours' scale below a grid of axes."""
     scale = Normalize(-1, 1) if signed else Normalize(0, 1)
     bar = figure.colorbar(
         ScalarMappable(scale, ListedColormap(_bar(signed))),
@@ -151,11 +205,8 @@ def plot_explanations(
     bar.ax.tick_params(labelsize=6)
     bar.set_ticks([-1, 0, 1] if signed else [0, 1])
     bar.outline.set_visible(False)  # type: ignore[operator]
-    if scaling:
-        bar.set_label(scaling, fontsize=6)
-    if title:
-        figure.suptitle(title, fontsize=8)
-    return figure
+    if words:
+        bar.set_label(words, fontsize=6)
 
 
 def _bar(signed: bool) -> np.ndarray:

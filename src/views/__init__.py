@@ -25,6 +25,7 @@ WHERE = {
     "Gradients": "gradients",
     "LooseScores": "score",
     "MedianTestResult": "median_test",
+    "MethodList": "methods",
     "Collages": "patches",
     "Patches": "patches",
     "Ranking": "ranking",

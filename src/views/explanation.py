@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ def said(result: Explanations) -> str:
         hold = "holds" if empty == 1 else "hold"
         text += f" {empty} of {counted(len(result.table), 'map')} {hold} nothing positive."
     text += " A map shows where relevance lies, not that the decision is right."
-    return text + other_rules(result.facts)
+    return " ".join([text + other_rules(result.facts), *result.notes])
 
 
 def drawn(one: Explanation, scaling: str = SCALING) -> tuple[np.ndarray, float]:
@@ -91,7 +91,7 @@ class Writer:
     """Saves each explanation as soon as it is there, and names its files.
 
     Per image NAME.npy (raw, signed), NAME.png (overlay, pixel for pixel) and NAME.pdf; several:
-    methods, whose name is then added.
+    methods, whose name is then added, and a panel of all of them, NAME-methods.
     """
 
     folder: Path
@@ -99,6 +99,7 @@ class Writer:
     detector: str
     scaling: str = SCALING
     several: bool = False
+    waiting: dict[Path | None, list[Explanation]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_scaling(self.scaling)
@@ -117,7 +118,30 @@ class Writer:
         write_with(self.folder / f"{name}.npy", _raw(one.relevance))
         signed = self.scaling == "signed"
         figures.save_overlay(self.folder, name, one.pixels, pixels, signed=signed, caption=caption)
+        if self.several:
+            self.waiting.setdefault(one.path, []).append(one)
         return {"file": f"{name}.npy", "drawn_as_1": unit}
+
+    def finish(self) -> None:
+        """Draw the panels of the images that have come since the last time."""
+        for path, found in self.waiting.items():
+            figure = methods_panel(found, self.detector, self.scaling)
+            figures.save(figure, self.folder, f"{self.names[path]}-methods")
+        self.waiting.clear()
+
+
+def methods_panel(found: Sequence[Explanation], detector: str, scaling: str = SCALING) -> Any:
+    """Return the figure of one image by all of its methods."""
+    first = found[0]
+    words = scaling_words(scaling, 0, "lrp")
+    title = f"{detector}: decided {first.decision} (p = {first.probability:.2g})"
+    return figures.plot_methods(
+        first.pixels,
+        {one.method: drawn(one, scaling)[0] for one in found},
+        signed=scaling == "signed",
+        scaling=f"{words}, each map for itself",
+        title=f"{title}; shown: evidence for {first.target_name}, logit {first.logit:.3g}",
+    )
 
 
 def _one_size(result: Explanations) -> bool:
