@@ -603,7 +603,7 @@ class Wrapped(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         found = self.tower(x)
         found = found if isinstance(found, Tensor) else found.pooler_output
-        return self.head(F.normalize(found, dim=-1))
+        return self.head(F.normalize(found, dim=-1)).sum(dim=1, keepdim=True)
 
 
 def test_the_tower_of_transformers() -> None:

@@ -72,7 +72,7 @@ PLAIN: dict[Any, Callable[..., Any] | str] = {  # operation of an export → wha
     aten.unbind.int: torch.unbind, aten.split.Tensor: torch.split,
     aten.split_with_sizes.default: torch.split, aten.chunk.default: torch.chunk,
     aten.pad.default: F.pad, aten.constant_pad_nd.default: F.pad,
-    aten.mean.dim: torch.mean, aten.amax.default: torch.amax,
+    aten.mean.dim: torch.mean, aten.sum.dim_IntList: torch.sum, aten.amax.default: torch.amax,
     aten.adaptive_avg_pool2d.default: F.adaptive_avg_pool2d,
     aten.adaptive_avg_pool1d.default: F.adaptive_avg_pool1d,
     aten.avg_pool2d.default: F.avg_pool2d, aten.max_pool2d.default: F.max_pool2d,

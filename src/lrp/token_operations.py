@@ -161,7 +161,7 @@ TOKEN_RULES: dict[Any, Builder] = {
     F.linear: _token_linear,
     **dict.fromkeys(SUMS, _shared_sum(1)),
     **dict.fromkeys(DIFFERENCES, _shared_sum(-1)),
-    **dict.fromkeys(AVERAGES, _mean),
+    **dict.fromkeys((*AVERAGES, torch.sum), _mean),
     **dict.fromkeys(CONCATENATIONS, _joined),
     F.layer_norm: _normalised(F.layer_norm, held_layer_norm),
     F.rms_norm: _normalised(F.rms_norm, held_rms_norm),
