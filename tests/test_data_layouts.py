@@ -252,7 +252,7 @@ def test_what_is_passed_over_is_told(tmp_path: Path) -> None:
     images = scan(tmp_path)
     assert len(images) == 2
     assert images.left_out == (
-        "1 files without a suffix: not a format that Pillow reads here",
+        "1 file without a suffix: not a format that Pillow reads here",
         "2 .heic files: not a format that Pillow reads here",
         "1 .zip file: not a format that Pillow reads here",
         "1 image in the folder itself: no folder above it says real or fake",
@@ -260,7 +260,7 @@ def test_what_is_passed_over_is_told(tmp_path: Path) -> None:
     )
     assert "left out: 5 kinds" in repr(images)
     make(tmp_path / "heic", "0_real/a.heic")
-    with pytest.raises(UserError, match=r"found 1 \.heic files"):
+    with pytest.raises(UserError, match=r"found 1 \.heic file:"):
         scan(tmp_path / "heic")
     make(tmp_path / "two", "a/0_real/a.png", "b/nature/a.png")
     assert scan(tmp_path / "two", layout="genimage").left_out == (
