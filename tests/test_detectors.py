@@ -38,11 +38,12 @@ PARAMETERS = {
     "resnet50": 23_510_081,
     "efficientnet-b0": 4_008_829,
     "npr": 1_437_761,
+    "vit": 2_512_769,
     "lgrad": 23_510_081,
     "dna-det": 5_897_349,
     "deepfeaturex": 72_551_427,
 }
-SIDE = {"dna-det": 64, "deepfeaturex": 64}
+SIDE = {"vit": 96, "dna-det": 64, "deepfeaturex": 64}
 MAPS = {"resnet50": (53, 26_560), "efficientnet-b0": (49, 21_008)}
 
 

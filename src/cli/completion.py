@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..files import home
 
-DETECTORS = ("resnet50", "efficientnet-b0", "npr", "lgrad", "dna-det", "deepfeaturex")
+DETECTORS = ("resnet50", "efficientnet-b0", "npr", "vit", "lgrad", "dna-det", "deepfeaturex")
 
 
 def detectors(incomplete: str) -> list[str]:

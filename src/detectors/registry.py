@@ -16,7 +16,7 @@ from torch import nn
 from ..data.presets import Preset
 from ..errors import UserError
 from ..files import home, sha256
-from . import deepfeaturex, dna_det, efficientnet_b0, lgrad, npr, resnet50
+from . import deepfeaturex, dna_det, efficientnet_b0, lgrad, npr, resnet50, vit
 from .building import built
 from .checkpoints import State, load_strictly, read_checkpoint
 from .classifiers import CLASSIFIERS, load_classifier
@@ -67,7 +67,7 @@ def _architecture(module: ModuleType) -> Architecture:
 
 ARCHITECTURES: dict[str, Architecture] = {
     module.NAME: _architecture(module)
-    for module in (resnet50, efficientnet_b0, npr, lgrad, dna_det, deepfeaturex)
+    for module in (resnet50, efficientnet_b0, npr, vit, lgrad, dna_det, deepfeaturex)
 }
 
 
