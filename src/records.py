@@ -25,7 +25,7 @@ _KEY = re.compile(r"(?P<layer>.+)\.#(?P<channel>\d+)\(T=(?P<width>\d+)\)")
 
 @dataclass(frozen=True, order=True)
 class FeatureMap:
-    """One output channel of a convolution, before BatchNorm.
+    """One output channel of a convolution, before BatchNorm, or one neuron of a transformer's MLP.
 
     layer: module name in the plain network; channel: 0 … width − 1; width: channels of the layer.
     ``str`` gives the published name, ``layer1.0.conv1.#63(T=64)``.

@@ -11,7 +11,8 @@ from PIL import Image
 from torch import nn
 
 from forensift.data import Batch, get_preset
-from forensift.detectors.detector import Detector, WeightsOrigin, convolution_maps
+from forensift.detectors.detector import Detector, WeightsOrigin
+from forensift.detectors.units import find_feature_maps
 from forensift.records import FAKE, ImageEntry, ImageSet
 
 SIZE = 16
@@ -52,7 +53,7 @@ def planted_detector(width: int = 8, seed: int = 0) -> Detector:
         "planted",
         network.eval(),
         get_preset("wang-nocrop"),
-        convolution_maps(network),
+        find_feature_maps(network),
         WeightsOrigin("initialisation", "", "bare"),
     )
 

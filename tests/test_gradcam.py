@@ -22,7 +22,6 @@ from forensift import explain, get_preset
 from forensift.detectors import (
     Detector,
     WeightsOrigin,
-    convolution_maps,
     load_detector,
     npr,
     read_checkpoint,
@@ -32,6 +31,7 @@ from forensift.detectors.classifiers import (
     _downloaded,
     load_classifier,
 )
+from forensift.detectors.units import find_feature_maps
 from forensift.errors import UserError
 from forensift.explain import (
     METHODS,
@@ -451,7 +451,7 @@ def test_detector_of_a_swish_network_is_explained() -> None:
     torch.manual_seed(0)
     model = EfficientNet.from_name("efficientnet-b0", num_classes=1, image_size=None).eval()
     detector = Detector(
-        "mine", model, get_preset("wang-nocrop"), convolution_maps(model),
+        "mine", model, get_preset("wang-nocrop"), find_feature_maps(model),
         WeightsOrigin("initialisation", "", "bare"),
     )  # fmt: skip
     given = np.random.default_rng(0).integers(0, 256, (2, 3, 48, 40), dtype=np.uint8)

@@ -304,54 +304,6 @@ def test_the_box_is_the_presets() -> None:
     assert pixel_range(ff.Preset("half", mean=(0.5,) * 3, std=(0.5,) * 3)) == (-1.0, 1.0)
 
 
-class _Attends(nn.Module):
-    def __init__(self, attend: nn.Module) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 4, 4, 4)
-        self.attend = attend
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.attend(self.stem(x).flatten(2).transpose(1, 2)).mean(1)
-
-
-class _Own(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return F.scaled_dot_product_attention(x, x, x)
-
-
-class _Product(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x @ torch.bmm(x.transpose(1, 2), x)
-
-
-@pytest.mark.parametrize(
-    ("inner", "message"),
-    [
-        (nn.LayerNorm(4), r"'attend' \(torch\.nn.*LayerNorm\): it divides by statistics of the"),
-        (_Own(), r"'scaled_dot_product_attention'.*attention multiplies tensors that both depend"),
-        (
-            _Product(),
-            r"'bmm' \(bmm\): it multiplies tensors that both depend on the",
-        ),
-    ],
-)
-def test_what_cannot_be_explained_is_refused_with_the_reason(inner: Any, message: str) -> None:
-    with pytest.raises(LayerWithoutRule, match=message) as caught:
-        LRP(_Attends(inner))
-    assert isinstance(caught.value, UserError)
-    assert "without rules: gradient" in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["vit_b_16", "swin_t"])
-def test_transformers_are_refused_for_their_attention(name: str) -> None:
-    small = {
-        "vit_b_16": lambda: zoo.VisionTransformer(32, 16, 1, 2, 16, 32),
-        "swin_t": lambda: zoo.SwinTransformer([4, 4], 8, [2], [2], [2, 2]),
-    }
-    with pytest.raises(LayerWithoutRule, match="attention multiplies tensors"):
-        LRP(small[name]())
-
-
 # ---- backbones
 
 BACKBONES: dict[str, tuple[int, int]] = {  # name: size, layers with feature maps

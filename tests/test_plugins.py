@@ -16,7 +16,6 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
-from torchvision.models import VisionTransformer
 from torchvision.models.mobilenetv3 import MobileNetV3
 from torchvision.ops.misc import SqueezeExcitation
 from typer.testing import CliRunner
@@ -25,8 +24,6 @@ import forensift as ff
 from forensift.cli.app import app
 from forensift.detectors import load_plugin, own_detector, save_weights
 from forensift.errors import UserError
-
-from .conftest import write_image
 
 PAGE = Path(__file__).parents[1] / "docs" / "own-detector.md"
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
@@ -255,21 +252,6 @@ def test_gates_are_not_ranked(tmp_path: Path) -> None:
     detector = own_detector(network, preset="npr-native")
     assert not gates & set(detector.layers)
     assert set(detector.layers) == set(ff.LRP(network).layers)
-
-
-def test_attention_is_refused_by_name_and_the_rest_works(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    network = VisionTransformer(32, 16, 1, 2, 16, 32, num_classes=2)
-    nn.init.normal_(network.heads.head.weight)
-    detector = own_detector(
-        network, name="vit", preset=ff.Preset("32", squash=(32, 32)), classes=("real", "made")
-    )
-    path = write_image(tmp_path / "one.png", (40, 40))
-    with pytest.raises(UserError, match=r"self_attention.*MultiheadAttention.*multiplies"):
-        ff.explain(detector, path)
-    (found,) = ff.explain(detector, path, "gradient", target="made")
-    assert found.target_name == "made"
-    assert abs(found.relevance).max() > 0
 
 
 def test_a_network_of_timm(tmp_path: Path, image_folder: Callable[..., Path]) -> None:

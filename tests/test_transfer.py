@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 import forensift.data.batching as decoding
 from forensift.cli.app import app
 from forensift.data import get_preset
-from forensift.detectors.detector import Detector, WeightsOrigin, convolution_maps
+from forensift.detectors.detector import Detector, WeightsOrigin
+from forensift.detectors.units import find_feature_maps
 from forensift.errors import UserError
 from forensift.figures.transfer import plot_transfer
 from forensift.fmap_ranking import OmegaStatistic, descending, rank
@@ -66,7 +67,7 @@ def two_cue_detector() -> Detector:
         "two cues",
         network.eval(),
         get_preset("wang-nocrop"),
-        convolution_maps(network),
+        find_feature_maps(network),
         WeightsOrigin("initialisation", "", "bare"),
     )
 

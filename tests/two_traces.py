@@ -11,7 +11,8 @@ from torch import nn
 
 from forensift.data import get_preset
 from forensift.data.presets import IMAGENET_STD
-from forensift.detectors.detector import Detector, WeightsOrigin, convolution_maps
+from forensift.detectors.detector import Detector, WeightsOrigin
+from forensift.detectors.units import find_feature_maps
 from forensift.records import ImageEntry, ImageSet
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -38,7 +39,7 @@ def two_trace_detector() -> Detector:
         "two-traces",
         network.eval(),
         get_preset("wang-nocrop"),
-        convolution_maps(network),
+        find_feature_maps(network),
         WeightsOrigin("initialisation", "", "bare"),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .activations import ChosenMaps, head, observed
 from .checkpoints import Checkpoint, header, load_strictly, read_checkpoint, save_weights
-from .detector import Detector, WeightsOrigin, convolution_maps
+from .detector import Detector, WeightsOrigin
 from .plugins import load_plugin, own_detector
 from .registry import (
     ARCHITECTURES,
@@ -17,3 +17,4 @@ from .registry import (
     shipped_detectors,
     shipped_weights,
 )
+from .units import find_feature_maps, mlp_neurons

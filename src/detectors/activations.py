@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..records import FeatureMap
+from .units import as_maps, mlp_neurons
 
 Take = Callable[[str, Tensor], Any]
 
@@ -43,8 +44,9 @@ def observed(
     """Yield a dictionary that after each forward pass holds ``take(layer, output)`` of each layer.
 
     layers: names of modules that return one tensor; inputs: give ``take`` what goes into the module
-    instead of what comes out. The output of a convolution is its feature maps before BatchNorm. Of
-    a module that is called several times in a pass it is all calls, see :func:`joined`; of a
+    instead of what comes out. The output of a convolution is its feature maps before BatchNorm,
+    that of an MLP's neurons on tokens their maps (:func:`forensift.detectors.units.as_maps`). Of a
+    module that is called several times in a pass it is all calls, see :func:`joined`; of a
     convolution that is not called, maps of one zero. The hooks are gone when the block ends, also
     after an exception.
 
@@ -55,6 +57,12 @@ def observed(
     found: dict[str, Any] = {}
     calls: dict[str, list[Tensor]] = {}
     layers = list(layers)
+    neurons = {} if inputs else mlp_neurons(network)
+    shape: list[tuple[int, ...]] = [()]
+
+    def begun(_: nn.Module, args: Any) -> None:
+        calls.clear()
+        shape[0] = tuple(args[0].shape)
 
     def ended(_: nn.Module, args: Any, output: Any) -> None:
         for layer in layers:
@@ -65,7 +73,7 @@ def observed(
         calls.clear()
 
     handles = [
-        network.register_forward_pre_hook(lambda *_: calls.clear()),
+        network.register_forward_pre_hook(begun),
         network.register_forward_hook(ended),
     ]
     try:
@@ -74,7 +82,9 @@ def observed(
                 raise UserError(f"the network has no layer {layer!r}")
 
             def hook(module: nn.Module, args: Any, output: Any, layer: str = layer) -> None:
-                calls.setdefault(layer, []).append(args[0] if inputs else output)
+                given = args[0] if inputs else output
+                given = as_maps(given, shape[0]) if layer in neurons else given
+                calls.setdefault(layer, []).append(given)
                 found[layer] = take(layer, joined(calls[layer]))
 
             handles.append(modules[layer].register_forward_hook(hook))

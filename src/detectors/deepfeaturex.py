@@ -22,7 +22,8 @@ from ..errors import UserError
 from ..files import sha256
 from .building import built
 from .checkpoints import header, load_strictly, read_checkpoint
-from .detector import Detector, WeightsOrigin, convolution_maps
+from .detector import Detector, WeightsOrigin
+from .units import find_feature_maps
 
 NAME = "deepfeaturex"
 PRESET = "deepfeaturex"
@@ -207,7 +208,7 @@ def _single(
         name=f"{NAME}-{name}",
         network=network.eval().to(device),
         preset=get_preset(preset or facts.get("preset") or PRESET),
-        feature_maps=convolution_maps(network, without=WITHOUT),
+        feature_maps=find_feature_maps(network, without=WITHOUT),
         weights=WeightsOrigin(path.name, sha256(path), wrapper),
         classes=classes,
         real=classes.index("real") if "real" in classes else 0,

@@ -38,7 +38,8 @@ class Detector:
 
     network: takes a normalised batch (N, 3, H, W), returns logits (N, K); in evaluation mode.
     preset: the preprocessing its scores are meant for.
-    feature_maps: every output channel of every ranked convolution, in network order.
+    feature_maps: every output channel of every ranked convolution, and every neuron of a
+    transformer's MLPs, in network order (:func:`forensift.detectors.units.find_feature_maps`).
     classes: names of the K ≥ 2 classes, in the network's order; empty where K = 1; real: which of
     them is the real one, None where none is: an ImageNet classifier, which decides nothing.
     A positive logit means fake; the score is its sigmoid; the decision is score > 0.5.
@@ -63,7 +64,7 @@ class Detector:
 
     @property
     def layers(self) -> dict[str, int]:
-        """The ranked convolutions with their number of feature maps, in network order."""
+        """The ranked layers with their number of feature maps, in network order."""
         return {feature_map.layer: feature_map.width for feature_map in self.feature_maps}
 
     @property
@@ -152,18 +153,3 @@ class Detector:
     def logits(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the logits of 'fake' (N,) on the CPU of a uint8 batch (N, 3, H, W)."""
         return self.decide(self.outputs(pixels))
-
-
-def convolution_maps(
-    network: nn.Module, *, without: tuple[str, ...] = ()
-) -> tuple[FeatureMap, ...]:
-    """Return every output channel of every 2-D convolution of ``network``, in module order.
-
-    A convolution whose own name is in ``without`` is left out (squeeze-excite gates).
-    """
-    return tuple(
-        FeatureMap(name, channel, module.out_channels)
-        for name, module in network.named_modules()
-        if isinstance(module, nn.Conv2d) and name.rsplit(".", 1)[-1] not in without
-        for channel in range(module.out_channels)
-    )

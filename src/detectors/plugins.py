@@ -26,9 +26,10 @@ from ..errors import UserError
 from ..files import sha256
 from .building import built, copied, digest, random_state_kept, told
 from .checkpoints import Checkpoint, load_strictly, read_checkpoint
-from .detector import Detector, WeightsOrigin, convolution_maps
+from .detector import Detector, WeightsOrigin
 from .lgrad import named_preset
 from .outputs import logit_convolutions, outputs_of
+from .units import find_feature_maps
 
 TIMM = "timm:"
 PRESET = "wang-nocrop"
@@ -159,7 +160,7 @@ def _described(
     left_out = {*without, *logit_convolutions(network, preset, outputs)}
     feature_maps = tuple(
         one
-        for one in convolution_maps(network, without=own)
+        for one in find_feature_maps(network, without=own)
         if one.layer not in left_out and not _gates(modules, one.layer)
     )
     return Detector(name, network, preset, feature_maps, origin, names, real)

@@ -20,9 +20,10 @@ from . import deepfeaturex, dna_det, efficientnet_b0, lgrad, npr, resnet50, vit
 from .building import built
 from .checkpoints import State, load_strictly, read_checkpoint
 from .classifiers import CLASSIFIERS, load_classifier
-from .detector import Detector, WeightsOrigin, convolution_maps
+from .detector import Detector, WeightsOrigin
 from .lgrad import named_preset
 from .plugins import load_plugin
+from .units import find_feature_maps
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -166,7 +167,7 @@ def describe(
         preset=preset
         if isinstance(preset, Preset)
         else named_preset(preset or architecture.preset),
-        feature_maps=convolution_maps(network, without=architecture.without),
+        feature_maps=find_feature_maps(network, without=architecture.without),
         weights=origin,
         classes=classes,
         real=real,

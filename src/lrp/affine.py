@@ -129,6 +129,8 @@ def _written(known: Known, node: fx.Node) -> Affine | None:
     while shape[0] == 1:
         shape.pop(0)
     if any(length > 1 for length in shape[1:]):
+        if known.sharing is not None and (target in SUMS or target in DIFFERENCES):
+            return None  # a table of positions: a term of its own
         return Affine(layer, scale, shift, 0)
     scale, shift = (one.flatten() if one.dim() else one for one in (scale, shift))
     return Affine(layer, scale, shift, -len(shape))  # (C,), (C, 1), (C, 1, 1)

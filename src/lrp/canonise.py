@@ -16,12 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from ..data.presets import PRESETS, Preset
-from .affine import absorb_forward, fold_back, read_affine
-from .operations import CLAMPS, SIZES, SUMS, Call, Known, module_of
+from ..detectors.units import mlp_neurons
+from .affine import absorb_forward, fold_back, read_affine, weight_of
+from .composites import COMPOSITES, Composite
+from .export import exported
+from .operations import CLAMPS, FUNCTION_RULES, SIZES, SUMS, Built, Call, Known, module_of
 from .plan import Plan, Step
 from .refused import attends
-from .report import CanonisationError, Report
-from .rules import Box, Convolution, EpsilonMap, Pass, Reshape, Rule, Transport, ZPlus
+from .report import CanonisationError, LayerWithoutRule, Report
+from .rules import Box, Convolution, EpsilonMap, Pass, Reshape, Rule, Transport
+from .token_operations import TOKEN_RULES, Refused
+from .token_rules import Sharing
 from .trace import bypass, trace
 
 
@@ -35,23 +40,44 @@ IMAGENET_BOX = pixel_range(PRESETS["imagenet"])
 
 
 def canonise(
-    twin: nn.Module, input_rule: str = "auto", box: tuple[float, float] | None = None
+    twin: nn.Module,
+    input_rule: str = "auto",
+    box: tuple[float, float] | None = None,
+    composite: Composite = COMPOSITES["beta0"],
+    size: tuple[int, int] | None = None,
+    attention: str = "cp",
 ) -> tuple[Plan, Report]:
     """Return the plan of a traceable copy and the report of what was done.
 
-    input_rule: "auto" (box at a ResNet's 7×7 stem, z+ elsewhere: the published choice), "zplus",
-    or "box" (box at the convolution that reads the pixels). box: lowest and highest pixel value.
+    input_rule: "auto" (box at a ResNet's 7×7 stem, z+ elsewhere: the published choice; in an
+    exported network box), "zplus", or "box" (box at the convolution that reads the pixels), all of
+    ``beta0``. box: lowest and highest pixel value. composite: the rules of layers with weights.
+    size: (height, width) of the images, for a network that torch.export must read
+    (:mod:`.export`), with the rules of :mod:`.token_operations`; None for torch.fx and any size.
+    attention: "cp" or "attnlrp" (:class:`.token_rules.Attention`).
 
     Raises:
         CanonisationError: the network does not trace, or asks for a box where there is none.
         LayerWithoutRule: an operation has no rule.
+        UserError: an override names no layer.
     """
+    if input_rule != "auto" and composite.first != "beta0":
+        raise CanonisationError(
+            f"input_rule {input_rule!r} is of composite beta0; {composite} has its own first rule"
+        )
     if input_rule not in ("auto", "zplus", "box"):
         raise CanonisationError(f"input_rule {input_rule!r} is none of auto, zplus, box")
-    known = Known(box)
-    traced = trace(twin, known)
+    known = Known(box, composite=composite)
+    if size is None:
+        traced = trace(twin, known)
+    else:
+        shares = composite.linear == "beta0"
+        known.sharing, known.attention = Sharing(shares, composite.epsilon), attention
+        known.builders = {**FUNCTION_RULES, **TOKEN_RULES}
+        traced = exported(twin, size, known)
     pixels = next(node for node in traced.graph.nodes if node.op == "placeholder")
     known.carrying.add(pixels)
+    known.first.add(pixels)
     low, high = IMAGENET_BOX if box is None else box
     bounds = torch.tensor([low, high], dtype=torch.float64, device=next(twin.parameters()).device)
     known.ranges[pixels] = bounds[0], bounds[1]
@@ -68,12 +94,30 @@ def canonise(
             steps.append(step)
     if input_rule == "box" and not any(isinstance(step.rule, Box) for step in steps):
         raise CanonisationError("the box rule needs a convolution that reads the pixels")
+    composite.check(known.asked)
     output: Any = next(node for node in traced.graph.nodes if node.op == "output").args[0]
     if not isinstance(output, fx.Node) or output not in known.carrying:
         raise CanonisationError("the network must return one tensor of logits made of its input")
     _keep_reached(traced, known, steps, output)
+    _name_units(twin, steps)
     traced.graph.owning_module = None  # the plan keeps folded weights, not the copy's own
-    return Plan(steps, pixels, output, known.constants), known.report
+    return Plan(steps, pixels, output, known.constants, _accounts(steps, pixels)), known.report
+
+
+def _accounts(steps: list[Step], pixels: fx.Node) -> dict[fx.Node, str]:
+    """Return the constants that receive relevance, named after their parameters."""
+    ruled = {step.node for step in steps if step.rule is not None} | {pixels}
+    found: dict[fx.Node, str] = {}
+    for step in steps:
+        for parent in step.parents:
+            if parent in ruled:
+                continue
+            sources = [parent]
+            while sources[-1].op != "get_attr" and sources[-1].all_input_nodes:
+                inputs = sources[-1].all_input_nodes
+                sources.append(next((one for one in inputs if one.op == "get_attr"), inputs[0]))
+            found[parent] = str(sources[-1].target if sources[-1].op == "get_attr" else parent.name)
+    return found
 
 
 def _refuse_attention(traced: fx.GraphModule, known: Known) -> None:
@@ -152,9 +196,10 @@ def _boxing(traced: fx.GraphModule, known: Known, input_rule: str) -> Any:
     )
 
     def boxed(convolution: Convolution) -> bool:
-        if not convolution.two_dimensional or convolution.transposed:
+        if not convolution.boxable:
             return False
-        return input_rule == "box" or (residual and convolution.weight.shape[2:] == (7, 7))
+        always = input_rule == "box" or known.sharing is not None
+        return always or (residual and convolution.weight.shape[2:] == (7, 7))
 
     return boxed
 
@@ -166,18 +211,34 @@ def _step(traced: fx.GraphModule, known: Known, node: fx.Node) -> Step | None:
     call = Call(known, node, module_of(traced, node))
     if not call.carriers or _is_size(node):
         return Step(node, call.layer, None, call.run)
-    if call.builder is None:
-        raise call.refuse()
     if node in known.affine and absorb_forward(traced, known, node):
         return None
-    rule, parents = call.builder(call)
+    rule, parents = _built(call)
     if rule.sign == "nonneg" or (rule.sign == "keep" and call.nonneg):
         known.nonneg.add(node)
     if set(parents) <= set(known.ranges) and (bounds := _bounds(known, node, rule, parents)):
         known.ranges[node] = bounds
+    if set(parents) <= known.first and weight_of(traced, known, node) is None:
+        known.first.add(node)
     known.carrying.add(node)
     known.rules[node] = rule, parents
     return Step(node, call.layer, rule, rule.overwrite or rule.compute, parents)
+
+
+def _built(call: Call) -> Built:
+    """Return an operation's rule and what receives relevance of it.
+
+    Between queries and keys of an exported network there may be anything, as long as no relevance
+    comes there: an operation without a rule is refused only where some does.
+    """
+    try:
+        if call.builder is None:
+            raise call.refuse()
+        return call.builder(call)
+    except LayerWithoutRule as error:
+        if call.known.sharing is None:
+            raise
+        return Refused(call.run, error), call.carriers
 
 
 def _bounds(
@@ -209,6 +270,19 @@ def _bounds(
     return low.min(), high.max()  # channels may be in another order
 
 
+def _name_units(twin: nn.Module, steps: list[Step]) -> None:
+    """Note which step makes the neurons of an MLP: the last one in each call of their module."""
+    units = mlp_neurons(twin)
+    last: dict[str, tuple[str, Step]] = {}
+    for step in steps:
+        meta = step.node.meta
+        for call, name, _ in (*meta.get("modules", ()), *meta.get("ends", ())):
+            if name in units and step.rule is not None:
+                last[call] = name, step
+    for name, step in last.values():
+        step.feature_map = name
+
+
 def _keep_reached(traced: fx.GraphModule, known: Known, steps: list[Step], output: fx.Node) -> None:
     """Take the rules from the steps that relevance never reaches; name and report the others."""
     reached = {output}
@@ -218,18 +292,20 @@ def _keep_reached(traced: fx.GraphModule, known: Known, steps: list[Step], outpu
     uses: dict[str, int] = {}
     rows = []
     for step in steps:
-        convolution = isinstance(step.rule, (ZPlus, Box))
+        convolution: Convolution | None = getattr(step.rule, "convolution", None)
         if step.rule is not None and step.node not in reached:
-            if convolution:
+            if convolution is not None:
                 known.report.constant_convolutions.append(step.layer)
             step.run, step.rule, step.parents = step.rule.compute, None, ()
+        if isinstance(step.rule, Refused):
+            raise step.rule.error
         if step.rule is None:
             continue
         name = step.layer
         uses[name] = uses.get(name, 0) + 1
         if uses[name] > 1:
             step.layer += f"@{uses[name]}"  # a row of its own for each call of a module
-        if isinstance(step.rule, (ZPlus, Box)) and step.rule.convolution.two_dimensional:
+        if convolution is not None and convolution.two_dimensional:
             step.feature_map = name
         module = module_of(traced, step.node)
         kind = step.node.target if module is None else type(module)

@@ -1,4 +1,4 @@
-"""Layer-wise relevance propagation with β = 0: the class that users call.
+"""Layer-wise relevance propagation: the class that users call.
 
 lrp = LRP(detector)                          # or LRP(network, box=(lowest, highest))
 relevance = lrp(batch)
@@ -8,7 +8,8 @@ relevance.feature_maps["layer1.0.conv1"]     # (N, 64, h, w)
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -18,14 +19,22 @@ from torch import Tensor, nn
 from ..detectors.activations import apart, joined
 from ..detectors.detector import Detector
 from ..detectors.precision import full_float32
+from ..detectors.units import as_maps, as_row, mlp_neurons
 from ..errors import UserError
 from .canonise import canonise, pixel_range
+from .composites import Composite
+from .composites import composite as named
 from .copies import private_copy, traceable
+from .export import sizes_of
 from .plan import Passage, Plan
-from .report import CanonisationError, Report
+from .refused import normalises_itself
+from .report import CanonisationError, LayerWithoutRule, Report, Untraceable
+from .rules import pullback
 
 Reduce = Callable[[str, Tensor], Tensor]
 
+ATTENTION = ("cp", "attnlrp")
+GROWTH = 1.5  # of the largest |R| a block, above which a warning comes
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-7}  # relative, of the canonised logits
 
 
@@ -37,14 +46,16 @@ class Relevance:
     feature_maps: module name of the network given → (N, C, h, w), the relevance that arrives at
     the folded convolution's output (or what ``reduce`` made of it), in execution order; of a
     convolution that is called more than once, all calls as one map, see
-    :func:`forensift.detectors.activations.joined`; budget: see :meth:`LRP.__call__`, None where
-    not asked for. Feature maps may lie in channels-last memory.
+    :func:`forensift.detectors.activations.joined`; of neurons on the tokens of a transformer, maps
+    of the tokens' grid without class and register tokens. budget, accounts: see
+    :meth:`LRP.__call__`, None where not asked for. Feature maps may lie in channels-last memory.
     """
 
     logits: Tensor
     pixels: Tensor | None
     feature_maps: dict[str, Tensor]
     budget: pd.DataFrame | None = None
+    accounts: pd.Series | None = None
 
 
 @dataclass(frozen=True)
@@ -64,12 +75,15 @@ class FeatureMapRelevance:
 
 
 class LRP:
-    """Relevance of pixels and feature maps for any network that torch.fx can trace.
+    """Relevance of pixels and feature maps for any network that torch.fx or torch.export reads.
 
     The rules are z⁺ (β = 0) for convolutions, z^B at a ResNet's first one, ε for linear layers,
-    average pools and residual sums (Bach et al. 2015; Montavon et al. 2017). All work is done on
-    private copies in evaluation mode, whatever mode the network is in: the network itself is
-    never called and never changed. Later changes of its weights do not reach this object.
+    average pools and residual sums (Bach et al. 2015; Montavon et al. 2017). In a transformer, or
+    what else normalises each image by itself, they are z⁺ for linear layers on tokens too, z^B at
+    the patches, shares by magnitude for sums and averages, constant weights of attention, and
+    normalisations that relevance passes (docs/transformers.md). All work is done on private copies
+    in evaluation mode, whatever mode the network is in: the network itself is never called and
+    never changed. Later changes of its weights do not reach this object.
 
     The first batch is the probe: its logits are compared with those of the network as it was
     given, in a copy that nothing was changed in.
@@ -83,11 +97,15 @@ class LRP:
             inside the network moves it along. By default that of the detector's preset, and of a
             bare network, at the first convolution, the smallest and largest ImageNet-normalised
             value over the three channels, −2.118 and 2.640.
+        composite: the rules of layers with weights, see :mod:`forensift.lrp.composites`; "beta0"
+            is the published choice.
+        overrides: pattern of layers' names → rule, e.g. ``{"layer1.*": "gamma"}``.
+        attention: "cp": the weights of attention are constant; "attnlrp": they receive half.
 
     Raises:
         LayerWithoutRule: a layer or function has no rule; the message names it.
-        CanonisationError: the network does not trace, has forward hooks, or has no place for a
-            box.
+        CanonisationError: the network can be read in neither way, has forward hooks, or has no
+            place for a box.
     """
 
     def __init__(
@@ -95,22 +113,64 @@ class LRP:
         network: nn.Module | Detector,
         input_rule: str = "auto",
         box: tuple[float, float] | None = None,
+        composite: str | Composite = "beta0",
+        overrides: Mapping[str, str] | None = None,
+        attention: str = "cp",
     ) -> None:
+        crop = None
         if isinstance(network, Detector):
             box = pixel_range(network.preset) if box is None else box
+            crop = getattr(network.preset, "crop", None)
             network = network.network
+        if attention not in ATTENTION:
+            raise UserError(f"attention {attention!r} is none of {', '.join(ATTENTION)}")
         self._unchecked: nn.Module | None = private_copy(network)
         parameter = next(self._unchecked.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
-        self._settings = input_rule, box
+        self.composite = named(composite, overrides)
+        self._settings = input_rule, box, self.composite
+        self._attention = attention
+        self._exportable: nn.Module | None = None
+        self.neurons: dict[str, int] = {}  # of a plan by torch.export
+        self.size: tuple[int, int] | None = None  # (height, width), where the plan is of one alone
         self.plan: Plan
         self.report: Report
+        try:
+            with torch.no_grad():
+                self.plan, self.report = canonise(traceable(self._unchecked), *self._settings)
+        except CanonisationError as refused:
+            self._export(self._unchecked, crop, refused)
+
+    def _export(self, network: nn.Module, crop: int | None, refused: CanonisationError) -> None:
+        """Plan a network that torch.fx cannot read, by torch.export."""
+        own = any(hasattr(module, "lrp_rule") for module in network.modules())
+        tokens = isinstance(refused, LayerWithoutRule) and refused.tokens
+        tokens = tokens or isinstance(refused, Untraceable) or normalises_itself(network)
+        if own or not tokens:  # a rule of the user's own is one for torch.fx
+            raise refused
+        for size in sizes_of(network, crop):
+            try:
+                self._resize(network, size)
+            except LayerWithoutRule:
+                raise
+            except CanonisationError:
+                continue
+            self._exportable = network
+            return
+        raise refused
+
+    def _resize(self, network: nn.Module, size: tuple[int, int]) -> None:
         with torch.no_grad():
-            self.plan, self.report = canonise(traceable(self._unchecked), *self._settings)
+            self.plan, self.report = canonise(
+                traceable(network), *self._settings, size, self._attention
+            )
+        self.size, self.neurons = size, mlp_neurons(network)
 
     @property
     def layers(self) -> list[str]:
-        """Names of the convolutions that have feature maps, in the order of their first call.
+        """Names of the layers that have feature maps, in the order of their first call.
+
+        These are convolutions and, in transformers, the modules whose outputs are an MLP's neurons.
 
         Convolutions inside a squeeze-excite gate are not among them: no relevance reaches them.
         Nor are one-dimensional ones (DeepFeatureX's head): their outputs are no maps of the image.
@@ -137,11 +197,14 @@ class LRP:
                 pass ends at the first of them.
             reduce: called as ``reduce(layer, R)`` when a layer's relevance (N, C, h, w) is
                 complete; what it returns is kept instead of R, so that memory stays small. It
-                must not keep or change R.
+                must not keep or change R. Of neurons on tokens R is (N, C, 1, T) of all tokens,
+                class and register tokens first.
             budget: also say where relevance goes: a table with one row an operation from the
-                logits down, columns layer, rule, arriving, passed_on (sums over the batch),
-                absorbed (their difference, taken by biases and stabilisers) and share (absorbed
-                as a fraction of the start).
+                logits down, columns layer, rule, arriving, passed_on (sums over the batch), bias,
+                absorbed (arriving − passed_on: the bias's share, the rest the stabiliser's) and
+                share (absorbed as a fraction of the start); and the accounts that it ends in:
+                pixels, each constant of the network by its name (class and register tokens,
+                positions), biases, stabilisers, which sum to the start.
 
         Raises:
             UserError: the batch does not fit the network, or a layer's name is unknown.
@@ -152,6 +215,11 @@ class LRP:
         kept: dict[str, Tensor] = {}
 
         def arrived(layer: str, calls: list[Tensor]) -> None:
+            if layer in self.neurons:
+                calls = [
+                    as_maps(one, batch.shape) if reduce is None else as_row(one, batch.shape)
+                    for one in calls
+                ]
             relevance = joined(calls)
             kept[layer] = relevance if reduce is None else reduce(layer, relevance)
 
@@ -165,11 +233,17 @@ class LRP:
                 tape, {self.plan.output: begin.reshape(output.shape)}, wanted, pixels, arrived,
                 passages,
             )  # fmt: skip
+            self._warn_of_growth()
+        table, accounts = None, None
+        if passages is not None:
+            table = _budget_table(passages, float(begin.double().sum()))
+            accounts = _accounts(table, found, self.plan.held)
         return Relevance(
             logits,
             found.contiguous() if found is not None else None,
             {layer: kept[layer] for layer in wanted if layer in kept},
-            None if passages is None else _budget_table(passages, float(begin.double().sum())),
+            table,
+            accounts,
         )
 
     def from_feature_map(
@@ -191,9 +265,18 @@ class LRP:
             if self._unchecked is not None:
                 self._check(batch, self.plan.forward(batch)[1][0])
             tape, values = self.plan.forward(batch, name)
-            maxima, positions, begin = _start_at_maximum(joined(values), layer, channel)
+            maps = values
+            if name in self.neurons:
+                maps = [as_maps(one, batch.shape) for one in values]
+            maxima, positions, begin = _start_at_maximum(joined(maps), layer, channel)
+            starts = apart(begin, maps)
+            if name in self.neurons:
+                starts = [
+                    pullback(lambda one: as_maps(one, batch.shape), value, start)
+                    for value, start in zip(values, starts, strict=True)
+                ]
             nodes = [step.node for step in self.plan.calls(name)]
-            found = self.plan.backward(tape, dict(zip(nodes, apart(begin, values), strict=True)))
+            found = self.plan.backward(tape, dict(zip(nodes, starts, strict=True)))
         if found is None:
             found = torch.zeros_like(batch)
         return FeatureMapRelevance(found.contiguous(), maxima, positions, maxima > 0)
@@ -218,6 +301,9 @@ class LRP:
                 f"the batch {batch.dtype} on {batch.device}"
             )
         batch = batch.detach()
+        size = batch.shape[-2], batch.shape[-1]
+        if self._exportable is not None and size != self.size:
+            self._resize(self._exportable, size)
         if self.device.type == "cpu" and self.dtype == torch.float32:
             return batch.contiguous(memory_format=torch.channels_last)  # what oneDNN likes best
         return batch
@@ -235,7 +321,7 @@ class LRP:
         if not self.report.difference <= TOLERANCE[self.dtype]:
             exact = copy.deepcopy(original).double()
             wide = batch.double()
-            plan, _ = canonise(traceable(exact), *self._settings)
+            plan, _ = canonise(traceable(exact), *self._settings, self.size, self._attention)
             difference = _difference(plan.forward(wide)[1][0], exact(wide.clone()))
             if not difference <= TOLERANCE[torch.float64]:
                 raise CanonisationError(
@@ -245,6 +331,20 @@ class LRP:
                 )
             self.report.ill_conditioned = True
         self._unchecked = None
+
+    def _warn_of_growth(self) -> None:
+        """Warn where relevance grows from block to block, as it does where terms cancel."""
+        largest, blocks = self.plan.growth, len(self.plan.growth) / 2  # two sums a block
+        if blocks < 1 or not largest[0]:
+            return
+        self.report.growth = (max(largest) / largest[0]) ** (1 / blocks)
+        if self.report.growth > GROWTH:
+            warnings.warn(
+                f"the largest relevance grows {self.report.growth:.2f} × a block (over "
+                f"{blocks:g}): sums cancel, and maps of its lower layers are mostly noise; shares "
+                "by magnitude (beta0) do not grow",
+                stacklevel=4,
+            )
 
     def _start(self, logits: Tensor, start: Tensor | None) -> Tensor:
         if start is None:
@@ -279,8 +379,14 @@ def _start_at_maximum(
     return maxima, torch.stack([y, x], dim=1), begin
 
 
+def _accounts(table: pd.DataFrame, pixels: Tensor | None, held: Mapping[str, float]) -> pd.Series:
+    bias, absorbed = float(table["bias"].sum()), float(table["absorbed"].sum())
+    reached = 0.0 if pixels is None else float(pixels.double().sum())
+    return pd.Series({"pixels": reached, **held, "biases": bias, "stabilisers": absorbed - bias})
+
+
 def _budget_table(passages: list[Passage], start: float) -> pd.DataFrame:
-    table = pd.DataFrame(passages, columns=["layer", "rule", "arriving", "passed_on"])
+    table = pd.DataFrame(passages, columns=["layer", "rule", "arriving", "passed_on", "bias"])
     table["absorbed"] = table["arriving"] - table["passed_on"]
     table["share"] = table["absorbed"] / start if start else float("nan")
     return table

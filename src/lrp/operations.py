@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from efficientnet_pytorch.utils import (
 )
 from torch import Tensor, fx, nn
 
+from .composites import COMPOSITES, Composite
 from .refused import ADD_ONE, OTHER_METHODS, reason
 from .report import LayerWithoutRule, Report
 from .rules import (
@@ -40,6 +41,8 @@ from .rules import (
     Transport,
     ZPlus,
 )
+from .token_rules import Sharing
+from .weighted import ChannelMap, Linear
 
 BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -52,7 +55,11 @@ INACTIVE_FUNCTIONS = {  # function name → position of its argument ``training`
     "dropout": 2, "dropout1d": 2, "dropout2d": 2, "dropout3d": 2, "alpha_dropout": 2,
     "stochastic_depth": 3,
 }  # fmt: skip
-SIZES = frozenset({"size", "shape", "dim", "ndim", "numel", "dtype", "device"})
+SIZES = frozenset({  # what depends on a tensor's shape alone
+    "size", "shape", "dim", "ndim", "numel", "dtype", "device", torch.ops.aten.sym_size.int,
+    torch.ops.aten.new_zeros.default, torch.ops.aten.new_ones.default,
+    torch.ops.aten.zeros_like.default, torch.ops.aten.ones_like.default,
+})  # fmt: skip
 SUMS = frozenset({operator.add, torch.add, "add"})
 DIFFERENCES = frozenset({operator.sub, torch.sub, torch.subtract, "sub", "subtract"})
 REVERSED = frozenset({torch.rsub, "rsub"})
@@ -129,7 +136,10 @@ class Known:
     averaged or normalised from the pixels; rules: each carrying node's rule and parents; affine:
     the map of each :func:`scaled` node; scales: the maps (scale, shift), each (C,), to fold into
     a layer's output; before: those to fold into its input; pads: zero padding to fold into a
-    convolution; boxing: which convolutions on ``ranges`` get the box rule.
+    convolution; boxing: which convolutions on ``ranges`` get the box rule; composite: which rule a
+    layer with weights gets; first: what is made of the pixels without any; asked: the names of the
+    layers with weights; builders: of functions; sharing: how sums of both signs are shared in an
+    exported network, None in any other; attention: "cp" or "attnlrp".
     """
 
     box: tuple[float, float] | None = None
@@ -145,6 +155,12 @@ class Known:
     before: dict[fx.Node, tuple[Tensor, Tensor]] = field(default_factory=dict)
     pads: dict[fx.Node, list[int]] = field(default_factory=dict)
     boxing: Callable[[Convolution], bool] = lambda convolution: False
+    composite: Composite = COMPOSITES["beta0"]
+    first: set[fx.Node] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
+    builders: Mapping[Any, Builder] = field(default_factory=lambda: FUNCTION_RULES)
+    sharing: Sharing | None = None
+    attention: str = "cp"
 
 
 @dataclass
@@ -165,6 +181,9 @@ class Call:
             return str(self.node.target)
         if self.node in self.known.affine:
             return self.known.affine[self.node].layer
+        if modules := self.node.meta.get("modules"):  # of an export
+            _, name, kind = modules[-1]
+            return name if kind.startswith("torch.nn.modules") else f"{name}.{self.kind}"
         inside = list(self.node.meta.get("nn_module_stack", {}).values())
         if self.node.target in FUNCTIONAL_CONVOLUTIONS and inside:
             name, kind = inside[-1]
@@ -215,7 +234,9 @@ class Call:
     @property
     def builder(self) -> Builder | None:
         """What builds the operation's rule, None where it has none."""
-        return module_builder(self.module) if self.module else FUNCTION_RULES.get(self.node.target)
+        if self.module is not None:
+            return module_builder(self.module)
+        return self.known.builders.get(self.node.target)
 
     @property
     def kind(self) -> str:
@@ -224,13 +245,21 @@ class Call:
             return full_name(self.module)
         return str(getattr(self.node.target, "__name__", self.node.target))
 
+    def weights_rule(self, kind: str) -> str:
+        """Return the name of the rule that the composite has for this layer with weights."""
+        self.known.asked.append(self.layer)
+        first = set(self.carriers) <= self.known.first
+        return self.known.composite.rule(self.layer, kind, first)
+
     def refuse(self, why: str = "") -> LayerWithoutRule:
         """Return the error that names this layer, its type and the reason."""
         known = reason(self.kind)
         why, mend = known or why, OTHER_METHODS if known else ADD_ONE
-        return LayerWithoutRule(
+        error = LayerWithoutRule(
             f"no relevance rule for {self.layer!r} ({self.kind}){': ' * bool(why)}{why}; {mend}"
         )
+        error.tokens = bool(known)
+        return error
 
 
 Built = tuple[Rule, tuple[fx.Node, ...]]
@@ -271,7 +300,7 @@ def _tuple(value: int | Sequence[int], length: int) -> tuple[int, ...]:
 
 
 def _weighted(call: Call, convolution: Convolution) -> Built:
-    """Fold in what is to be folded in and choose between the two rules of a convolution."""
+    """Fold in what is to be folded in and choose the rule of a convolution."""
     known, node = call.known, call.node
     if node in known.pads:
         convolution = replace(convolution, pad=known.pads[node])
@@ -280,9 +309,15 @@ def _weighted(call: Call, convolution: Convolution) -> Built:
     if node in known.before:
         convolution = convolution.behind(*known.before[node])
     parents = call.single()
-    if parents[0] in known.ranges and known.boxing(convolution):
+    rule = call.weights_rule("convolution")
+    boxed = rule == "beta0" and parents[0] in known.ranges and known.boxing(convolution)
+    if rule == "box" or boxed:
+        if parents[0] not in known.ranges or not convolution.boxable:
+            raise call.refuse("the box rule needs a 2-D convolution that reads the pixels")
         return Box(convolution, *known.ranges[parents[0]]), parents
-    return ZPlus(convolution, call.nonneg), parents
+    if rule == "beta0":
+        return ZPlus(convolution, call.nonneg), parents
+    return known.composite.build(rule, convolution, call.nonneg), parents
 
 
 def _convolution(call: Call) -> Built:
@@ -373,7 +408,13 @@ def _linear(call: Call) -> Built:
         moved = weight.double() @ shift
         bias = moved if bias is None else moved + bias.double()
         weight = weight.double() * scale
-    return EpsilonLinear(weight.to(dtype), None if bias is None else bias.to(dtype)), call.single()
+    weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
+    rule = call.weights_rule("linear")
+    if rule == "box":
+        raise call.refuse("the box rule needs a 2-D convolution that reads the pixels")
+    if rule == "beta0":
+        return EpsilonLinear(weight, bias), call.single()
+    return known.composite.build(rule, Linear(weight, bias), call.nonneg), call.single()
 
 
 def scaled(x: Tensor) -> Tensor:
@@ -385,9 +426,13 @@ def _scaled(call: Call) -> Built:
     """A positive scale, or normalisation of the pixels, changes the units alone: it passes."""
     affine, (source,) = call.known.affine[call.node], call.single()
     rising = bool((affine.scale >= 0).all() and (affine.shift >= 0).all())
-    if affine.positive or source in call.known.ranges:
+    scales = call.known.sharing is not None and not affine.shift.any()  # as LayerScale does
+    if affine.positive or source in call.known.ranges or scales:
         return Pass(affine, "keep" if rising else "any"), (source,)
     call.known.report.unfolded.append(affine.layer)
+    rule = call.weights_rule("convolution")
+    if rule not in ("beta0", "box"):
+        return call.known.composite.build(rule, ChannelMap(affine), call.nonneg), (source,)
     return Diagonal(affine, "keep" if rising else "any"), (source,)
 
 
@@ -479,7 +524,7 @@ def _is_gate(known: Known, node: fx.Node) -> bool:
     rule, parents = known.rules[node]
     if isinstance(rule, (Reshape, Transport)):
         return _is_gate(known, parents[0])
-    return isinstance(rule, Pass) and rule.squashing
+    return bool(getattr(rule, "squashing", False))
 
 
 def _quotient(call: Call) -> Built:

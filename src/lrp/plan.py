@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from .rules import Rule, Saved
+from .token_rules import SharedSum
 
 Values = dict[fx.Node, Any]
 
@@ -45,28 +46,39 @@ Tape = list[tuple[Step, Saved]]  # what a forward pass leaves: the steps run, wh
 
 @dataclass(frozen=True)
 class Passage:
-    """One step's relevance balance, summed over the batch in float64."""
+    """One step's relevance balance, summed over the batch in float64; bias: the bias's share."""
 
     layer: str
     rule: str
     arriving: float
     passed_on: float
+    bias: float = 0.0
 
 
 class Plan:
     """The operations of a canonised network.
 
     pixels, output: the graph's input and the node of the logits; constants: values that do not
-    depend on the pixels.
+    depend on the pixels; accounts: those that receive relevance, as a class token and a table of
+    positions do, with their names. held: what the last pass left there, a sum over the batch by
+    name; growth: the largest |R| at each residual sum of that pass, from the logits down.
     """
 
     def __init__(
-        self, steps: list[Step], pixels: fx.Node, output: fx.Node, constants: Values
+        self,
+        steps: list[Step],
+        pixels: fx.Node,
+        output: fx.Node,
+        constants: Values,
+        accounts: Mapping[fx.Node, str],
     ) -> None:
         self.steps = steps
         self.pixels = pixels
         self.output = output
         self.constants = constants
+        self.accounts = accounts
+        self.held: dict[str, float] = {}
+        self.growth: list[float] = []
         self._schedule()
 
     @property
@@ -126,6 +138,7 @@ class Plan:
         tape.
         """
         arriving = dict(start)
+        self.held, self.growth = {}, []
         owned: set[fx.Node] = set()  # nodes whose relevance nobody else holds
         left = {layer: len(self.calls(layer)) for layer in wanted}
         parts: dict[str, list[Tensor]] = {}
@@ -144,15 +157,21 @@ class Plan:
                         arrived(step.feature_map, calls)
                 if not (pixels or left):
                     break
+            if isinstance(step.rule, SharedSum):
+                self.growth.append(float(here.abs().max()))
             shares = step.rule.backward(saved, here)
             if budget is not None:
                 passed = sum(float(share.double().sum()) for share in shares)
-                budget.append(
-                    Passage(step.layer, step.rule.name, float(here.double().sum()), passed)
-                )
+                arrived_here, bias = float(here.double().sum()), step.rule.bias(saved, here)
+                budget.append(Passage(step.layer, step.rule.name, arrived_here, passed, bias))
             for parent, share in zip(step.parents, shares, strict=True):
                 self._add(arriving, owned, parent, share, here)
             del saved, shares
+        if budget is not None:
+            for node, name in self.accounts.items():
+                if node in arriving:
+                    total = float(arriving[node].double().sum())
+                    self.held[name] = self.held.get(name, 0.0) + total
         found = arriving.get(self.pixels)
         return found if pixels else None
 

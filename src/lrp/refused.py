@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 OTHER_METHODS = "methods without rules: gradient, and gradcam where there are maps"
 ADD_ONE = (
     "add one to MODULE_RULES or FUNCTION_RULES of forensift.lrp.operations, or set lrp_rule on "
@@ -26,6 +28,16 @@ _NAMES = {
 def attends(kind: str) -> bool:
     """Whether an operation of this type, a class or a function, is attention by its own name."""
     return "attention" in kind.rpartition(".")[2].lower()
+
+
+def normalises_itself(network: nn.Module) -> bool:
+    """Whether a network attends, or normalises an image by statistics of that image."""
+    kinds = [type(module).__qualname__ for module in network.modules()]
+    norms = ("layernorm", "rmsnorm", "groupnorm")
+    return any(
+        attends(kind) or reason(kind) or any(norm in kind.lower() for norm in norms)
+        for kind in kinds
+    )
 
 
 def reason(kind: str) -> str:

@@ -13,8 +13,17 @@ class CanonisationError(UserError):
     """The network cannot be brought into the form that LRP needs; the message says why."""
 
 
+class Untraceable(CanonisationError):
+    """torch.fx cannot trace the network."""
+
+
 class LayerWithoutRule(CanonisationError):
-    """A layer or function has no relevance rule; the message names it and its type."""
+    """A layer or function has no relevance rule; the message names it and its type.
+
+    tokens: whether it is one of those that :mod:`forensift.lrp.token_operations` has a rule for.
+    """
+
+    tokens = False
 
 
 @dataclass
@@ -27,7 +36,8 @@ class Report:
     relevance never reaches (the branches of gates); rules: one row an operation, columns layer,
     operation, rule, input_nonneg (known to be ≥ 0); difference: largest difference of the logits
     from the original's, relative to their largest magnitude (None until the first batch);
-    ill_conditioned: the logits agree in float64 only, as this network amplifies float32 rounding.
+    ill_conditioned: the logits agree in float64 only, as this network amplifies float32 rounding;
+    growth: of the largest |R| a block of the last batch, None where there are no blocks.
     """
 
     merged: list[tuple[str, str]] = field(default_factory=list)
@@ -37,6 +47,7 @@ class Report:
     rules: pd.DataFrame = field(default_factory=pd.DataFrame)
     difference: float | None = None
     ill_conditioned: bool = False
+    growth: float | None = None
 
     def __str__(self) -> str:
         counts = self.rules["rule"].value_counts().to_dict()

@@ -28,14 +28,14 @@ EPSILON = 1e-6
 Saved = Any
 
 
-def stabilise(z: Tensor) -> Tensor:
-    """Return z + 1e-6 · sign z, with 1e-6 where z = 0, as a new tensor of z's shape."""
-    return torch.copysign(z.new_tensor(EPSILON), z).add_(z)
+def stabilise(z: Tensor, epsilon: float = EPSILON) -> Tensor:
+    """Return z + ε · sign z, with ε where z = 0, as a new tensor of z's shape."""
+    return torch.copysign(z.new_tensor(epsilon), z).add_(z)
 
 
-def stable_division(relevance: Tensor, z: Tensor) -> Tensor:
+def stable_division(relevance: Tensor, z: Tensor, epsilon: float = EPSILON) -> Tensor:
     """Return R ⊘ z with the ε stabiliser, as a new tensor."""
-    stable = stabilise(z)
+    stable = stabilise(z, epsilon)
     return torch.div(relevance, stable, out=stable)
 
 
@@ -68,7 +68,7 @@ class Rule:
     may overwrite it. overwrite: the operation's in-place form, where it has one.
     """
 
-    name: ClassVar[str]
+    name: str
     sign: str = "any"
     fresh: ClassVar[bool] = False
     overwrite: Callable[..., Tensor] | None = None
@@ -84,6 +84,10 @@ class Rule:
     def backward(self, saved: Saved, relevance: Tensor) -> Sequence[Tensor]:
         """Return the relevance of each parent, in order; never changes ``relevance``."""
         raise NotImplementedError
+
+    def bias(self, saved: Saved, relevance: Tensor) -> float:
+        """Return the relevance that the bias takes, a sum over the batch."""
+        return 0.0
 
 
 @dataclass(frozen=True)
@@ -169,9 +173,20 @@ class Convolution:
         """Return the convolution of x, which has been entered."""
         if self.entry is None:
             return self(entered, self.weight, self.bias)
+        return self(entered, self.weight).add_(self.shifted(x))
+
+    def offset(self, x: Tensor) -> Tensor | None:
+        """Return what the output has beside w ∗ x: (C_out, 1, …), or maps behind a shift."""
+        if self.entry is not None:
+            return self.shifted(x)
+        return None if self.bias is None else self.bias.view(-1, *(1,) * (x.dim() - 2))
+
+    def shifted(self, x: Tensor) -> Tensor:
+        """Return what the shift of an affine map before the convolution adds, and the bias."""
+        assert self.entry is not None
         weight, shift = self.entry
         shifts = shift.view(-1, *(1,) * (x.dim() - 2)).expand(1, *x.shape[1:])
-        return self(entered, self.weight) + self(self.enter(shifts), weight, self.bias)
+        return self(self.enter(shifts), weight, self.bias)
 
     @property
     def pointwise(self) -> bool:
@@ -187,6 +202,11 @@ class Convolution:
     def two_dimensional(self) -> bool:
         """Whether its outputs are maps of the image, not signals or volumes."""
         return self.weight.dim() == 4
+
+    @property
+    def boxable(self) -> bool:
+        """Whether :class:`Box` is written for it."""
+        return self.two_dimensional and not self.transposed
 
     @property
     def gathers(self) -> bool:
@@ -351,15 +371,20 @@ class EpsilonLinear(Rule):
     name = "epsilon"
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self.weight, self.bias = weight, bias
+        self.weight, self.offset = weight, bias
 
     def forward(self, x: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Saved]:
-        z = F.linear(x, self.weight, self.bias)
+        z = F.linear(x, self.weight, self.offset)
         return z, (x, z)
 
     def backward(self, saved: Saved, relevance: Tensor) -> Sequence[Tensor]:
         x, z = saved
         return (x * (stable_division(relevance, z) @ self.weight),)
+
+    def bias(self, saved: Saved, relevance: Tensor) -> float:
+        if self.offset is None:
+            return 0.0
+        return float((stable_division(relevance, saved[1]) * self.offset).double().sum())
 
 
 class Diagonal(Rule):

@@ -25,7 +25,7 @@ from .operations import (
     module_of,
     part,
 )
-from .report import CanonisationError
+from .report import Untraceable
 
 FIRST = ("input", "tensors", "tensor", "x", "self")  # what torch calls a builtin's first argument
 PLAIN = {  # in place → what it computes
@@ -86,7 +86,7 @@ def trace(twin: nn.Module, known: Known) -> fx.GraphModule:
     try:
         graph = tracer.trace(twin)
     except Exception as error:
-        raise CanonisationError(
+        raise Untraceable(
             f"torch.fx cannot trace {type(twin).__name__}, so LRP has no rules for it: {error}"
         ) from error
     traced = fx.GraphModule(tracer.root, graph)

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ..data.presets import get_preset
-from ..detectors.detector import Detector, WeightsOrigin, convolution_maps
+from ..detectors.detector import Detector, WeightsOrigin
+from ..detectors.units import find_feature_maps
 from ..records import ImageSet
 from .batches import TrainingBatches
 from .engine import Device, Progress, Task, cosine_rates, run, seeded
@@ -96,7 +97,7 @@ def train_small(
         name,
         task.network,
         get_preset("wang-nocrop"),
-        convolution_maps(task.network),
+        find_feature_maps(task.network),
         WeightsOrigin("trained on planted traces", "", "bare"),
     )
     return detector, history[["step", "loss"]]
