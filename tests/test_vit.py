@@ -6,18 +6,22 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 from typer.testing import CliRunner
 
 from forensift.cli.app import app
-from forensift.data import scan
+from forensift.data import photographs, scan
 from forensift.data.presets import get_preset
 from forensift.detectors import ARCHITECTURES, load_detector, read_checkpoint, save_weights
 from forensift.detectors.vit import HEAD, PATCH, STEMS, Block, build, options_of, recognises
 from forensift.errors import UserError
 from forensift.evaluation import score
+from forensift.fmap_ranking import rank, top
+from forensift.forge import forge
+from forensift.sensitivity.apply import dropped
 from forensift.training import get_recipe, train
 from forensift.training.initialise import initialise
 from forensift.training.one_logit import OneLogit, warmed
@@ -197,3 +201,39 @@ def test_the_command_trains_in_eight_bits(pairs, tmp_path: Path) -> None:
     detector = load_detector("vit", weights=tmp_path / "vit.safetensors")
     assert detector.preset.crop == 32
     assert len(score(detector, pairs)) == len(pairs)
+
+
+# ---- what is shipped ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def forged(tmp_path_factory):
+    """Photographs that no training learnt from, and their fakes of the training family."""
+    root = tmp_path_factory.mktemp("forged")
+    forge(photographs("validation"), ["progan-like"], root, per_family=12, side=96, seed=5)
+    return scan(root)
+
+
+def test_the_shipped_weights_tell_photographs_from_fakes(forged) -> None:
+    detector = load_detector("vit")
+    assert detector.preset.crop == 96
+    assert detector.layers == {f"blocks.{block}.mlp.act": 768 for block in range(5)}
+    table = score(detector, forged)
+    assert np.mean((table["score"] > 0.5) == (table["label"] == 1)) >= 0.9
+
+
+def test_neurons_are_ranked_and_dropped(forged) -> None:
+    detector = load_detector("vit")
+    fakes = forged.only(label=1)
+    ranking = rank(detector, fakes)
+    assert len(ranking) == 5 * 768
+    assert str(ranking.feature_maps()[0]).split(".#")[0] in detector.layers
+    sums = ranking.table.groupby("layer")["omega"].sum()
+    np.testing.assert_allclose(sums, 1, atol=1e-5)  # no neuron's relevance is lost
+    before = score(detector, fakes)["logit"]
+    with dropped(detector.network, top(ranking, 400)):
+        without = score(detector, fakes)["logit"]
+    with dropped(detector.network, list(ranking.feature_maps())[-400:]):
+        low = score(detector, fakes)["logit"]
+    assert (before - without).mean() > 4 * (before - low).abs().mean()
+    pd.testing.assert_series_equal(score(detector, fakes)["logit"], before)

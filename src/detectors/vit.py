@@ -12,6 +12,8 @@ from torch.nn.functional import scaled_dot_product_attention
 NAME = "vit"
 PRESET = "vit"
 FIRST_CONVOLUTION = "patch_embed.conv1"
+# Of the stem: the feature maps are the neurons of the MLPs alone.
+WITHOUT = ("conv1", "conv2", "conv3", "conv4", "proj")
 
 PATCH = 8  # pixels a side of a token's patch
 HEAD = 64  # channels of an attention head
