@@ -38,11 +38,12 @@ PARAMETERS = {
     "resnet50": 23_510_081,
     "efficientnet-b0": 4_008_829,
     "npr": 1_437_761,
+    "vit": 2_512_769,
     "lgrad": 23_510_081,
     "dna-det": 5_897_349,
     "deepfeaturex": 72_551_427,
 }
-SIDE = {"dna-det": 64, "deepfeaturex": 64}
+SIDE = {"vit": 96}  # the only one of a fixed size
 MAPS = {"resnet50": (53, 26_560), "efficientnet-b0": (49, 21_008)}
 
 
@@ -131,7 +132,7 @@ def test_every_published_wrapper_gives_the_same_network(networks, name, wrapper,
     path = tmp_path / "weights.pth"
     torch.save(WRAPPERS[wrapper](networks[name].state_dict()), path)
     loaded = load_detector(name, weights=path).network
-    image = torch.randn(1, 3, 32, 32)
+    image = torch.randn(1, 3, *[SIDE.get(name, 32)] * 2)
     with torch.no_grad():
         assert torch.equal(loaded(image), networks[name](image))
 

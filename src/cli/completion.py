@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..files import home
 
 DETECTORS = (
-    "resnet50", "efficientnet-b0", "npr", "lgrad", "dna-det", "deepfeaturex",
+    "resnet50", "efficientnet-b0", "npr", "vit", "lgrad", "dna-det", "deepfeaturex",
     "univfd", "rine", "clip-based", "c2p-clip", "effort", "drct", "dda", "commfor", "corvi",
 )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,10 +16,17 @@ if TYPE_CHECKING:
     from ..studies.demo import Demo, Scale
 
 
+@dataclass(kw_only=True)
+class DemoRun(Sweeping):
+    """The whole study."""
+
+    batch_size: options.BatchSize = 16  # small feature maps stay in the processor's cache
+
+
 @verb
 def demo(
-    run: Sweeping,
-    detectors: options.Detectors = "resnet50,efficientnet-b0,npr",
+    run: DemoRun,
+    detectors: options.Detectors = "resnet50,efficientnet-b0,npr,vit",
     families: Annotated[
         str, typer.Option("--families", metavar="all|A,B", help="Which generators to look at.")
     ] = "all",

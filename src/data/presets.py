@@ -177,6 +177,7 @@ PRESETS = {
         Preset("deepfeaturex", squash=(256, 256)),
         Preset("deepfeaturex-vit", squash=(256, 256), crop=224),
         Preset("deepfeaturex-native"),  # squashing small images resamples the traces
+        Preset("vit", crop=96),  # our own transformer's: native pixels of the centre
         SquarePreset("dna-det"),
         SquarePreset("dna-det-in-the-wild", sides=(128, 512)),
         # UniversalFakeDetect's validate.py and RINE's src/utils.py: no resize.
@@ -192,8 +193,8 @@ PRESETS = {
     )
 }
 
-_SIZED = re.compile(r"(tff-ffrs|dna-det|dna-det-in-the-wild)-(\d+)")
-_SMALLEST = {"tff-ffrs": 8, "dna-det": 16, "dna-det-in-the-wild": 16}
+_SIZED = re.compile(r"(tff-ffrs|vit|dna-det|dna-det-in-the-wild)-(\d+)")
+_SMALLEST = {"tff-ffrs": 8, "vit": 8, "dna-det": 16, "dna-det-in-the-wild": 16}
 
 
 def get_preset(name: str) -> Preset:
@@ -211,6 +212,8 @@ def get_preset(name: str) -> Preset:
         published = PRESETS[sized[1]]
         if isinstance(published, SquarePreset):
             return replace(published, name=name, sides=(*published.sides[:-1], side))
+        if published.crop is not None:
+            return replace(published, name=name, crop=side)
         assert published.random_resized_crop is not None
         crop = replace(published.random_resized_crop, size=side)
         return replace(published, name=name, random_resized_crop=crop)

@@ -32,6 +32,7 @@ from . import (
     resnet50,
     rine,
     univfd,
+    vit,
 )
 from .backbones import Backbone, Published
 from .building import built
@@ -101,7 +102,7 @@ def _architecture(module: ModuleType) -> Architecture:
 ARCHITECTURES: dict[str, Architecture] = {
     module.NAME: _architecture(module)
     for module in (
-        resnet50, efficientnet_b0, npr, lgrad, dna_det, deepfeaturex,
+        resnet50, efficientnet_b0, npr, vit, lgrad, dna_det, deepfeaturex,
         univfd, rine, clip_based, c2p_clip, effort, drct, dda, commfor, corvi,
     )
 }  # fmt: skip

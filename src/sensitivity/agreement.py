@@ -52,7 +52,7 @@ def agreement_table(
             for name, (sums, counts) in buckets.items()
             if len(counts) > 1
         }
-        for pair, one in _pairs(drawn, k).items():
+        for pair, one in _pairs(drawn, k, live=False).items():
             redrawn[pair].append(one)
     rows = []
     for place, first in enumerate(names):
@@ -124,26 +124,33 @@ class _Agreement(NamedTuple):
     shared: int
 
 
-def _pairs(omegas: Mapping[str, np.ndarray], k: int) -> dict[tuple[str, str], _Agreement]:
-    """Return the agreement of every two; what scales a whole ω changes none of it."""
+def _pairs(
+    omegas: Mapping[str, np.ndarray], k: int, *, live: bool = True
+) -> dict[tuple[str, str], _Agreement]:
+    """Return the agreement of every two; what scales a whole ω changes none of it.
+
+    live: also τ without the maps of ω = 0 for both, which takes as long as τ; otherwise NaN.
+    """
     tops = {name: descending(omega)[:k] for name, omega in omegas.items()}
-    return {
-        (first, second): _agreement(omegas[first], omegas[second], tops[first], tops[second])
-        for first, second in combinations(omegas, 2)
-    }
+    ranks = {name: _ranks(omega) for name, omega in omegas.items()}
+    found = {}
+    for first, second in combinations(omegas, 2):
+        one, two = ranks[first], ranks[second]
+        some = (omegas[first] > 0) | (omegas[second] > 0)
+        shared = len(np.intersect1d(tops[first], tops[second]))
+        found[first, second] = _Agreement(
+            float(kendalltau(one, two).statistic),
+            float(kendalltau(one[some], two[some]).statistic) if live else np.nan,
+            shared / (len(tops[first]) + len(tops[second]) - shared),
+            shared,
+        )
+    return found
 
 
-def _agreement(
-    first: np.ndarray, second: np.ndarray, top_first: np.ndarray, top_second: np.ndarray
-) -> _Agreement:
-    live = (first > 0) | (second > 0)
-    shared = len(np.intersect1d(top_first, top_second))
-    return _Agreement(
-        float(kendalltau(first, second).statistic),
-        float(kendalltau(first[live], second[live]).statistic),
-        shared / (len(top_first) + len(top_second) - shared),
-        shared,
-    )
+def _ranks(omega: np.ndarray) -> np.ndarray:
+    """Return each map's place among the distinct values: small integers are sorted much faster."""
+    _, places = np.unique(omega, return_inverse=True)
+    return places.astype(np.min_scalar_type(len(places)))
 
 
 def _weights(name: str, held: int, resamples: int, seed: int) -> np.ndarray:

@@ -96,6 +96,8 @@ def _has_shortcut(arguments: Any) -> bool:
 def _from_file(network: nn.Module, path: Path) -> nn.Module:
     state = read_checkpoint(path).state
     wanted = network.state_dict()
+    if "pos_embed" in wanted and "pos_embed" in state:
+        state["pos_embed"] = _resized(state["pos_embed"], wanted["pos_embed"].shape[1])
     heads = [
         key
         for key in wanted
@@ -111,3 +113,13 @@ def _from_file(network: nn.Module, path: Path) -> nn.Module:
     if lost or unknown:
         raise UserError(f"{path}: weights of another network: {(lost + list(unknown))[:5]}")
     return network
+
+
+def _resized(table: torch.Tensor, tokens: int) -> torch.Tensor:
+    """Return a position table (1, 1 + n², width) for another number of tokens (Touvron et al.)."""
+    if table.shape[1] == tokens or table.dim() != 3:
+        return table
+    side, new = round((table.shape[1] - 1) ** 0.5), round((tokens - 1) ** 0.5)
+    grid = table[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2).float()
+    grid = nn.functional.interpolate(grid, (new, new), mode="bicubic", align_corners=False)
+    return torch.cat([table[:, :1].float(), grid.flatten(2).transpose(1, 2)], dim=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from .batches import TrainingBatches, to_batch, validation_crop
 from .engine import Device, Task, seeded
 from .initialise import initialise
 from .plateau import Plateau
-from .recipes import OneLogitSettings
+from .recipes import OneLogitSettings, ViTSettings
 from .settle import measure_norms
 
 AFTERWARDS = ("max_steps", "preset", "settle", "settle_crop")  # none changes what a step does
@@ -43,8 +44,7 @@ class OneLogit(Task):
         self.training, self.validation = training, validation
         self.architecture = get_architecture(name)
         self.batches = TrainingBatches(training, settings)
-        stages = getattr(settings, "stages", None)
-        self.options = {} if stages is None else {"stages": stages}
+        self.options = settings.network
         self.network = initialise(self.architecture, settings.start, self.seed, self.options)
         self.learner = self.network
         _freeze(self.network, settings.freeze)
@@ -56,10 +56,22 @@ class OneLogit(Task):
         self.facts |= {"preset": settings.preset} if settings.preset else {}
         deciding = {key: value for key, value in facts.items() if key not in AFTERWARDS}
         self.identity = {"detector": name, "data": training.hash(), **deciding}
+        if isinstance(settings, ViTSettings):
+            self.identity["last_step"] = self.last_step  # every step's rate depends on it
 
     def optimisers(self) -> tuple[torch.optim.Optimizer, ...]:
         learnt = [one for one in self.network.parameters() if one.requires_grad]
-        return (torch.optim.Adam(learnt, self.settings.learning_rate),)
+        rate = self.settings.learning_rate
+        if not isinstance(self.settings, ViTSettings):
+            return (torch.optim.Adam(learnt, rate),)
+        groups = [
+            {
+                "params": [one for one in learnt if (one.dim() > 1) == heavy],
+                "weight_decay": self.settings.weight_decay * heavy,
+            }
+            for heavy in (True, False)
+        ]
+        return (torch.optim.AdamW(groups, rate),)
 
     def data(self) -> Dataset:
         return self.batches
@@ -79,6 +91,8 @@ class OneLogit(Task):
     def rates(self, epoch: int, step: int) -> list[float]:
         if self.plateau is not None:
             return [self.plateau.learning_rate]
+        if isinstance(self.settings, ViTSettings):
+            return [warmed(self.settings, step, self.last_step)] * 2
         return [decayed(self.settings, epoch)]
 
     def validate(self, device: Device) -> dict[str, float]:
@@ -128,6 +142,14 @@ def decayed(settings: OneLogitSettings, epoch: int) -> float:
     if not settings.decay_epochs:
         return settings.learning_rate
     return settings.learning_rate * settings.decay ** (max(0, epoch - 1) // settings.decay_epochs)
+
+
+def warmed(settings: ViTSettings, step: int, steps: int) -> float:
+    """Return the rate of a step counted from 0: a line up to its full value, half a cosine down."""
+    if step < settings.warm_up:
+        return settings.learning_rate * (step + 1) / settings.warm_up
+    done = (step - settings.warm_up) / max(1, steps - settings.warm_up)
+    return settings.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
 
 def _freeze(network: nn.Module, prefixes: tuple[str, ...]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
+from ..detectors.vit import STEMS
 from ..errors import UserError
 from .settings import Settings, setting
 
@@ -64,12 +66,38 @@ class OneLogitSettings(Settings):
         """Pixels a side of a crop."""
         return self.crop_size or (self.load_size * 7 // 8 if self.load_size else NATIVE_CROP)
 
+    @property
+    def network(self) -> dict[str, Any]:
+        """What the architecture's ``build`` is given."""
+        return {}
+
 
 @dataclass(frozen=True)
 class LGradSettings(OneLogitSettings):
     """The same for LGrad."""
 
     stages: int = setting(4, "How many of ResNet-50's stages the network has: 1 to 4.", least=1)
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """What the architecture's ``build`` is given."""
+        return {"stages": self.stages}
+
+
+@dataclass(frozen=True)
+class ViTSettings(OneLogitSettings):
+    """The same for the vision transformer: AdamW, whose rate rises at first, then falls to 0."""
+
+    width: int = setting(192, "Channels of a token, a multiple of 64.", least=64)
+    depth: int = setting(5, "How many blocks the network has.", least=1)
+    stem: str = setting("convolutional", "What makes tokens of pixels.", among=STEMS)
+    weight_decay: float = setting(0.05, "Of AdamW, on weights of two dimensions and more.", least=0)
+    warm_up: int = setting(200, "Steps in which the rate rises; half a cosine follows.", least=0)
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """What the architecture's ``build`` is given."""
+        return {"width": self.width, "depth": self.depth, "side": self.side, "stem": self.stem}
 
 
 RECIPES: dict[str, OneLogitSettings] = {
@@ -100,4 +128,12 @@ RECIPES: dict[str, OneLogitSettings] = {
 LGRAD_RECIPES = {
     name: LGradSettings(**{one.name: getattr(recipe, one.name) for one in fields(recipe)})
     for name, recipe in RECIPES.items()
+}
+VIT_RECIPES = {
+    "blur-jpg-0.1": ViTSettings(
+        blur=0.1, jpeg=0.1, plateau=False, batch_size=32, learning_rate=5e-4, epochs=50
+    ),
+    "blur-jpg-0.5": ViTSettings(
+        blur=0.5, jpeg=0.5, plateau=False, batch_size=32, learning_rate=5e-4, epochs=50
+    ),
 }

@@ -19,7 +19,14 @@ from . import deepfeaturex, dna_det
 from .deepfeaturex_task import DFXSettings
 from .engine import Task, run
 from .one_logit import OneLogit
-from .recipes import LGRAD_RECIPES, RECIPES, LGradSettings, OneLogitSettings
+from .recipes import (
+    LGRAD_RECIPES,
+    RECIPES,
+    VIT_RECIPES,
+    LGradSettings,
+    OneLogitSettings,
+    ViTSettings,
+)
 from .settings import Settings, changed
 from .trained import Trained
 
@@ -89,6 +96,7 @@ TRAININGS: dict[str, Training] = {
         for name in ("resnet50", "efficientnet-b0", "npr")
     },
     "lgrad": Training(LGradSettings, LGRAD_RECIPES, _one_logit),
+    "vit": Training(ViTSettings, VIT_RECIPES, _one_logit),
     "dna-det": Training(dna_det.DNASettings, dna_det.RECIPES, _dna_det),
     "deepfeaturex": Training(DFXSettings, {"deepfeaturex": DFXSettings()}, _deepfeaturex),
 }

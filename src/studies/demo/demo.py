@@ -29,7 +29,7 @@ from .pages import results_markdown, write_index
 from .robust import ColourRobust
 from .world import TRAINING_FAMILY, forged
 
-DETECTORS = ("resnet50", "efficientnet-b0", "npr")
+DETECTORS = ("resnet50", "efficientnet-b0", "npr", "vit")
 ROBUST = "colour-robust"
 # Beside the published k, the largest k tried that leaves the reals' accuracy within 5 points on the
 # validation photographs (docs/training.md): these maps blind the detector without damaging it.
