@@ -21,7 +21,7 @@ from ..errors import UserError
 from ..evaluation import sigmoid
 from ..records import ImageEntry, ImageSet, Result, Skipped
 from ..sweep import BATCH_SIZE, How, Look, Rows, Seen, sweep
-from .methods import Explainer, explainer, named_methods, pixel_map
+from .methods import Explainer, explainer, named_methods, pixel_map, shared
 from .target import RawExplanation, Target, named_target, target_name
 
 NO_FILE = Path("pixels")  # root of images that have no file
@@ -120,9 +120,10 @@ class ExplainLook(Look):
         self.lenient, self.notes = "all" in methods, dict[str, str]()
         methods = named_methods(methods)
         self.explain: dict[str, Explainer] = {}
+        ready = shared(detector) if len(methods) > 1 else lambda name: detector
         for one in methods:
             with self._left_out(one, on_purpose=self.lenient):
-                self.explain[one] = explainer(detector, one, layer, composite)
+                self.explain[one] = explainer(ready(one), one, layer, composite)
         self.target = named_target(detector, target)
         facts = {"methods": methods, "layer": layer, "target": repr(target)}
         if "lrp" in methods:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from efficientnet_pytorch.utils import MemoryEfficientSwish, Swish
@@ -55,6 +56,7 @@ GATES: dict[str, Callable[[Node], Tensor | None]] = {
     "Softplus": lambda node: torch.ones_like(node._saved_self, dtype=torch.bool),
     **dict.fromkeys(("Hardtanh", "Clamp", "ClampMin"), _cut),  # ReLU6 is a hardtanh of 0 … 6
 }
+_SHARED: WeakSet[nn.Module] = WeakSet()
 UNCLEAR = ("Threshold", "Maximum", "Minimum", "Where")  # rectifiers may be written with these
 
 
@@ -123,7 +125,16 @@ def evaluation_copy(network: nn.Module) -> nn.Module:
 
     Its memory-efficient form is an autograd function of its own that shows no activation.
     """
+    if network in _SHARED:
+        return network
     return plain_swish(private_copy(network))
+
+
+def shared_copy(network: nn.Module) -> nn.Module:
+    """Return an evaluation copy that several methods may use in turn: they copy it no more."""
+    twin = evaluation_copy(network)
+    _SHARED.add(twin)
+    return twin
 
 
 def plain_swish(twin: nn.Module) -> nn.Module:

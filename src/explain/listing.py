@@ -14,7 +14,7 @@ import torch
 from ..detectors.detector import Detector
 from ..errors import UserError
 from ..records import Result
-from .methods import METHODS, READINGS, Explainer, explainer, named_methods
+from .methods import METHODS, READINGS, Explainer, explainer, named_methods, shared
 from .target import named_target
 
 SIDE = 128  # pixels of the image that is timed
@@ -67,11 +67,12 @@ def list_methods(
         image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     batch = detector.preset.normalise(torch.from_numpy(image[None]).to(detector.device))
     batch = batch.contiguous(memory_format=torch.channels_last)
-    unit = seconds_of(explainer(detector, UNIT), detector, batch)
+    ready = shared(detector)
+    unit = seconds_of(explainer(ready(UNIT), UNIT), detector, batch)
     for place, row in enumerate(rows):
         seconds, reason = np.nan, ""
         try:
-            method = explainer(detector, row["method"], layer)
+            method = explainer(ready(row["method"]), row["method"], layer)
             seconds = unit if row["method"] == UNIT else seconds_of(method, detector, batch)
         except UserError as error:
             reason = str(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from .attribution import (
 )
 from .cam import GradCAM, GuidedGradCAM
 from .cam_family import AblationCAM, EigenCAM, FullGrad, ScoreCAM, family
-from .guided import Gradient, GuidedBackprop
+from .guided import Gradient, GuidedBackprop, shared_copy
 from .target import RawExplanation, Target, chosen
 
 Explainer = Callable[[Tensor, Target], RawExplanation]
@@ -232,6 +232,18 @@ def explainer(
             raise
         why = str(error).removesuffix(f"; {OTHER_METHODS}")
         raise UserError(f"{why}; methods that work on it: {', '.join(others)}") from None
+
+
+def shared(detector: Detector) -> Callable[[str], Detector]:
+    """Return what to give :func:`explainer` for a method's name: one copy of a network for many.
+
+    Those that rewrite the network (LRP, DeepLift) get the detector itself and copy it.
+    """
+    try:
+        other = replace(detector, network=shared_copy(detector.network))
+    except UserError:
+        return lambda name: detector  # each method says what it cannot do
+    return lambda name: detector if "rules" in METHODS[name].needs else other
 
 
 def _others(explained: Detector | nn.Module) -> list[str]:
