@@ -283,7 +283,7 @@ def test_a_detector_with_other_classes_or_without_is_refused(world: Path) -> Non
     from forensift.studies.dna_det import predictions
 
     with pytest.raises(UserError, match="no class of dna-det"):
-        predictions(other, study_sets(world))
+        predictions({"other": other}, study_sets(world))
     with pytest.raises(UserError, match="no classes"):
         class_maps(replace(other, classes=()), study_sets(world))
 
