@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 from forensift.cli.app import app
 from forensift.data import scan
 from forensift.evaluation import cluster_mean
+from forensift.explain.localisation import in_box
 from forensift.forge import Trace
 from forensift.studies.planted import default_traces, planted, write_page
-from forensift.studies.planted.localisation import in_box, localisation_table, method_maps
+from forensift.studies.planted.localisation import localisation_table, method_maps
 from forensift.studies.planted.parts import choice_of_k, load_pixels
 from forensift.studies.planted.verdicts import verdicts
 from forensift.training.small import small_network, train_small

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UserError
-from . import options
+from . import completion, options
 from .run import Run
 from .verb import verb
 
 if TYPE_CHECKING:
+    from ..detectors import Detector
     from ..explain import Faithfulness
+    from ..studies.leaderboard import Leaderboard
 
+CHOSEN = "lrp,guided-gradcam,gradcam"
 LABELS = {"fake": 1, "real": 0, "both": None}
 
 
@@ -21,9 +24,28 @@ LABELS = {"fake": 1, "real": 0, "both": None}
 def faithfulness(
     run: Run,
     methods: Annotated[
-        str, typer.Option("--methods", metavar="A,B", help="Explanation methods to test.")
-    ] = "lrp,guided-gradcam,gradcam",
-    n: Annotated[int, typer.Option("--n", min=1, help="Images, drawn at random.")] = 24,
+        str,
+        typer.Option(
+            "--method",
+            "--methods",
+            metavar="A,B|all",
+            help="Explanation methods to test. Default: lrp,guided-gradcam,gradcam; with --board "
+            "all.",
+            autocompletion=completion.methods,
+        ),
+    ] = "",
+    n: Annotated[
+        int | None,
+        typer.Option("--n", min=1, help="Images, drawn at random: 24, with --board 6 of each."),
+    ] = None,
+    board: Annotated[
+        bool,
+        typer.Option(
+            "--board",
+            help="The leader board: also where truth is planted, and against noise and edges. "
+            "DETECTOR may then be several with commas between, or all.",
+        ),
+    ] = False,
     label: Annotated[
         str, typer.Option(metavar="fake|real|both", help="Which images, of those decided right.")
     ] = "fake",
@@ -38,10 +60,11 @@ def faithfulness(
     fill: Annotated[
         str, typer.Option(metavar="mean|blur", help="What the squares are replaced by.")
     ] = "mean",
-) -> Faithfulness:
+) -> Faithfulness | Leaderboard:
     """Test explanation methods: deletion, insertion, randomised weights, and their agreement.
 
-    Example: `forensift faithfulness resnet50 --data CNN_synth_testset --n 50`
+    Example: `forensift faithfulness resnet50 --data CNN_synth_testset --n 50`,
+    `forensift faithfulness npr,dna-det --board --data forged`
 
     Deletion: cover the squares that a map ranks highest; a map that found the evidence kills the
     decision sooner than a random order does. Insertion: the other way round. Randomised weights: a
@@ -49,17 +72,29 @@ def faithfulness(
     network are left out and named.
 
     Writes `faithfulness.csv` (the summary), `curves.csv`, `randomisation.csv`, `agreement.csv`,
-    `skipped.csv`, `manifest.json` and the figure `faithfulness`.
+    `skipped.csv`, `manifest.json` and the figure `faithfulness`. With --board (docs/methods.md):
+    `board.csv`, `trials.csv`, the page `methods.md` and the figure `leaderboard`; --data must hold
+    each fake's photograph beside it, as `forensift forge` writes.
     """
     if label not in LABELS:
         raise UserError(f"--label {label}: choose {', '.join(LABELS)}")
+    if board:
+        own = {"steps": (steps, 10), "draws": (draws, 3), "fill": (fill, "mean"),
+               "label": (label, "fake"), "composite": (composite, "beta0")}  # fmt: skip
+        if given := [f"--{name}" for name, (value, usual) in own.items() if value != usual]:
+            raise UserError(f"--board: {' and '.join(given)} do not apply to it")
+        from ..studies.leaderboard import leaderboard
+
+        return leaderboard(
+            _named(run), run.images, methods=methods or "all", n=n or 6, cell=cell, **run.how
+        )
     from ..explain import faithfulness as test
 
     return test(
         run.loaded,
         run.images,
-        methods=methods.split(","),
-        n=n,
+        methods=methods or CHOSEN,
+        n=n or 24,
         label=LABELS[label],
         steps=steps,
         draws=draws,
@@ -68,3 +103,15 @@ def faithfulness(
         composite=composite,
         **run.how,
     )
+
+
+def _named(run: Run) -> dict[str, Detector]:
+    """Return the detectors of a board by name."""
+    from ..detectors import load_detector, shipped_detectors
+
+    if run.detector == "all":
+        return shipped_detectors(run.chosen_device)
+    names = run.detector.split(",")
+    if len(names) == 1:
+        return {run.loaded.name: run.loaded}
+    return {name: load_detector(name, device=run.chosen_device) for name in names}

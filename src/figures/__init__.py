@@ -12,6 +12,7 @@ from .explanation import overlay, plot_explanations, plot_methods, plot_overlay,
 from .faithfulness import plot_faithfulness
 from .histograms import plot_densities, plot_density_legend
 from .intervals import plot_intervals
+from .leaderboard import plot_leaderboard
 from .omega import plot_omega
 from .reproduce import plot_reproduction
 from .robustness import plot_robustness

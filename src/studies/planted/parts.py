@@ -14,13 +14,14 @@ from ...data.photos import photograph_names
 from ...detectors.detector import Detector
 from ...errors import UserError
 from ...evaluation import average_precision, bootstrap, metric_interval, sigmoid
+from ...explain.localisation import in_box
 from ...fmap_ranking import top
 from ...histograms import median_test
 from ...records import FAKE, REAL, ImageSet, Ranking
 from ...sensitivity import BASELINE, LAYER_MATCHED, RANDOM, TOP, dropout
 from ...sensitivity.scoring import masked_scores
 from ...sweep import PixelLook, sweep
-from .localisation import METHODS, in_box, localisation_table, method_maps
+from .localisation import METHODS, localisation_table, method_maps
 
 AIMS = ("decision", "order")  # what dropping k maps is to remove; see choice_of_k
 BATCH = 64
