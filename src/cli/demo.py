@@ -47,7 +47,7 @@ def demo(
     Held-out photographs are forged into all families; the detectors, trained on one family, are
     evaluated on all; their feature maps are ranked by omega and the top ones dropped, beside
     controls; then colour ablation, median tests, patches, t-SNE, the transfer matrix, explanations
-    and their tests. About six minutes on two cores, 3 GB.
+    and their tests. About nine minutes on two cores, 3 GB.
 
     Writes a folder DETECTOR/STAGE a result, with the files of the verb of that name, and
     `index.html`, `results.md` and `manifest.json`.
