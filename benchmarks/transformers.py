@@ -10,8 +10,12 @@ import resource
 import statistics
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -39,9 +43,28 @@ def network(name: str) -> tuple[torch.nn.Module, int]:
     return made, 224
 
 
-def peak() -> float:
-    """Return the largest memory of this process so far, MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def resident() -> float:
+    """Return what this process holds in memory now, MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+@contextmanager
+def watched() -> Iterator[list[float]]:
+    """While the block runs, note how much more is held than at its beginning, MiB."""
+    before, seen, done = resident(), [0.0], threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.002):
+            seen.append(resident() - before)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        thread.join()
 
 
 def forward_backward(made: torch.nn.Module, batch: torch.Tensor) -> None:
@@ -51,20 +74,15 @@ def forward_backward(made: torch.nn.Module, batch: torch.Tensor) -> None:
 
 
 def memory(name: str, what: str) -> float:
-    """Return how much the largest memory grows in one pass, MiB; in a process of its own."""
+    """Return how much more memory one pass holds at its height, MiB; in a process of its own."""
     made, side = network(name)
     batch = torch.randn(IMAGES, 3, side, side)
-    if what == "lrp":
-        lrp = LRP(made)
-        lrp(batch[:1])
-        gc.collect()
-        before = peak()
-        lrp(batch)
-    else:
-        forward_backward(made, batch[:1])
-        before = peak()
-        forward_backward(made, batch)
-    return peak() - before
+    run = LRP(made) if what == "lrp" else partial(forward_backward, made)
+    run(batch[:1])
+    gc.collect()
+    with watched() as seen:
+        run(batch)
+    return max(seen)
 
 
 def main() -> None:
