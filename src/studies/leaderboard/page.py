@@ -89,7 +89,9 @@ def _page(result: Leaderboard, bare: View) -> str:
         "**Planted truth.** A box, a quarter of the area, of the fake is put into the photograph "
         "that it was made of, which fits pixel for pixel. What the detector finds lies in the box: "
         "*in the box* is the share of the map's positive values there (0.25 is chance), *pointing* "
-        "whether its largest value is. Images whose logit the box does not raise are left out.",
+        "whether its largest value is. Images whose logit the box does not raise are left out. "
+        "Evidence for fake is asked for, also where the detector decides real after all; LRP with "
+        "β = 0, which shows evidence for the decision alone, then has next to none.",
         "**Deletion and insertion** replace the fake by its photograph, or the other way round, in "
         f"squares of {facts['cell']} pixels in the order of the map, {STEPS} parts: no image "
         "leaves the distribution. The figures are areas under the probability of fake.",
