@@ -42,7 +42,7 @@ results: $(VENV)/run.stamp
 	done
 
 # Which explanation method to trust, of two detectors and the methods of one pass: two minutes.
-# `--method all` and `all` detectors take hours; --resume goes on.
+# `--method all` and `all` detectors take far longer; --resume goes on.
 methods: $(VENV)/run.stamp
 	$(BIN)/forensift forge --photos test --families progan-like,dcgan-like --per-family 30 \
 	    --out runs/methods/images
