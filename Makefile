@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint unit bench results classes clean
+.PHONY: demo test lint unit bench results classes methods clean
 
 # The stamps are newer than the files they came from, so that a second call installs nothing.
 $(VENV)/run.stamp: requirements.txt pyproject.toml
@@ -40,6 +40,16 @@ results: $(VENV)/run.stamp
 	for page in deepfeaturex attribution; do \
 	    test ! -f docs/$$page.md || { echo; sed 's/^#/##/' docs/$$page.md; } >> docs/results.md; \
 	done
+
+# Which explanation method to trust, of two detectors and the methods of one pass: two minutes.
+# `--method all` and `all` detectors take far longer; --resume goes on.
+methods: $(VENV)/run.stamp
+	$(BIN)/forensift forge --photos test --families progan-like,dcgan-like --per-family 30 \
+	    --out runs/methods/images
+	$(BIN)/forensift faithfulness npr,dna-det --board --data runs/methods/images --n 6 \
+	    --method lrp,gradcam,guided-gradcam,guided-backprop,gradient,input-x-gradient,deeplift,gradcam++,xgradcam,hirescam,layercam,eigencam,fullgrad \
+	    --resume --out runs/methods/board
+	cp runs/methods/board/methods.md docs/methods.md
 
 # What made an image? Needs the trainings of docs/training.md §6 and §7 in runs/.
 classes: $(VENV)/run.stamp

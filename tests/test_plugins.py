@@ -159,7 +159,7 @@ def test_networks_of_today_go_through_every_verb(
     assert len(pd.read_csv(f"{name}/channels/dropped/dropout.csv"))
     dropped = pd.read_csv(f"{name}/dropped/dropout.csv")
     assert set(dropped["mask"]) >= {"baseline", "top-k", "random-k", "low-k"}
-    assert len(pd.read_csv(f"{name}/median/median_test.csv")) == 8
+    assert len(pd.read_csv(f"{name}/median/median_test.csv")) == 2 * 8
     assert list(Path(f"{name}/patches").glob("collage.*"))
     assert Path(f"{name}/explained/china-000.npy").is_file()
     for csv in ("transfer/transfer.csv", "colour/colour.csv", "embedded/embedding.csv"):

@@ -55,6 +55,9 @@ def plot_leaderboard(board: pd.DataFrame, floors: Sequence[str]) -> Figure:
         axes.tick_params(labelsize=5.5)
         if measure == "gradients":
             axes.set_xscale("log")
+            axes.set_xlim(0.3, 1000)
+            axes.set_xticks([1, 10, 100, 1000], ["1", "10", "100", ""])
+            axes.minorticks_off()
     panels[0].set_yticks(range(len(methods)), methods)
     panels[0].invert_yaxis()
     handles, labels = panels[0].get_legend_handles_labels()

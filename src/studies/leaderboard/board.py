@@ -92,9 +92,14 @@ def leaderboard(
         parts.append(_trials(name, look, chosen))
     trials = pd.concat(parts, ignore_index=True)
     facts = {
-        "detectors": list(detectors), "methods": list(dict.fromkeys(trials["method"])), "n": n,
-        "cell": cell, "seed": seed, "data": str(images.root),
-    }  # fmt: skip
+        "detectors": list(detectors),
+        "methods": list(dict.fromkeys(trials["method"])),
+        "asked": methods if isinstance(methods, str) else ",".join(methods),
+        "n": n,
+        "cell": cell,
+        "seed": seed,
+        "data": str(images.root),
+    }
     return Leaderboard(trials, summarise(trials, seed), tuple(notes), facts)
 
 

@@ -68,9 +68,11 @@ def said(result: Leaderboard) -> str:
     mean = known.groupby("method", sort=False)["beats"].mean().sort_values(ascending=False)
     best = [f"{name} ({value:.1f} of {len(JUDGED)})" for name, value in mean.head(3).items()]
     never = [str(name) for name, value in mean.items() if value == 0]
+    number = result.board["detector"].nunique()
+    over = f", on average over {number} detectors" if number > 1 else ""
     text = (
-        f"Better than noise and than an edge detector in the most measures, on average over "
-        f"{result.board['detector'].nunique()} detectors: {', '.join(best)}."
+        f"Better than noise and than an edge detector in the most measures{over}: "
+        f"{', '.join(best)}."
     )
     if never:
         text += f" In none: {', '.join(never)}."
@@ -82,11 +84,14 @@ def _page(result: Leaderboard, bare: View) -> str:
     parts = [
         f"# {TITLE}",
         f"Made by `forensift faithfulness {','.join(facts['detectors'])} --board --data DIR "
-        f"--n {facts['n']} --seed {facts['seed']}`; every number is of that run. {said(result)}",
+        f"--method {facts['asked']} --n {facts['n']} --seed {facts['seed']}`, DIR as "
+        f"`forensift forge` writes; every number is of that run. {said(result)}",
         "**Planted truth.** A box, a quarter of the area, of the fake is put into the photograph "
         "that it was made of, which fits pixel for pixel. What the detector finds lies in the box: "
         "*in the box* is the share of the map's positive values there (0.25 is chance), *pointing* "
-        "whether its largest value is. Images whose logit the box does not raise are left out.",
+        "whether its largest value is. Images whose logit the box does not raise are left out. "
+        "Evidence for fake is asked for, also where the detector decides real after all; LRP with "
+        "β = 0, which shows evidence for the decision alone, then has next to none.",
         "**Deletion and insertion** replace the fake by its photograph, or the other way round, in "
         f"squares of {facts['cell']} pixels in the order of the map, {STEPS} parts: no image "
         "leaves the distribution. The figures are areas under the probability of fake.",
