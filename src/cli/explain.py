@@ -28,6 +28,25 @@ class OnSome(OnLoose):
     detector: options.MaybeDetector = ""
 
 
+Shown = Annotated[
+    str,
+    typer.Option(
+        "--target",
+        metavar="decision|CLASS",
+        help="What to explain: what the detector decides, or a class by number or name; of one "
+        "logit also fake or real.",
+    ),
+]
+Listed = Annotated[
+    bool,
+    typer.Option(
+        "--list",
+        help="Name the methods instead; with a DETECTOR also which apply to it, why the others "
+        "do not, and the time of each, measured there on the first IMAGE or on noise.",
+    ),
+]
+
+
 @verb
 def explain(
     run: OnSome,
@@ -41,15 +60,7 @@ def explain(
             autocompletion=completion.methods,
         ),
     ] = "lrp",
-    target: Annotated[
-        str,
-        typer.Option(
-            "--target",
-            metavar="decision|CLASS",
-            help="What to explain: what the detector decides, or a class by number or name; of one "
-            "logit also fake or real.",
-        ),
-    ] = "decision",
+    target: Shown = "decision",
     layer: Annotated[
         str | None,
         typer.Option(
@@ -67,14 +78,7 @@ def explain(
             "(max is the published one), or both signs.",
         ),
     ] = "percentile-99",
-    listed: Annotated[
-        bool,
-        typer.Option(
-            "--list",
-            help="Name the methods instead; with a DETECTOR also which apply to it, why the others "
-            "do not, and the time of each, measured there on the first IMAGE or on noise.",
-        ),
-    ] = False,
+    listed: Listed = False,
 ) -> Explanations | MethodList:
     """Show which pixels a decision rests on, by any of 21 methods.
 

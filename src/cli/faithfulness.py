@@ -20,20 +20,22 @@ CHOSEN = "lrp,guided-gradcam,gradcam"
 LABELS = {"fake": 1, "real": 0, "both": None}
 
 
+Methods = Annotated[
+    str,
+    typer.Option(
+        "--method",
+        "--methods",
+        metavar="A,B|all",
+        help="Explanation methods to test. Default: lrp,guided-gradcam,gradcam; with --board all.",
+        autocompletion=completion.methods,
+    ),
+]
+
+
 @verb
 def faithfulness(
     run: Run,
-    methods: Annotated[
-        str,
-        typer.Option(
-            "--method",
-            "--methods",
-            metavar="A,B|all",
-            help="Explanation methods to test. Default: lrp,guided-gradcam,gradcam; with --board "
-            "all.",
-            autocompletion=completion.methods,
-        ),
-    ] = "",
+    methods: Methods = "",
     n: Annotated[
         int | None,
         typer.Option("--n", min=1, help="Images, drawn at random: 24, with --board 6 of each."),

@@ -91,16 +91,7 @@ def faithfulness(
     _check(methods, n, steps, draws, cell, shares)
     seed, told = how.get("seed", 0), how.get("progress")
     groups, counts = _select(detector, images, n, label, how)
-    explain, notes = {}, []
-    for method in methods:
-        try:
-            explain[method] = explainer(detector, method, composite=composite)
-            _maps(explain[method], _normalised(detector, groups[0][1][:1]), detector, method)
-        except UserError as error:
-            explain.pop(method, None)
-            notes.append(f"{method} is left out: {error}.")
-    if not explain:
-        raise UserError(" ".join(notes))
+    explain, notes = _ready(detector, methods, composite, groups[0][1][:1])
     methods = tuple(explain)
     curve_rows: list[dict[str, Any]] = []
     sanity_rows: list[dict[str, Any]] = []
@@ -140,6 +131,28 @@ def faithfulness(
             "seed": seed,
         },
     )
+
+
+def _ready(
+    detector: Detector, methods: Sequence[str], composite: str, pixels: np.ndarray
+) -> tuple[dict[str, Explainer], list[str]]:
+    """Return the methods that apply, tried on an image, and why the others do not.
+
+    Raises:
+        UserError: none applies.
+    """
+    explain: dict[str, Explainer] = {}
+    notes = []
+    for method in methods:
+        try:
+            explain[method] = explainer(detector, method, composite=composite)
+            _maps(explain[method], _normalised(detector, pixels), detector, method)
+        except UserError as error:
+            explain.pop(method, None)
+            notes.append(f"{method} is left out: {error}.")
+    if not explain:
+        raise UserError(" ".join(notes))
+    return explain, notes
 
 
 SANITY_COLUMNS = ("image", "method", "layers", "share", "spearman", "ssim")

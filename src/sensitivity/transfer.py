@@ -105,24 +105,21 @@ def transfer(
     composite: str = "beta0",
     draws: int = 5,
     resamples: int = RESAMPLES,
-    few: int = FEW,
     cluster: Cluster = "photograph",
     training_family: str | None = None,
     **how: Unpack[How],
 ) -> Transfer:
     """Rank ω on each generator's fakes, drop its top k on every generator, and compare the ranks.
 
-    images: generators that each hold reals and fakes.
+    One pass ranks, one drops. images: generators that each hold reals and fakes.
     rank_images: the set to rank on; its generators are the rows of the matrix. By default
         ``images`` are halved by file name, so that a name is on one side for every generator and
         for real and fake alike: fakes of one half are ranked on, the other half is dropped on.
     k: how many maps are dropped. min_confidence, composite: as for :func:`forensift.rank`.
     draws: of the layer-matched random control of each generator's top k.
     cluster: what the intervals of the falls draw, see :func:`forensift.evaluation.metrics`.
-    resamples: of the intervals. few: below this number of images used, a note says so.
+    resamples: of the intervals.
     training_family: the generator that the detector was trained on, which the sentence sets apart.
-
-    One pass ranks, one drops.
 
     Raises:
         UserError: k out of range, a generator without reals or fakes, halves that hold none, no
@@ -138,7 +135,7 @@ def transfer(
     look = OmegaLook(detector, FAKE, min_confidence=min_confidence, composite=composite)
     every, missed = _statistics(look, ranked_on, how)
     statistics = {name: one for name, one in every.items() if one.used}
-    notes = _notes(ranked_on, every, few)
+    notes = _notes(ranked_on, every)
     if not statistics:
         raise UserError(f"{ranked_on.root}: no generator could be ranked: {'; '.join(notes)}")
     rankings = {name: one.result() for name, one in statistics.items()}
@@ -191,7 +188,7 @@ def _statistics(
     return grouped.result(), done.skipped
 
 
-def _notes(images: ImageSet, statistics: Mapping[str, OmegaStatistic], few: int) -> list[str]:
+def _notes(images: ImageSet, statistics: Mapping[str, OmegaStatistic]) -> list[str]:
     """Return what a reader must know of each row: why it is missing, or on how little it rests."""
     notes = []
     for name in images.generators:
@@ -200,9 +197,9 @@ def _notes(images: ImageSet, statistics: Mapping[str, OmegaStatistic], few: int)
             notes.append(f"{name}: no fakes to rank on; its row is missing")
         elif not one.used:
             notes.append(f"{name}: {_why(one)}; its row is missing")
-        elif one.used < few:
+        elif one.used < FEW:
             notes.append(
-                f"{name}: ω from {one.used} fakes ({_why(one)}), fewer than {few}: read its row "
+                f"{name}: ω from {one.used} fakes ({_why(one)}), fewer than {FEW}: read its row "
                 "with care"
             )
     return notes

@@ -115,8 +115,7 @@ def planted(
         traces: name → trace; by default :func:`default_traces`.
         pairs: for training; held_out: for validation and for test, each.
         side: pixels of an image; steps: of training; colour_k: maps in the median test.
-        draws: of each random control of the dropout.
-        composite: the rules of LRP, of the maps and of ω.
+        draws: of each random control of the dropout. composite: the rules of LRP.
 
     Raises:
         UserError: no ranking is possible because a detector did not learn its trace.
