@@ -246,6 +246,13 @@ def test_a_network_of_tokens_is_not_guided(own: Path, tmp_path: Path) -> None:
         assert (code, err) == (0, "")
 
 
+class Cumulated(nn.Module):
+    """What LRP has no rule for, in any network."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.cumsum(-1)
+
+
 def test_patches_that_other_convolutions_follow_are_looked_through() -> None:
     network = nn.Sequential(
         nn.Conv2d(3, 4, 4, 4), nn.GroupNorm(2, 4), nn.GELU(), nn.Conv2d(4, 4, 3, padding=1),
@@ -255,8 +262,9 @@ def test_patches_that_other_convolutions_follow_are_looked_through() -> None:
     assert GradCAM(network).layer == "3"
     assert GradCAM(network)(batch).relevance.abs().max() > 0
     assert GuidedBackprop(network)(batch).relevance.abs().max() > 0
+    refused = nn.Sequential(*network[:6], Cumulated(), *network[6:]).eval()
     detector = Detector(
-        "norms", network, get_preset("wang-nocrop"), (), WeightsOrigin("initialisation", "", "bare")
+        "norms", refused, get_preset("wang-nocrop"), (), WeightsOrigin("initialisation", "", "bare")
     )
     with pytest.raises(UserError, match="methods that work on it: gradcam, guided-gradcam"):
         explain(detector, np.zeros((1, 3, 24, 24), np.uint8), "lrp")

@@ -34,7 +34,9 @@ FAMILIES = {"progan": "progan-like", "stylegan2": "stylegan2-like"}
 # took, and how many images went through a network that were not there already.
 TIME = re.compile(r"\b\d+ s\b|\d+ gradient images? of [^\"]* there")
 LAST_COLUMN = re.compile(r"[\d.-]* \|$", re.MULTILINE)
-OF_THE_RUN = {"command", "seconds", "network_passes", "network_passes_over_test_images"}
+OF_THE_RUN = {
+    "command", "seconds", "processor_seconds", "network_passes", "network_passes_over_test_images",
+}  # fmt: skip
 
 # Verb → its words. Those in FILES keep what they make, file by file.
 RANKED = "--ranking {top} --k 8"

@@ -156,7 +156,7 @@ def test_a_detector_of_several_classes_prints_them_all(tmp_path: Path) -> None:
 def test_what_cannot_be_read_at_all_is_one_line(mixed: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     cases = {
-        "images cannot be used": [mixed / "1_fake" / "broken.png"],
+        "1 of 1 image cannot be used": [mixed / "1_fake" / "broken.png"],
         "no such file or folder": [tmp_path / "none.png"],
         "in this folder": [tmp_path / "empty"],
     }

@@ -94,7 +94,7 @@ def _architecture(module: ModuleType) -> Architecture:
         getattr(module, "PUBLISHED", None),
         getattr(module, "BACKBONE", None),
         getattr(module, "joined", None),
-        getattr(module, "side_of", lambda options: side),
+        getattr(module, "side_of", lambda options: options.get("side", side)),
         getattr(module, "preset_for", lambda options: module.PRESET),
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,7 +44,9 @@ class RelevancePropagation:
     """
 
     def __init__(self, explained: Detector | nn.Module, composite: str = "beta0") -> None:
-        self.lrp = LRP(explained, composite=composite)
+        self.explained = explained
+        with _others_named(explained):
+            self.lrp = LRP(explained, composite=composite)
         self.outputs = 0
 
     def __call__(self, batch: Tensor, target: Target = None) -> RawExplanation:
@@ -51,10 +54,13 @@ class RelevancePropagation:
         start = None
         if target is not None and not isinstance(target, str):
             if not self.outputs:
-                self.outputs = self.lrp.plan.forward(batch[:1])[1][0].numel()
+                with _others_named(self.explained):
+                    one = self.lrp(batch[:1], pixels=False, layers=())
+                self.outputs = one.logits.shape[1]
             targets, _ = chosen(batch.new_zeros(len(batch), self.outputs), target)
             start = batch.new_zeros(len(batch), self.outputs).scatter_(1, targets[:, None], 1.0)
-        found = self.lrp(batch, start, layers=())
+        with _others_named(self.explained):
+            found = self.lrp(batch, start, layers=())
         assert found.pixels is not None
         targets, signs = chosen(found.logits, target)
         values = found.pixels
@@ -223,15 +229,9 @@ def explainer(
         UserError: no such method, or a network that it cannot be used on.
     """
     named_methods([method])
-    try:
-        if method == "lrp":
-            return RelevancePropagation(explained, composite)
-        return METHODS[method].make(explained, layer)
-    except CanonisationError as error:
-        if not (others := _others(explained)):
-            raise
-        why = str(error).removesuffix(f"; {OTHER_METHODS}")
-        raise UserError(f"{why}; methods that work on it: {', '.join(others)}") from None
+    if method == "lrp":
+        return RelevancePropagation(explained, composite)
+    return METHODS[method].make(explained, layer)
 
 
 def shared(detector: Detector) -> Callable[[str], Detector]:
@@ -246,10 +246,24 @@ def shared(detector: Detector) -> Callable[[str], Detector]:
     return lambda name: detector if "rules" in METHODS[name].needs else other
 
 
+@contextmanager
+def _others_named(explained: Detector | nn.Module) -> Iterator[None]:
+    """Name the methods that work on a network where LRP refuses it, when made or at a batch."""
+    try:
+        yield
+    except CanonisationError as error:
+        if not (others := _others(explained)):
+            raise
+        why = str(error).removesuffix(f"; {OTHER_METHODS}")
+        raise UserError(f"{why}; methods that work on it: {', '.join(others)}") from None
+
+
 def _others(explained: Detector | nn.Module) -> list[str]:
-    """Return the methods that can be made ready for a network."""
+    """Return the methods beside LRP that can be made ready for a network."""
     found = []
     for name, method in METHODS.items():
+        if name == "lrp":
+            continue
         try:
             method.make(explained, None)
         except UserError:

@@ -59,6 +59,6 @@ class View:
             if "unexpected keyword argument" not in str(error):
                 raise
             raise UserError(
-                f"{name}: has several panels, so it takes no {', '.join(options)}; only a figure "
+                f"{name}: takes no {', '.join(options)}: it has several panels, and only a figure "
                 "of one panel does"
             ) from None
