@@ -13,12 +13,13 @@ from .backbones import PREFIX, Backbone, Published, on_backbone, sizes, unneeded
 NAME = "commfor"
 PRESET = "commfor-384"
 FIRST_CONVOLUTION = "backbone.patch_embed.proj"
+SIDE = 384
 PUBLISHED = Published("model.safetensors", "OwensLab/commfor-model-384 (or -224)", "MIT", "MIT")
 
 _VIT = "vit."
 
 
-def build(width: int = 384, depth: int = 12, side: int = 384, patch: int = 16) -> nn.Module:
+def build(width: int = 384, depth: int = 12, side: int = SIDE, patch: int = 16) -> nn.Module:
     """Return timm's ViT-S/16 with one logit: 21,811,969 parameters at 384 pixels.
 
     21,666,049 at 224. Input (N, 3, side, side), logits (N, 1); the published network gives their
@@ -56,12 +57,6 @@ def options_of(shapes: dict[str, tuple[int, ...]], facts: object) -> dict[str, A
     return {**sizes(shapes), "side": patches * patch, "patch": patch}
 
 
-def side_of(options: Mapping[str, Any]) -> int:
-    """Return the only size in pixels that the network takes."""
-    side: int = options.get("side", 384)
-    return side
-
-
 def preset_for(options: Mapping[str, Any]) -> str:
     """Return the name of the published preprocessing: 440 and centre 384, or 256 and centre 224."""
-    return "imagenet" if side_of(options) == 224 else PRESET
+    return "imagenet" if options.get("side") == 224 else PRESET

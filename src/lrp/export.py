@@ -20,9 +20,9 @@ from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
 
 from ..detectors.building import random_state_kept
-from .operations import Known, part
+from .operations import Known
 from .report import CanonisationError
-from .trace import bypass
+from .trace import split_up
 
 aten = torch.ops.aten
 
@@ -88,7 +88,6 @@ CASTS = frozenset({aten._to_copy.default, aten.to.dtype, aten.to.dtype_layout})
 READ = {  # how many of its arguments count; the others say how it is computed, or the dtype
     F.layer_norm: 5, F.group_norm: 5, torch.softmax: 2, F.log_softmax: 2,
 }  # fmt: skip
-SEVERAL = (torch.unbind, torch.split, torch.chunk)
 
 
 def exported(
@@ -163,7 +162,7 @@ def _plainly(program: Any, known: Known) -> fx.GraphModule:
             copies[node] = _copied(graph, node, copies)
             copies[node].meta["modules"] = _modules(node)
     traced = fx.GraphModule(root, graph)
-    _split_up(traced)
+    split_up(traced, known)
     traced.graph.eliminate_dead_code()
     return traced
 
@@ -201,22 +200,6 @@ def _modules(node: fx.Node) -> list[tuple[str, str, str]]:
     """Return the modules that an operation is in, (call, name, kind), from the outermost in."""
     stack = node.meta.get("nn_module_stack", {})
     return [(key, str(path).partition("@")[0], str(kind)) for key, (path, kind) in stack.items()]
-
-
-def _split_up(traced: fx.GraphModule) -> None:
-    """Make one operation a part of what gives several tensors at once."""
-    for node in list(traced.graph.nodes):
-        if node.target not in SEVERAL:
-            continue
-        for user in list(node.users):
-            x, *rest = node.args
-            with traced.graph.inserting_before(user):
-                taken = traced.graph.call_function(
-                    part, (x, user.args[1], node.target.__name__, *rest), node.kwargs
-                )
-            taken.meta["modules"] = node.meta.get("modules", [])
-            bypass(traced, user, taken)
-        traced.graph.erase_node(node)
 
 
 @torch.no_grad()

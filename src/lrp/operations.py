@@ -393,7 +393,7 @@ def _functional_convolution(call: Call) -> Built:
     )
 
 
-def _linear(call: Call) -> Built:
+def linear(call: Call) -> Built:
     layer: Any = call.module
     if layer is not None:
         weight, bias = layer.weight, layer.bias
@@ -511,7 +511,7 @@ def _product(call: Call) -> Built:
     """x · what depends on the size alone passes; of two tensors, a sigmoid's is the gate."""
     if len(call.carriers) == 1:
         return Pass(call.run), call.carriers
-    gates = [node for node in call.carriers if _is_gate(call.known, node)]
+    gates = [node for node in call.carriers if is_gate(call.known, node)]
     if len(gates) != 1 or len(call.carriers) != 2:
         raise call.refuse("a product of two tensors of which not exactly one is a sigmoid gate")
     call.known.report.gates.append(call.layer)
@@ -519,13 +519,13 @@ def _product(call: Call) -> Built:
     return Gate(call.run, "keep"), content
 
 
-def _is_gate(known: Known, node: fx.Node) -> bool:
+def is_gate(known: Known, node: fx.Node) -> bool:
     """Return whether a node is the output of a sigmoid, up to reshaping."""
     if node not in known.rules:
         return False
     rule, parents = known.rules[node]
     if isinstance(rule, (Reshape, Transport)):
-        return _is_gate(known, parents[0])
+        return is_gate(known, parents[0])
     return bool(getattr(rule, "squashing", False))
 
 
@@ -546,7 +546,7 @@ MODULE_RULES: dict[type, Builder] = {
     **dict.fromkeys((*CONVOLUTIONS, *TRANSPOSED), _convolution),
     Conv2dDynamicSamePadding: _convolution,
     Conv2dStaticSamePadding: _convolution,
-    nn.Linear: _linear,
+    nn.Linear: linear,
     **dict.fromkeys((*BATCHNORMS, *INACTIVE_MODULES), ANY),  # taken out before rules are chosen
     nn.ReLU: RELU,
     **dict.fromkeys((nn.ReLU6, nn.Softplus), NONNEG),
@@ -572,7 +572,7 @@ MODULE_RULES: dict[type, Builder] = {
 
 FUNCTION_RULES: dict[Any, Builder] = {
     **dict.fromkeys(FUNCTIONAL_CONVOLUTIONS, _functional_convolution),
-    F.linear: _linear,
+    F.linear: linear,
     scaled: _scaled,
     F.batch_norm: ANY,
     **dict.fromkeys((F.relu, torch.relu, "relu"), RELU),

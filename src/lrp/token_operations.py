@@ -21,8 +21,8 @@ from .operations import (
     Built,
     Call,
     Known,
-    _is_gate,
-    _linear,
+    is_gate,
+    linear,
 )
 from .report import LayerWithoutRule
 from .rules import Concatenation, EpsilonLinear, Gate, Pass, Reshape, Rule, Saved, Transport
@@ -65,7 +65,7 @@ def _sharing(call: Call) -> Sharing:
 
 
 def _token_linear(call: Call) -> Built:
-    rule, parents = _linear(call)
+    rule, parents = linear(call)
     sharing = _sharing(call)
     if isinstance(rule, EpsilonLinear) and sharing.magnitude:
         rule = TokenLinear(rule.weight, rule.offset, call.nonneg, sharing.epsilon)
@@ -109,7 +109,7 @@ def _softmax(call: Call) -> Built:
 def _mixed(call: Call) -> Built:
     """A product of matrices: of attention weights and values, or of two tensors that both count."""
     terms: Any = call.node.args[:2]
-    gates = [one for one in terms if one in call.known.carrying and _is_gate(call.known, one)]
+    gates = [one for one in terms if one in call.known.carrying and is_gate(call.known, one)]
     if len(call.carriers) == 1:
         return Mixed(_sharing(call), terms.index(call.carriers[0]), False), call.carriers
     if len(gates) == 1 and call.known.attention == "cp":
@@ -123,7 +123,7 @@ def _product(call: Call) -> Built:
     if len(call.carriers) == 1:
         return Pass(call.run), call.carriers
     known, terms = call.known, call.carriers
-    gates = [one for one in terms if _is_gate(known, one)]
+    gates = [one for one in terms if is_gate(known, one)]
     if not gates and known.attention == "cp":
         gates = [one for one in terms if _activated(known, one)]
     if len(terms) == 2 and len(gates) == 1:
@@ -139,7 +139,7 @@ def _activated(known: Known, node: fx.Node) -> bool:
     rule, parents = known.rules.get(node, (None, ()))
     if isinstance(rule, (Reshape, Transport)):
         return _activated(known, parents[0])
-    gated = isinstance(rule, Gate) and _is_gate(known, next(
+    gated = isinstance(rule, Gate) and is_gate(known, next(
         one for one in node.all_input_nodes if one is not parents[0]
     ))  # fmt: skip  # SiLU written out
     return node.target in ACTIVATIONS or gated

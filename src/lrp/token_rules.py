@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .rules import EPSILON, Rule, Saved, pullback, safe_division
+from .rules import EPSILON, Rule, Saved, pullback, safe_division, stable_division
+from .weighted import Epsilon, Linear
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Sharing:
         """Return R ⊘ z of a fresh z, which may be written over."""
         if self.magnitude:
             return safe_division(relevance, z)
-        return relevance / torch.copysign(z.abs() + self.epsilon, z)
+        return stable_division(relevance, z, self.epsilon)
 
     @property
     def name(self) -> str:
@@ -100,18 +101,17 @@ class TokenLinear(Rule):
     def __init__(
         self, weight: Tensor, bias: Tensor | None, nonneg: bool, epsilon: float = EPSILON
     ) -> None:
-        self.weight, self.offset, self.vectors = weight, bias, Sharing(False, epsilon)
+        self.layer = Linear(weight, bias)
+        self.vectors = Epsilon(self.layer, nonneg, epsilon)
         self.parts = [weight.clamp(min=0)] + ([] if nonneg else [weight.clamp(max=0)])
 
     def forward(self, x: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Saved]:
-        return F.linear(x, self.weight, self.offset), x
+        return self.vectors.forward(x) if x.dim() == 2 else (self.layer.output(x, x), x)
 
     def backward(self, saved: Saved, relevance: Tensor) -> Sequence[Tensor]:
+        if isinstance(saved, tuple):
+            return self.vectors.backward(saved, relevance)
         x = saved
-        if x.dim() == 2:
-            z = F.linear(x, self.weight, self.offset)
-            s = self.vectors.division(relevance, z)
-            return ((s @ self.weight).mul_(x),)
         inputs = [x.clamp(min=0), x.clamp(max=0)] if len(self.parts) == 2 else [x]
         z = F.linear(inputs[0], self.parts[0])
         for part, weight in zip(inputs[1:], self.parts[1:], strict=True):
@@ -123,10 +123,7 @@ class TokenLinear(Rule):
         return (share,)
 
     def bias(self, saved: Saved, relevance: Tensor) -> float:
-        if saved.dim() > 2 or self.offset is None:
-            return 0.0
-        s = self.vectors.division(relevance, F.linear(saved, self.weight, self.offset))
-        return float((s * self.offset).double().sum())
+        return self.vectors.bias(saved, relevance) if isinstance(saved, tuple) else 0.0
 
 
 class Normalised(Rule):

@@ -96,7 +96,7 @@ def trace(twin: nn.Module, known: Known) -> fx.GraphModule:
     _place_arguments(traced)
     _write_once(traced, known)
     traced.graph.eliminate_dead_code()
-    _split_up(traced, known)
+    split_up(traced, known)
     _drop_inactive(traced, known)
     return traced
 
@@ -235,7 +235,7 @@ def _reread(
             _reread(traced, user, fresh, writer, place)
 
 
-def _split_up(traced: fx.GraphModule, known: Known) -> None:
+def split_up(traced: fx.GraphModule, known: Known) -> None:
     """Make one operation a part of what gives several tensors at once: chunk, split, unbind."""
     for node in list(traced.graph.nodes):
         if not node.op.startswith("call") or node.target not in SPLITS:
@@ -249,6 +249,7 @@ def _split_up(traced: fx.GraphModule, known: Known) -> None:
                 taken = traced.graph.call_function(
                     part, (x, index, SPLITS[node.target], *rest), node.kwargs
                 )
+            taken.meta.update(node.meta)
             bypass(traced, user, taken)
         traced.graph.erase_node(node)
 
