@@ -98,7 +98,7 @@ def faithfulness(
     agreement_rows: list[dict[str, Any]] = []
     fractions = np.linspace(0, 1, steps + 1)
     for keys, pixels in groups:
-        batch = _normalised(detector, pixels)
+        batch = detector.normalised(torch.from_numpy(pixels))
         maps = {m: _maps(explain[m], batch, detector, m) for m in methods}
         agreement_rows += _agreement(keys, maps)
         sanity_rows += _sanity(detector, keys, batch, maps, shares, seed, composite)
@@ -146,7 +146,7 @@ def _ready(
     for method in methods:
         try:
             explain[method] = explainer(detector, method, composite=composite)
-            _maps(explain[method], _normalised(detector, pixels), detector, method)
+            _maps(explain[method], detector.normalised(torch.from_numpy(pixels)), detector, method)
         except UserError as error:
             explain.pop(method, None)
             notes.append(f"{method} is left out: {error}.")
@@ -240,11 +240,6 @@ def _select(
             f"{images.root}: {detector.name} decides none of {counted(len(order), 'image')} right"
         )
     return [(keys, np.stack(kept)) for keys, kept in found.values()], counts
-
-
-def _normalised(detector: Detector, pixels: np.ndarray) -> torch.Tensor:
-    batch = detector.preset.normalise(torch.from_numpy(pixels).to(detector.device))
-    return batch.contiguous(memory_format=torch.channels_last)
 
 
 def _maps(explain: Explainer, batch: torch.Tensor, detector: Detector, method: str) -> np.ndarray:

@@ -65,8 +65,7 @@ def list_methods(
     if image is None:
         shape = (3, SIDE, SIDE)
         image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    batch = detector.preset.normalise(torch.from_numpy(image[None]).to(detector.device))
-    batch = batch.contiguous(memory_format=torch.channels_last)
+    batch = detector.normalised(torch.from_numpy(image[None]))
     ready = shared(detector)
     unit = seconds_of(explainer(ready(UNIT), UNIT), detector, batch)
     for place, row in enumerate(rows):

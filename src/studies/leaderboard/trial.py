@@ -120,22 +120,18 @@ class BoardLook(Look):
             maps = np.stack([kind(*one) for one in zip(fakes, ids, strict=True)])
             return maps, np.stack([kind(*one) for one in zip(spliced, ids, strict=True)]), None, 0.0
         made, other = self.explain[name]
-        batch, started = self._normalised(fakes), time.process_time()
+        batch, started = self.detector.normalised(torch.from_numpy(fakes)), time.process_time()
         maps = self._map(name, made, batch, target)
         seconds = time.process_time() - started
-        there = self._map(name, made, self._normalised(spliced), target)
+        there = self._map(name, made, self.detector.normalised(torch.from_numpy(spliced)), target)
         return maps, there, self._map(name, other, batch, target), seconds
 
     def _map(self, name: str, made: Explainer, batch: torch.Tensor, target: Target) -> Maps:
         return pixel_map(made(batch, target).relevance.float().cpu().numpy(), name)
 
-    def _normalised(self, pixels: np.ndarray) -> torch.Tensor:
-        batch = self.detector.preset.normalise(torch.from_numpy(pixels).to(self.detector.device))
-        return batch.contiguous(memory_format=torch.channels_last)
-
     def _against(self, fakes: np.ndarray) -> np.ndarray:
         """Return the fakes after one step of ``EPSILON`` against the logit of 'fake'."""
-        leaf = self._normalised(fakes).requires_grad_()
+        leaf = self.detector.normalised(torch.from_numpy(fakes)).requires_grad_()
         with full_float32(), torch.enable_grad():
             logits = self.detector.decide(self.detector.network(leaf).reshape(len(fakes), -1))
             (slope,) = torch.autograd.grad(logits.sum(), leaf)
