@@ -219,11 +219,12 @@ def skipped_table(skipped: Iterable[Skipped]) -> pd.DataFrame:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Ranking(Result):
-    """Feature maps in descending order of ω (FF-RS), with what ω alone does not say.
+    """Feature maps in descending order of ω (FF-RS) or another score, with what that does not say.
 
     table: one row a feature map, columns layer, channel, width, omega (0 … 1),
         standard_error (of ω, NaN if unknown), omega_width (ω × width: 1 means the layer's
-        average share); index 0 … M − 1 in rank order.
+        average share); index 0 … M − 1 in rank order. By another score: score, and no omega_width.
+    by: what they are ranked by.
     label: 1 if computed on fakes, 0 on reals.
     start: 'logit' (R = +1), 'published' (R = −1 on reals) or 'predicted' (+1 for the class).
     counts: images used, and skipped by reason.
@@ -234,9 +235,16 @@ class Ranking(Result):
     start: str = "logit"
     counts: Mapping[str, int] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    by: str = "omega"
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @property
+    def scores(self) -> np.ndarray:
+        """What the maps are ranked by, float64 (M,), falling."""
+        column = "omega" if "omega" in self.table else "score"
+        return self.table[column].to_numpy(dtype=np.float64)
 
     def feature_maps(self, rows: np.ndarray | slice | None = None) -> list[FeatureMap]:
         """Return the feature maps of the given rows (all by default), in rank order."""

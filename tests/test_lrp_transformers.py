@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.functional import jacobian
 from torchvision import models as zoo
 
+from forensift.ablation import put
 from forensift.data import Preset
 from forensift.detectors import own_detector
 from forensift.detectors.activations import observed
@@ -44,7 +45,6 @@ from forensift.lrp.token_rules import (
     held_rms_norm,
 )
 from forensift.records import FeatureMap
-from forensift.sensitivity.apply import dropped
 
 from .lrp_reference import fingerprint
 
@@ -469,7 +469,7 @@ def test_a_dropped_unit_is_zero_on_every_token(kind: str) -> None:
     layer = {"neurons": "blocks.1.mlp.1", "heads": "blocks.1.attn.proj", "channels": "blocks.0"}
     unit = token_units(network)[layer[kind]]
     before = network(x)
-    with dropped(network, [FeatureMap(layer[kind], 1, unit.width)]):
+    with put(network, [FeatureMap(layer[kind], 1, unit.width)]):
         without = network(x)
     with torch.no_grad():
         if kind == "neurons":

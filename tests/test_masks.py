@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import nn
 
+from forensift.ablation import put
 from forensift.detectors import registry
 from forensift.detectors.detector import Detector, WeightsOrigin
 from forensift.errors import UserError
 from forensift.fmap_ranking import count_by_layer
 from forensift.records import FAKE, FeatureMap, Ranking
 from forensift.sensitivity import (
-    dropped,
     layer_matched_random_k,
     low_k,
     lowest_non_zero,
@@ -120,7 +120,7 @@ PIXELS = torch.randint(0, 256, (2, 3, 32, 32), generator=torch.Generator().manua
 
 def without(detector: Detector, maps: Sequence[FeatureMap]) -> torch.Tensor:
     """Return the logits with these feature maps dropped."""
-    with dropped(detector.network, maps):
+    with put(detector.network, maps):
         return detector.logits(PIXELS)
 
 
@@ -194,11 +194,11 @@ def test_without_any_map_the_output_is_constant() -> None:
 def test_the_network_is_as_before_after_an_error() -> None:
     detector = planted_detector()
     before, plain = fingerprint(detector.network), detector.logits(PIXELS)
-    with pytest.raises(RuntimeError), dropped(detector.network, detector.feature_maps[:3]):
+    with pytest.raises(RuntimeError), put(detector.network, detector.feature_maps[:3]):
         detector.network(torch.zeros(1, 5, 8, 8))
     assert fingerprint(detector.network) == before
     known, unknown = detector.feature_maps[0], FeatureMap("conv9", 0, 8)
-    with pytest.raises(UserError), dropped(detector.network, [known, unknown]):
+    with pytest.raises(UserError), put(detector.network, [known, unknown]):
         pass
     assert fingerprint(detector.network) == before
     assert torch.equal(detector.logits(PIXELS), plain)
@@ -207,5 +207,5 @@ def test_the_network_is_as_before_after_an_error() -> None:
 def test_maps_the_network_does_not_have_are_refused() -> None:
     network = planted_detector().network
     for one in (FeatureMap("conv9", 0, 8), FeatureMap("conv1", 8, 9), FeatureMap("fc", 0, 1)):
-        with pytest.raises(UserError, match=f"no feature map {one.layer}"), dropped(network, [one]):
+        with pytest.raises(UserError, match=f"no feature map {one.layer}"), put(network, [one]):
             pass

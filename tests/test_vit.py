@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
+from forensift.ablation import put
 from forensift.cli.app import app
 from forensift.data import photographs, scan
 from forensift.data.presets import get_preset
@@ -21,7 +22,6 @@ from forensift.errors import UserError
 from forensift.evaluation import score
 from forensift.fmap_ranking import rank, top
 from forensift.forge import forge
-from forensift.sensitivity.apply import dropped
 from forensift.training import get_recipe, train
 from forensift.training.initialise import initialise
 from forensift.training.one_logit import OneLogit, warmed
@@ -231,9 +231,9 @@ def test_neurons_are_ranked_and_dropped(forged) -> None:
     sums = ranking.table.groupby("layer")["omega"].sum()
     np.testing.assert_allclose(sums, 1, atol=1e-5)  # no neuron's relevance is lost
     before = score(detector, fakes)["logit"]
-    with dropped(detector.network, top(ranking, 400)):
+    with put(detector.network, top(ranking, 400)):
         without = score(detector, fakes)["logit"]
-    with dropped(detector.network, list(ranking.feature_maps())[-400:]):
+    with put(detector.network, list(ranking.feature_maps())[-400:]):
         low = score(detector, fakes)["logit"]
     assert (before - without).mean() > 4 * (before - low).abs().mean()
     pd.testing.assert_series_equal(score(detector, fakes)["logit"], before)

@@ -52,12 +52,11 @@ class Unit:
         shares = squares / squares.sum(-1, keepdim=True).clamp(min=1e-30)
         return (shares * begin[..., None]).flatten(-2)
 
-    def zero(self, tokens: Tensor, chosen: Tensor) -> None:
-        """Set chosen units to zero, in place, on every token."""
+    def by_map(self, tokens: Tensor) -> Tensor:
+        """Return a view (width, N, …, d) of tokens: d numbers a token of a head, else one."""
         if self.kind == "heads":
-            self._heads(tokens).index_fill_(-2, chosen, 0)
-        else:
-            tokens.index_fill_(self._axis(tokens), chosen, 0)
+            return self._heads(tokens).movedim(-2, 0)
+        return tokens.movedim(self._axis(tokens), 0)[..., None]
 
     def maps(self, tokens: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Return a number a unit and token as maps (N, width, h, w) of images of ``shape``."""

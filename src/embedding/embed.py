@@ -142,7 +142,7 @@ def embedding_of(
     channels = look.statistic.of(ids, "channels")
     k = channels.shape[1]
     if ranking is not None:
-        omega = ranking.table["omega"].to_numpy(dtype=np.float64)[:k]
+        omega = ranking.scores[:k]
         # Copies are left out of mean and spread as they are of the picture.
         kinds[CHANNELS] = weighted(channels[once], omega)[where]
     tables, quality, apart = [], [], []

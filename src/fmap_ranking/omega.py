@@ -186,22 +186,26 @@ def descending(omega: np.ndarray) -> np.ndarray:
     return np.argsort(-omega, kind="stable")
 
 
-def ranking_table(feature_maps: Sequence[FeatureMap], omega: np.ndarray) -> pd.DataFrame:
-    """Return the table of a :class:`Ranking` in falling ω; its index is the place in the input.
+def ranking_table(
+    feature_maps: Sequence[FeatureMap], scores: np.ndarray, by: str = "omega"
+) -> pd.DataFrame:
+    """Return the table of a :class:`Ranking` in falling scores; its index is the input's place.
 
-    standard_error, rank_low and rank_high are NaN until somebody knows them.
+    by: what the scores are. standard_error, rank_low and rank_high are NaN until somebody knows
+    them.
     """
-    order = descending(omega)
+    order = descending(scores)
     chosen = [feature_maps[i] for i in order]
     width = np.array([one.width for one in chosen], dtype=np.int64)
+    omega = by == "omega"
     return pd.DataFrame(
         {
             "layer": [one.layer for one in chosen],
             "channel": np.array([one.channel for one in chosen], dtype=np.int64),
             "width": width,
-            "omega": omega[order],
+            "omega" if omega else "score": scores[order],
             "standard_error": np.nan,
-            "omega_width": omega[order] * width,
+            **({"omega_width": scores[order] * width} if omega else {}),
             "rank_low": np.nan,
             "rank_high": np.nan,
         },

@@ -16,6 +16,11 @@ from ..records import FAKE, REAL, FeatureMap, Ranking
 from .omega import ranking_table
 
 COLUMNS = ("key", "mean_relevance")
+# What feature maps can be ranked by; all but ω may be below 0.
+RANKINGS = (
+    "omega", "omega-width", "contrast", "gradient-activation", "eap-ig", "conductance", "rad",
+    "single", "pursuit",
+)  # fmt: skip
 
 
 def load_ranking(path: Path, *, label: int | None = None) -> Ranking:
@@ -26,50 +31,52 @@ def load_ranking(path: Path, *, label: int | None = None) -> Ranking:
     label: 1 fakes, 0 reals; by default what the file name ends in, ``-fake`` or ``-real``,
         and fakes where it ends in neither.
 
-    The rows are put in falling order of ω; equal values keep the file's order. Standard errors and
-    rank intervals are NaN, for the format does not hold them.
+    What it ranks by is what the file name ends in (``progan-pursuit.csv``), ω by default. The rows
+    are put in falling order of it; equal values keep the file's order. Standard errors and rank
+    intervals are NaN, for the format does not hold them.
 
     Raises:
         UserError: the file cannot be read, a column or every row is missing, a key is no feature
-            map or comes twice, or a value is no number ≥ 0.
+            map or comes twice, or a value is no number, or an ω below 0.
     """
     path = Path(path)
     label = _label(path) if label is None else label
+    by = next((one for one in RANKINGS[1:] if path.stem.endswith(f"-{one}")), RANKINGS[0])
     try:
         with path.open(newline="", encoding="utf-8-sig") as opened:
-            feature_maps, omega = _rows(path, opened)
+            feature_maps, scores = _rows(path, opened, by)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: no ranking can be read from it ({_reason(error)})") from None
     if not feature_maps:
         raise UserError(f"{path}: holds no feature map")
     facts = _manifest(path)
-    table = ranking_table(feature_maps, np.array(omega)).reset_index(drop=True)
+    table = ranking_table(feature_maps, np.array(scores), by).reset_index(drop=True)
     counts = facts.get("counts")
     kind = "fake" if label == FAKE else "real"
     counted = counts.get(kind, {}) if isinstance(counts, dict) else {}
     start = str(facts.get("start") or "published")
-    return Ranking(table, label, start, counted if isinstance(counted, dict) else {}, facts)
+    return Ranking(table, label, start, counted if isinstance(counted, dict) else {}, facts, by)
 
 
 def save_ranking(ranking: Ranking, path: Path, digits: int | None = None) -> None:
     """Write a ranking in the published format, whole or not at all.
 
-    Rows are in falling order of ω, equal values in the ranking's own order; each number is the
+    Rows are in falling order of scores, equal ones in the ranking's own order; each number is the
     shortest that reads back as the same float64, or has so many significant ``digits``. A published
     file read and written is the same to the byte.
     """
     text = io.StringIO()
     text.write(",".join(COLUMNS) + "\n")
-    omega = ranking.table["omega"].to_numpy(dtype=np.float64)
+    scores = ranking.scores
     writer = csv.writer(text, lineterminator="\n")
     feature_maps = ranking.feature_maps()
-    for row in np.argsort(-omega, kind="stable"):
-        value = float(omega[row])
+    for row in np.argsort(-scores, kind="stable"):
+        value = float(scores[row])
         writer.writerow((str(feature_maps[row]), f"{value:.{digits}g}" if digits else repr(value)))
     write_bytes(Path(path), text.getvalue().encode())
 
 
-def _rows(path: Path, opened: io.TextIOBase) -> tuple[list[FeatureMap], list[float]]:
+def _rows(path: Path, opened: io.TextIOBase, by: str) -> tuple[list[FeatureMap], list[float]]:
     reader = csv.DictReader(opened)
     missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
     if missing:
@@ -88,8 +95,9 @@ def _rows(path: Path, opened: io.TextIOBase) -> tuple[list[FeatureMap], list[flo
             value = float(text)
         except (TypeError, ValueError):
             value = math.nan
-        if not (0 <= value < math.inf):
-            raise UserError(f"{where}: mean_relevance is {text!r}, not a number of 0 or more")
+        if not math.isfinite(value) or (by == RANKINGS[0] and value < 0):
+            least = " of 0 or more" if by == RANKINGS[0] else ""
+            raise UserError(f"{where}: mean_relevance is {text!r}, not a number{least}")
         seen[feature_map] = value
     return list(seen), list(seen.values())
 

@@ -223,7 +223,7 @@ def cut(
     Listed images that ``best.pixels`` holds are not read again; those it does not are read once.
     """
     entries = {images.image_id(entry): entry for entry in images}
-    omega = dict(zip(ranking.feature_maps(), ranking.table["omega"].astype(float), strict=True))
+    omega = dict(zip(ranking.feature_maps(), ranking.scores, strict=True))
     jobs = [
         _Job(feature_map, place, peak)
         for feature_map, peaks in best.result().items()

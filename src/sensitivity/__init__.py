@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .apply import dropped
 from .colour import ColourResult, checked_modes, colour, colour_of
 from .colour_tables import box_table, colour_table
 from .dropout import Controls, DropoutResult, default_grid, dropout, held_out_threshold

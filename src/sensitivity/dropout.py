@@ -76,7 +76,7 @@ class DropoutResult(Result):
 
     def dropped(self) -> pd.DataFrame:
         """Return which feature maps each mask held (``dropped.csv``)."""
-        omega = dict(zip(self.ranking.feature_maps(), self.ranking.table["omega"], strict=True))
+        omega = dict(zip(self.ranking.feature_maps(), self.ranking.scores, strict=True))
         return dropped_table(self.masks, omega)
 
     def scores(self) -> pd.DataFrame:

@@ -75,7 +75,7 @@ def lowest_non_zero(ranking: Ranking, k: int) -> Mask:
         UserError: as :func:`top_k`.
     """
     first = set(top(ranking, k))
-    positive = np.flatnonzero(ranking.table["omega"].to_numpy() > 0)
+    positive = np.flatnonzero(ranking.scores > 0)
     chosen = tuple(ranking.feature_maps(positive[-k:]))
     return Mask(LOWEST_NON_ZERO, 0, k, chosen, len(first.intersection(chosen)))
 

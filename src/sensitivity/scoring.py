@@ -7,26 +7,32 @@ from typing import Unpack
 
 import numpy as np
 
+from ..ablation import Ablation
 from ..data import Batch
 from ..detectors import Detector
 from ..errors import UserError
 from ..records import FeatureMap, ImageSet
 from ..sweep import How, Look, Pass, PerImage, Rows, Seen, sweep
-from .apply import dropped
 
 
 class MaskLook(Look):
     """The logits of one detector under masks, each the feature maps that are dropped together.
 
-    Equal sets are scored once.
+    ablation: what stands in their place, zero by default. Equal sets are scored once.
     """
 
     statistic: PerImage
 
-    def __init__(self, detector: Detector, masks: Sequence[Sequence[FeatureMap]]) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        masks: Sequence[Sequence[FeatureMap]],
+        ablation: Ablation | None = None,
+    ) -> None:
+        self.ablation = Ablation(detector) if ablation is None else ablation
         self.jobs: dict[frozenset[FeatureMap], int] = {}
         self.job_of_mask = [self.jobs.setdefault(frozenset(one), len(self.jobs)) for one in masks]
-        facts = {"masks": [sorted(map(str, one)) for one in self.jobs]}
+        facts = {"masks": [sorted(map(str, one)) for one in self.jobs], **self.ablation.facts}
         super().__init__(detector, PerImage(), colours=(), facts=facts)
 
     def observe(self, batch: Batch, seen: Mapping[str, Seen]) -> Rows:
@@ -35,7 +41,7 @@ class MaskLook(Look):
         Raises:
             UserError: a logit is not finite.
         """
-        logits = np.stack([self._logits(batch, job) for job in self.jobs], axis=1)
+        logits = np.stack([self.ablation.logits(batch, job) for job in self.jobs], axis=1)
         bad = np.argwhere(~np.isfinite(logits))
         if len(bad):
             path = batch.entries[bad[0][0]].path
@@ -54,23 +60,21 @@ class MaskLook(Look):
         ids = [images.image_id(entry) for entry in images]
         return self.statistic.of(ids, "logit").T[self.job_of_mask]
 
-    def _logits(self, batch: Batch, job: frozenset[FeatureMap]) -> np.ndarray:
-        with dropped(self.detector.network, job):
-            return self.detector.logits(batch.pixels).double().numpy()
-
 
 def masked_scores(
     detector: Detector,
     images: ImageSet,
     masks: Sequence[Sequence[FeatureMap]],
     *,
+    ablation: Ablation | None = None,
     what: str = "dropping feature maps",
     **how: Unpack[How],
 ) -> tuple[np.ndarray, Pass]:
     """Return the logits (masks, images), float64, NaN where an image could not be used.
 
-    masks: each the feature maps that are dropped together; what: names the pass.
+    masks: each the feature maps that are dropped together; ablation: what stands in their place,
+    zero by default; what: names the pass.
     """
-    look = MaskLook(detector, masks)
+    look = MaskLook(detector, masks, ablation)
     done = sweep(images, [look], what=what, **how)
     return look.logits(images), done

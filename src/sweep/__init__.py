@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .exact import ExactSum
+from .exact import ExactSum, SignedSum
 from .look import RGB, Look, Seen
 from .partials import Partials
 from .per_image import PerImage, PixelLook

@@ -67,3 +67,55 @@ class ExactSum:
         if self.count + terms > MOST:
             raise ValueError(f"an exact sum holds at most {MOST} terms")
         self.count += terms
+
+
+class SignedSum:
+    """The sum of arrays of numbers between −``most`` and ``most``, as exact as :class:`ExactSum`.
+
+    most: a power of two; the resolution is 2^-96 · most.
+    """
+
+    def __init__(self, shape: tuple[int, ...], most: float = 2.0**24) -> None:
+        self.most = most
+        self.parts = (ExactSum(shape), ExactSum(shape))  # of what is above and below 0
+
+    @property
+    def count(self) -> int:
+        """How many arrays were added."""
+        return self.parts[0].count
+
+    def empty_like(self) -> SignedSum:
+        """Return the sum of nothing, in the same shape."""
+        return SignedSum(self.parts[0].words.shape[1:], self.most)
+
+    def add(self, values: np.ndarray) -> None:
+        """Add ``values`` (N, *shape), float64, over their first axis.
+
+        Raises:
+            ValueError: as :meth:`ExactSum.add`; a value is beyond ±``most`` or not finite.
+        """
+        whole = np.asarray(values, dtype=np.float64) / self.most
+        if whole.size and not np.abs(whole).max() <= 1:
+            raise ValueError(f"an exact sum of signed numbers takes them within ±{self.most:g}")
+        for part, sign in zip(self.parts, (1, -1), strict=True):
+            part.add(np.maximum(sign * whole, 0))
+
+    def merge(self, other: SignedSum) -> None:
+        """Add another sum of the same shape to this one."""
+        for mine, others in zip(self.parts, other.parts, strict=True):
+            mine.merge(others)
+
+    def value(self) -> np.ndarray:
+        """Return the sum as float64 of ``shape``."""
+        return (self.parts[0].value() - self.parts[1].value()) * self.most
+
+    def state(self) -> np.ndarray:
+        """Return the words as one array int64 (2, WORDS, *shape)."""
+        return np.stack([part.words for part in self.parts])
+
+    def from_state(self, words: np.ndarray, count: int) -> SignedSum:
+        """Return a sum of the same kind that holds what :meth:`state` gave, of so many arrays."""
+        found = self.empty_like()
+        for part, own in zip(found.parts, words, strict=True):
+            part.words, part.count = own.astype(np.int64), count
+        return found
