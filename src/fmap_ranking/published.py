@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from ..files import write_bytes
+from ..files import home, write_bytes
 from ..records import FAKE, REAL, FeatureMap, Ranking
 from .omega import ranking_table
 
@@ -62,6 +62,22 @@ def set_of(path: Path) -> str:
     """Return the name of the image set that a ranking is of: its file's without the last part."""
     ends = (*(f"-{one}" for one in RANKINGS), "-fake", "-real")
     return next((path.stem.removesuffix(one) for one in ends if path.stem.endswith(one)), path.stem)
+
+
+def shipped_ranking(detector: str, by: str = "omega") -> Path:
+    """Return the file of the ranking that the project ships for its own weights of a detector.
+
+    by: 'omega', on fakes, or 'pursuit'; both on the family that the detector was trained on.
+
+    Raises:
+        UserError: there is none.
+    """
+    folder = home() / "fmap_relevances" / detector
+    ending = "fake" if by == RANKINGS[0] else by
+    found = sorted(folder.glob(f"*-like_*/*-like-{ending}.csv"))
+    if not found:
+        raise UserError(f"{folder}: no ranking of {detector} by {by} is shipped; make one")
+    return found[0]
 
 
 def save_ranking(ranking: Ranking, path: Path, digits: int | None = None) -> None:

@@ -27,7 +27,7 @@ from ...views import View
 from .asked import Asked
 from .pages import results_markdown, write_index
 from .robust import ColourRobust
-from .world import TRAINING_FAMILY, forged
+from ..world import TRAINING_FAMILY, forged
 
 DETECTORS = ("resnet50", "efficientnet-b0", "npr", "vit")
 ROBUST = "colour-robust"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...data import photographs, scan
-from ...errors import UserError, counted
-from ...forge import forge
-from ...records import ImageSet
+from ..data import photographs, scan
+from ..errors import UserError, counted
+from ..forge import forge
+from ..records import ImageSet
 
 TRAINING_FAMILY = "progan-like"  # the only one that a detector has seen
 
@@ -18,7 +18,7 @@ def forged(
 ) -> ImageSet:
     """Return the photographs of a split forged into families, ``pairs`` each; made where missing.
 
-    split: 'validation', which rankings are made on, or 'test', which everything else looks at.
+    split: 'train', 'validation', which rankings are made on, or 'test', which the rest looks at.
 
     Raises:
         UserError: ``folder`` holds other images too, or crops of other settings.
