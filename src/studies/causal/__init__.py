@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-from .choice import CANDIDATES, Choice, choose
+from .choice import CANDIDATES, Choice, Choices, choices, choose

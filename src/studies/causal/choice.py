@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 
+from ... import views
 from ...ablation import Means, ablation, means
-from ...detectors import Detector
-from ...fmap_ranking import top
+from ...detectors import Detector, load_detector
+from ...fmap_ranking import save_ranking, top
 from ...fmap_ranking.pursuit import Pursued, pursuit
 from ...records import FAKE, ImageSet, Ranking, Result
 from ...sensitivity import layer_matched_random_k
@@ -23,6 +25,8 @@ from ...sensitivity.scoring import masked_scores
 from ...sweep import How
 from ...views import Shown, View
 from ...views.text import number
+from ...views.view import Write
+from ..world import TRAINING_FAMILY, forged
 
 # Detector → name → patterns of the layers that maps are picked from. The first layers of a network
 # are narrow, so that random maps of them damage it too and nothing can be compared.
@@ -38,6 +42,7 @@ KS = {"resnet50": (114,), "efficientnet-b0": (27, 50, 80, 100), "npr": (40, 90)}
 VALUES = ("mean-real", "zero")
 DEPTH = 2  # pursuit picks this many times the largest k
 DRAWS = 10
+PAIRS = {"train": 36, "validation": 48}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -76,11 +81,66 @@ class Choice(Result):
             "layers."
         )
         shown = Shown("percent; validation photographs, the training family", _rows(self.table), 3)
-        tables = {"choice": self.table}
-        for name, one in self.pursued.items():
-            tables[f"path_{name.replace(' ', '_')}"] = one.path
+        tables = {"choice": self.table, "path": self._paths()}
+        files: dict[str, Write] = {
+            f"{TRAINING_FAMILY}-pursuit.csv": lambda path: save_ranking(self.ranking, path, 6),
+            f"{TRAINING_FAMILY}-means.parquet": self.means.save,
+        }
         title = f"{self.detector}: chosen on validation photographs"
-        return View(title, said, tables, (shown,), facts=self.facts)
+        return View(title, said, tables, (shown,), files=files, facts=self.facts)
+
+    def _paths(self) -> pd.DataFrame:
+        """Return how each pursuit went, one below the other."""
+        parts = [one.path.assign(layers=name) for name, one in self.pursued.items()]
+        return pd.concat(parts, ignore_index=True)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Choices(Result):
+    """What was chosen for each detector; saved in the folder of its name."""
+
+    of: Mapping[str, Choice]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def view(self) -> View:
+        """Return the tables one below the other."""
+        tables = [one.table.assign(detector=name) for name, one in self.of.items()]
+        said = " ".join(one.said for one in self.of.values())
+        shown = [Shown(name, _rows(one.table), 3) for name, one in self.of.items()]
+        whole = {"choices": pd.concat(tables, ignore_index=True)}
+        return View("Chosen on validation photographs", said, whole, shown, facts=self.facts)
+
+
+def choices(
+    folder: Path,
+    detectors: Sequence[str],
+    *,
+    side: int = 128,
+    device: str = "cpu",
+    **how: Unpack[How],
+) -> Choices:
+    """Choose for each detector, on pairs forged from training and validation photographs.
+
+    Each result is saved to ``folder``/DETECTOR as soon as it is there.
+
+    Raises:
+        UserError: ``folder`` holds other crops.
+    """
+    seed, family = how.get("seed", 0), (TRAINING_FAMILY,)
+    images = folder / "images"
+    train = forged(images / "train", "train", family, PAIRS["train"], side, seed)
+    validation = forged(
+        images / "validation", "validation", family, PAIRS["validation"], side, seed
+    )
+    found = {}
+    for name in detectors:
+        detector = load_detector(name, device=device)
+        found[name] = choose(
+            detector, train, validation, candidates=CANDIDATES[name], ks=KS[name], **how
+        )
+        views.save(found[name], folder / name)
+    sets = {"train": train.hash(), "validation": validation.hash()}
+    return Choices(found, {"image_set_sha256": sets, "seed": seed, "pairs": PAIRS})
 
 
 def choose(
@@ -124,7 +184,12 @@ def choose(
     good = (table["found"] <= 0.05) & (table["right"] >= 0.95) & (table["real_share"] <= 1 / 3)
     among = table[good] if good.any() else table
     table["taken"] = table.index == among["margin"].idxmax()
-    return Choice(detector.name, table, pursued, reference, {"detector": detector.name})
+    facts = {"detector": detector.name, "by": "pursuit", "draws": draws}
+    chosen = table[table["taken"]].iloc[0]
+    facts |= dict(pursued[chosen["layers"]].ranking.facts)
+    facts["taken"] = {name: chosen[name].item() if hasattr(chosen[name], "item") else chosen[name]
+                      for name in ("layers", "value", "k")}  # fmt: skip
+    return Choice(detector.name, table, pursued, reference, facts)
 
 
 def _row(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:

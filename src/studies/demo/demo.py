@@ -24,10 +24,10 @@ from ...records import FAKE, ImageSet, Ranking, Result
 from ...sensitivity import PUBLISHED_K, colour_of, dropout, held_out_threshold, transfer
 from ...sweep import How, Look, sweep
 from ...views import View
+from ..world import TRAINING_FAMILY, forged
 from .asked import Asked
 from .pages import results_markdown, write_index
 from .robust import ColourRobust
-from ..world import TRAINING_FAMILY, forged
 
 DETECTORS = ("resnet50", "efficientnet-b0", "npr", "vit")
 ROBUST = "colour-robust"
