@@ -40,6 +40,7 @@ VERBS: dict[str, dict[str, str]] = {
         "train": "train:app",
         "forge-train": "train:forge_app",
         "planted": "planted",
+        "causal": "causal",
         "reproduce": "reproduce:app",
     },
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .causal import plot_causal
 from .collage import collage_pages, plot_collage
 from .colour import plot_colour_boxes, plot_colour_modes
 from .confusion import plot_confusion_matrix

@@ -1,0 +1,166 @@
+"""Two experiments on the same test images: the published dropout, and one chosen for its effect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Unpack
+
+import pandas as pd
+
+from ... import views
+from ...ablation import Means, load_means
+from ...detectors import Detector, load_detector
+from ...errors import UserError
+from ...fmap_ranking import load_ranking, shipped_ranking
+from ...forge import TRAINED
+from ...records import ImageSet, Ranking, Result
+from ...sensitivity import UNSEEN, DropoutResult, dropout
+from ...sweep import How
+from ..world import TRAINING_FAMILY, forged
+
+PUBLISHED, CAUSAL = "published", "causal"
+# k of the published experiment: as published, and for NPR, of which none is, that of the trials.
+ZEROED = {"resnet50": 114, "efficientnet-b0": 27, "npr": 40}
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """One experiment: which maps, how many, and what stands in their place.
+
+    reference: the means that the value needs; None for zero.
+    """
+
+    name: str
+    ranking: Ranking
+    k: int
+    value: str
+    reference: Means | None = None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Causal(Result):
+    """Both experiments of every detector.
+
+    of: (detector, arm) → what was measured. damage: detector → the published maps under zero and
+    under learnt constants, for the share of damage.
+    """
+
+    of: Mapping[tuple[str, str], DropoutResult]
+    damage: Mapping[str, DropoutResult]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def gaps(self) -> pd.DataFrame:
+        """What went of the gap, all detectors and arms: detector, arm, then ``gap.csv``."""
+        return self._joined({key: one.gap for key, one in self.of.items()})
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """The same along k: detector, arm, then ``gap_curve.csv``."""
+        return self._joined({key: one.gap_curve for key, one in self.of.items()})
+
+    def row(self, detector: str, arm: str, mask: str, generator: str = UNSEEN) -> dict[str, Any]:
+        """Return one row of :attr:`gaps`; a detector's baseline is that of either arm."""
+        table = self.of[detector, arm].gap
+        chosen = table[(table["generator"] == generator) & (table["mask"] == mask)]
+        return dict(chosen.iloc[0])
+
+    def view(self) -> Any:
+        """Return the study as tables, a figure, sentences and a page."""
+        from .page import view
+
+        return view(self)
+
+    def _joined(self, tables: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
+        parts = []
+        for (detector, arm), table in tables.items():
+            heads = {"detector": detector, "arm": arm}
+            parts.append(table.assign(**heads)[[*heads, *table.columns]])
+        return pd.concat(parts, ignore_index=True)
+
+
+def arms(detector: Detector) -> list[Arm]:
+    """Return the two experiments of a detector whose weights and rankings are shipped.
+
+    Raises:
+        UserError: a ranking, its means or the choice beside it is missing.
+    """
+    omega = load_ranking(shipped_ranking(detector.name))
+    pursued = shipped_ranking(detector.name, "pursuit")
+    listed = pursued.parent / "choice.csv"
+    if not listed.is_file():
+        raise UserError(f"{listed} is missing: it says which value and k were chosen")
+    choice = pd.read_csv(listed)
+    taken = choice[choice["taken"]].iloc[0]
+    means = load_means(
+        pursued.with_name(pursued.name.replace("-pursuit.csv", "-means.parquet")), detector
+    )
+    return [
+        Arm(PUBLISHED, omega, ZEROED[detector.name], "zero"),
+        Arm(CAUSAL, load_ranking(pursued), int(taken["k"]), str(taken["value"]), means),
+    ]
+
+
+def causal(
+    folder: Path,
+    detectors: Sequence[str],
+    *,
+    pairs: int = 45,
+    side: int = 128,
+    draws: int | Literal["auto"] = "auto",
+    device: str = "cpu",
+    **how: Unpack[How],
+) -> Causal:
+    """Run both experiments of each detector on fresh crops of the test photographs.
+
+    pairs: real and fake of each family; draws: of the random controls. Each experiment is saved to
+    ``folder``/DETECTOR/ARM as soon as it is there.
+
+    Raises:
+        UserError: ``folder`` holds other crops; or see :func:`arms`.
+    """
+    seed = how.get("seed", 0)
+    test = forged(folder / "images" / "test", "test", TRAINED, pairs, side, seed)
+    validation = forged(
+        folder / "images" / "validation", "validation", (TRAINING_FAMILY,), 48, side, seed
+    )
+    found: dict[tuple[str, str], DropoutResult] = {}
+    damage: dict[str, DropoutResult] = {}
+    for name in detectors:
+        detector = load_detector(name, device=device)
+        for arm in arms(detector):
+            found[name, arm.name] = experiment(detector, test, arm, draws=draws, **how)
+            views.save(found[name, arm.name], folder / name / arm.name)
+        damage[name] = _damage(detector, test, validation, arms(detector)[0], how)
+        views.save(damage[name], folder / name / "damage")
+    sets = {"test": test.hash(), "validation": validation.hash()}
+    facts = {"pairs": pairs, "side": side, "seed": seed, "image_set_sha256": sets}
+    return Causal(found, damage, facts)
+
+
+def experiment(
+    detector: Detector,
+    images: ImageSet,
+    arm: Arm,
+    *,
+    draws: int | Literal["auto"] = "auto",
+    ks: Sequence[int] | None = None,
+    **how: Unpack[How],
+) -> DropoutResult:
+    """Run one experiment; ks: of the curve, see :func:`forensift.dropout`."""
+    return dropout(
+        detector, images, arm.ranking, arm.k, value=arm.value, reference=arm.reference,  # type: ignore[arg-type]
+        draws=draws, ks=ks, band_draws=3, training_family=TRAINING_FAMILY, **how,
+    )  # fmt: skip
+
+
+def _damage(
+    detector: Detector, test: ImageSet, validation: ImageSet, arm: Arm, how: How
+) -> DropoutResult:
+    """Drop the published maps under zero and under constants learnt on validation photographs."""
+    return dropout(
+        detector, test, arm.ranking, arm.k, value=("zero", "optimal"), reference=validation,
+        draws=1, ks=(), training_family=TRAINING_FAMILY, **how,
+    )  # fmt: skip
