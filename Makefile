@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint unit bench results classes methods clean
+.PHONY: demo test lint unit bench results classes methods causal causal-choice clean
 
 # The stamps are newer than the files they came from, so that a second call installs nothing.
 $(VENV)/run.stamp: requirements.txt pyproject.toml
@@ -39,6 +39,22 @@ results: $(VENV)/run.stamp
 	cp runs/results/results.md docs/results.md
 	for page in deepfeaturex attribution; do \
 	    test ! -f docs/$$page.md || { echo; sed 's/^#/##/' docs/$$page.md; } >> docs/results.md; \
+	done
+
+# What was really removed? On crops of the test photographs that nothing was chosen on: docs/causal.md.
+causal: $(VENV)/run.stamp
+	$(BIN)/forensift causal --seed 11 --resume --out runs/causal
+	cp runs/causal/causal.md docs/causal.md
+	cp runs/causal/causal.png docs/causal.png
+
+# The rankings by pursuit that it uses, and what was chosen on validation photographs.
+causal-choice: $(VENV)/run.stamp
+	$(BIN)/forensift causal --choose --seed 1 --out runs/causal-choice
+	for one in resnet50:blur-jpg-0.5 efficientnet-b0:blur-jpg-0.5 npr:npr; do \
+	    for file in progan-like-pursuit.csv progan-like-means.parquet choice.csv; do \
+	        cp runs/causal-choice/$${one%:*}/$$file \
+	            fmap_relevances/$${one%:*}/progan-like_$${one#*:}/; \
+	    done; \
 	done
 
 # Which explanation method to trust, of two detectors and the methods of one pass: two minutes.

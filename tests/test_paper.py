@@ -26,6 +26,7 @@ MORE = {
     "table_dropout": ["--draws", "1"],
     "fig6_median_test": ["--k", "3"],
     "fig_explanation": ["--images", "2", "--classifiers", "none"],
+    "fig_causal": ["--draws", "1"],
 }
 WRITES = {
     "fig1_collage": {"efficientnet-b0-dcgan-like/collage", "efficientnet-b0-progan-like/collage"},
@@ -38,6 +39,7 @@ WRITES = {
     },
     "table_colour_robust": {"colour_robust/colour_robust"},
     "fig_explanation": {"efficientnet-b0/explanations"},
+    "fig_causal": {"causal/causal"},
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ... import figures
-from ...sensitivity import BASELINE, LAYER_MATCHED, TOP, UNSEEN
+from ...sensitivity import BASELINE, LAYER_MATCHED, TOP
 from ...views import Shown, View, markdown
 from ...views.text import number, with_interval
 from .study import CAUSAL, PUBLISHED, Causal
@@ -26,7 +26,7 @@ def view(result: Causal) -> View:
     """Return the tables, the figure, what they say, and the page."""
     asked_rows = asked(result)
     tables = {"causal": result.gaps, "along_k": result.curves, "asked": asked_rows}
-    unseen = result.curves[result.curves["generator"] == UNSEEN]
+    unseen = result.curves[result.curves["generator"] == result.where]
     shown = [Shown(CAPTION, rows(result), keys=2), Shown("percent", asked_rows, keys=2)]
     drawn = {"causal": lambda: figures.plot_causal(unseen)}
     files = {"causal.md": lambda path: path.write_text(_page(result), encoding="utf-8")}
@@ -36,7 +36,7 @@ def view(result: Causal) -> View:
 def rows(result: Causal) -> pd.DataFrame:
     """Return a row a detector and experiment over the unseen families, the whole network first."""
     found = []
-    for detector in dict.fromkeys(name for name, _ in result.of):
+    for detector in result.detectors:
         whole = result.row(detector, PUBLISHED, BASELINE)
         found.append({"detector": detector, "experiment": "nothing taken away", **_cells(whole)})
         for arm in (PUBLISHED, CAUSAL):
@@ -68,7 +68,7 @@ def _cells(row: Mapping[str, Any], *, moved: bool = False) -> dict[str, str]:
 def asked(result: Causal) -> pd.DataFrame:
     """Return what was asked of the causal experiment: detector, what, asked, measured, met."""
     found = []
-    for detector in dict.fromkeys(name for name, _ in result.of):
+    for detector in result.detectors:
         top = result.row(detector, CAUSAL, TOP)
         matched = result.row(detector, CAUSAL, LAYER_MATCHED)
         before = result.row(detector, CAUSAL, BASELINE)["fake_accuracy_05"]
@@ -78,7 +78,8 @@ def asked(result: Causal) -> pd.DataFrame:
         lines = (
             (f"fakes found without {k} maps (of {100 * before:.1f})", "≤ 5",
              top["fake_accuracy_05"], top["fake_accuracy_05"] <= LEAST_FOUND),
-            ("reals right", "≥ 95", top["real_accuracy_05"], top["real_accuracy_05"] >= LEAST_RIGHT),
+            ("reals right", "≥ 95",
+             top["real_accuracy_05"], top["real_accuracy_05"] >= LEAST_RIGHT),
             ("reals' mean logit moves, of the fakes' move", "≤ 33", share, share <= MOST_MOVED),
             ("found fakes left by matched maps", "≥ 67", left, left >= LEFT),
         )  # fmt: skip
@@ -91,7 +92,7 @@ def asked(result: Causal) -> pd.DataFrame:
 def said(result: Causal) -> str:
     """Say in a sentence a detector what either experiment removed."""
     parts = []
-    for detector in dict.fromkeys(name for name, _ in result.of):
+    for detector in result.detectors:
         published, own = (result.row(detector, arm, TOP) for arm in (PUBLISHED, CAUSAL))
         parts.append(
             f"{detector}: the published dropout removes {100 * published['gap_removed']:.0f} % of "
@@ -132,7 +133,7 @@ def damage(result: Causal) -> pd.DataFrame:
     found = []
     for detector, one in result.damage.items():
         table = one.spoofing
-        chosen = table[(table["generator"] == UNSEEN) & (table["mask"] == TOP)]
+        chosen = table[(table["generator"] == result.where) & (table["mask"] == TOP)]
         if not len(chosen):
             continue
         row = chosen.iloc[0].to_dict()
@@ -165,7 +166,7 @@ def _page(result: Causal) -> str:
         markdown(rows(result)),
         said(result),
     ]
-    for detector in dict.fromkeys(name for name, _ in result.of):
+    for detector in result.detectors:
         parts += [
             f"## {detector}",
             " ".join(result.of[detector, arm].said for arm in (PUBLISHED, CAUSAL)),

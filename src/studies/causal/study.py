@@ -61,10 +61,21 @@ class Causal(Result):
         """The same along k: detector, arm, then ``gap_curve.csv``."""
         return self._joined({key: one.gap_curve for key, one in self.of.items()})
 
-    def row(self, detector: str, arm: str, mask: str, generator: str = UNSEEN) -> dict[str, Any]:
-        """Return one row of :attr:`gaps`; a detector's baseline is that of either arm."""
+    @property
+    def detectors(self) -> list[str]:
+        """The detectors, in the order asked for."""
+        return list(dict.fromkeys(name for name, _ in self.of))
+
+    @property
+    def where(self) -> str:
+        """The mean over unseen generators, else over all, else the only generator."""
+        names = list(self.gaps["generator"])
+        return next((one for one in (UNSEEN, MACRO) if one in names), names[0])
+
+    def row(self, detector: str, arm: str, mask: str) -> dict[str, Any]:
+        """Return one row of :attr:`gaps`, of :attr:`where`."""
         table = self.of[detector, arm].gap
-        chosen = table[(table["generator"] == generator) & (table["mask"] == mask)]
+        chosen = table[(table["generator"] == self.where) & (table["mask"] == mask)]
         return dict(chosen.iloc[0])
 
     def view(self) -> Any:
@@ -150,9 +161,10 @@ def experiment(
     **how: Unpack[How],
 ) -> DropoutResult:
     """Run one experiment; ks: of the curve, see :func:`forensift.dropout`."""
+    family = TRAINING_FAMILY if TRAINING_FAMILY in images.generators else None
     return dropout(
         detector, images, arm.ranking, arm.k, value=arm.value, reference=arm.reference,  # type: ignore[arg-type]
-        draws=draws, ks=ks, band_draws=3, training_family=TRAINING_FAMILY, **how,
+        draws=draws, ks=ks, band_draws=3, training_family=family, **how,
     )  # fmt: skip
 
 
