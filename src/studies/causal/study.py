@@ -13,6 +13,7 @@ from ... import views
 from ...ablation import Means, load_means
 from ...detectors import Detector, load_detector
 from ...errors import UserError
+from ...evaluation import MACRO
 from ...fmap_ranking import load_ranking, shipped_ranking
 from ...forge import TRAINED
 from ...records import ImageSet, Ranking, Result
