@@ -10,6 +10,7 @@ from .compare import (
     overlap,
     top,
 )
-from .omega import OmegaStatistic, descending, relevance_shares
+from .buckets import descending
+from .omega import OmegaStatistic, relevance_shares
 from .published import load_ranking, save_ranking
 from .rank import Label, OmegaLook, Rankings, Start, rank, rankings

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.stats import kendalltau
 
 from ..fmap_ranking import OmegaStatistic
-from ..fmap_ranking.omega import descending
+from ..fmap_ranking import descending
 from ..records import FeatureMap
 from ..rng import keyed
 
