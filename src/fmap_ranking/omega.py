@@ -193,4 +193,3 @@ def ranking_table(
         },
         index=order,
     )
-

@@ -72,15 +72,23 @@ def path_effects(
 
 def _moved(dot: _Dot, before: _Point, here: _Point) -> Tensor:
     """Return the mean gradient of two points of the path times how far each map moved."""
-    steps = {layer: [two[0] - one[0] for one, two in zip(before[layer], here[layer], strict=True)]
-             for layer in here}  # fmt: skip
-    return (dot(before, steps) + dot(here, steps)) / 2
+    means: _Point = {}
+    steps: dict[str, list[Tensor]] = {}
+    for layer, calls in here.items():
+        both = list(zip(before[layer], calls, strict=True))
+        steps[layer] = [two[0] - one[0] for one, two in both]
+        means[layer] = [(two[0], _half(one[1], two[1])) for one, two in both]
+    return dot(means, steps)
+
+
+def _half(one: Tensor | None, two: Tensor | None) -> Tensor | None:
+    return None if one is None or two is None else (one + two) / 2
 
 
 def _point(detector: Detector, batch: Tensor, gradients: bool = True) -> _Point:
     """Return the maps of every layer on a normalised batch, and the logit's gradients by them."""
     network = detector.network
-    with torch.enable_grad(), kept(network, detector.layers) as held:
+    with torch.set_grad_enabled(gradients), kept(network, detector.layers) as held:
         inside = batch.detach().requires_grad_(gradients)
         logits = detector.decide(network(inside).reshape(len(batch), -1))
         calls = [(layer, one) for layer, own in held.items() for one in own]
@@ -108,15 +116,18 @@ class _Dot:
             whole = torch.zeros(self.images, width, dtype=torch.float64)
             for (_, slope), other in zip(point[layer], by[layer], strict=True):
                 if slope is not None:
-                    one, two = (self._apart(layer, width, each) for each in (slope, other))
-                    whole += torch.einsum("wnp,wnp->nw", one, two).double().cpu()
+                    whole += self._summed(layer, slope * other).double().cpu()
             found.append(whole)
         return torch.cat(found, dim=1)
 
-    def _apart(self, layer: str, width: int, values: Tensor) -> Tensor:
+    def _summed(self, layer: str, values: Tensor) -> Tensor:
+        """Return the sums (N, width) over space; windows or crops of an image are one image."""
         unit = self.units.get(layer)
-        maps = values.movedim(1, 0) if unit is None else unit.by_map(values)
-        return maps.reshape(width, self.images, -1)
+        if unit is None:
+            sums = values.sum(dim=(2, 3))
+            return sums.unflatten(0, (self.images, -1)).sum(dim=1)
+        maps = unit.by_map(values)
+        return maps.reshape(len(maps), self.images, -1).sum(dim=2).T
 
 
 class PathLook(Look):
@@ -179,8 +190,8 @@ class PathLook(Look):
                     f"{entries[0].path}: {tuple(others.shape[2:])} pixels, and its fake "
                     f"{tuple(batch.pixels.shape[2:])}; take a preset that crops"
                 )
-        ends = (detector.normalised(one) for one in (others, batch.pixels))
-        return found | path_effects(detector, *ends, names, self.steps)
+        start, end = (detector.normalised(one) for one in (others, batch.pixels))
+        return found | path_effects(detector, start, end, names, self.steps)
 
     def probe(self, batch: Batch, seen: Mapping[str, Seen]) -> object:
         """Go along one path, from the image to itself."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,8 @@ class Ways(How, total=False):
     pairs: a table (fake, photograph), or its file; by file names where it is not given.
     steps: of a path from photograph to fake (eap-ig, conductance).
     masks: where a fake was made: a table or a folder, see :func:`load_masks` (rad).
-    maps: how many are measured one by one (single); 0 measures all.
+    maps: how many are measured one by one (single; 0 measures all) or picked (pursuit).
+    layers: patterns of the layers that these are chosen from ('layer[234]*'); all by default.
     k: of the top maps that several rankings are compared on.
     """
 
@@ -35,6 +36,7 @@ class Ways(How, total=False):
     steps: int
     masks: Path | None
     maps: int
+    layers: Sequence[str]
     k: int | None
 
 
