@@ -18,7 +18,7 @@ from ..errors import UserError
 from ..evaluation import sigmoid
 from ..records import ImageSet, Ranking, Result, Skipped
 from ..sweep import How, Pass, sweep
-from .certificate import REFITTED, UNFITTED, WHOLE, certificate
+from .certificate import PRUNED, REFITTED, UNFITTED, WHOLE, certificate
 from .choose import (
     Reference,
     Version,
@@ -90,8 +90,7 @@ def prune(
         UserError: unknown words, a ranking or k that is missing, sets without reals or fakes, a
             network that cannot be pruned so, or see :func:`forensift.sweep`.
     """
-    _checked(detector, method, ranking, k, value, draws)
-    require_both_classes(images)
+    _checked(detector, images, method, ranking, k, value, draws)
     seed, maps = how.get("seed", 0), method == "ranking"
     tested = [one.name for one in parse_conditions(conditions)]
     fitted = [one.name for one in parse_conditions(refit_conditions)]
@@ -113,15 +112,11 @@ def prune(
         versions = input_versions(size, list(chosen), draws, seed)
         table = inputs_table(chosen, place, size)
     fits |= {one: reference.fit(one) for one in versions}
-    judges = {(WHOLE, 0): Judge()}
-    judges |= {(one.name, one.draw): Judge(one.maps, own.layer) for one, own in fits.items()}
-    if maps:
-        judges[UNFITTED, 0] = Judge(versions[0].maps)
-    scores, tried = _judged(place, images, judges, tested, how)
+    scores, tried = _judged(place, images, fits, tested, how)
     copy = _copied(place, versions[0], fits[versions[0]], done.used, seed)
     levels, differences = certificate(scores, seed=seed)
     same = set(photograph_names([one.path for one in tried.used])) & set(reference.photographs)
-    facts = {
+    facts |= {
         "detector": detector.name,
         "method": method,
         "units": "feature maps" if maps else f"inputs of {head(detector.network)}",
@@ -134,16 +129,21 @@ def prune(
         "refit_set_sha256": refit.hash(),
         "shared_photographs": len(same),
         "seed": seed,
-        **facts,
     }
-    skipped = (*done.skipped, *tried.skipped)
-    rows = _fits_table(fits, reference)
+    skipped, rows = (*done.skipped, *tried.skipped), _fits_table(fits, reference)
     return Pruning(levels, differences, table, rows, scores, copy, skipped, facts)
 
 
 def _checked(
-    detector: Detector, method: str, ranking: Ranking | None, k: int | None, value: str, draws: int
+    detector: Detector,
+    images: ImageSet,
+    method: str,
+    ranking: Ranking | None,
+    k: int | None,
+    value: str,
+    draws: int,
 ) -> None:
+    require_both_classes(images)
     if method not in METHODS or value not in VALUES:
         raise UserError(
             f"method {method!r} with value {value!r}: choose of {', '.join(METHODS)} and of "
@@ -164,10 +164,15 @@ def _checked(
 def _judged(
     place: Ablation,
     images: ImageSet,
-    judges: Mapping[tuple[str, int], Judge],
+    fits: Mapping[Version, Fit],
     conditions: Sequence[str],
     how: How,
 ) -> tuple[pd.DataFrame, Pass]:
+    """Return the scores of the whole detector and of every version, and the pass."""
+    judges = {(WHOLE, 0): Judge()}
+    judges |= {(one.name, one.draw): Judge(one.maps, own.layer) for one, own in fits.items()}
+    if maps := next((one.maps for one in fits if one.name == PRUNED), ()):
+        judges[UNFITTED, 0] = Judge(maps)
     look = JudgedLook(place, list(judges.values()), conditions)
     done = sweep(images, [look], what="testing", **how)
     require_both_classes(done.used)
