@@ -11,5 +11,5 @@ from .compare import (
     top,
 )
 from .omega import OmegaStatistic, descending, relevance_shares
-from .published import load_ranking, save_ranking
+from .published import load_ranking, save_ranking, set_of
 from .rank import Label, OmegaLook, Rankings, Start, rank, rankings
