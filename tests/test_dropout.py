@@ -73,7 +73,7 @@ def test_the_planted_maps_are_the_evidence_and_random_ones_are_not(result) -> No
 
 def test_the_table_has_the_columns_and_rows_of_the_design(result) -> None:
     table = result.table
-    assert tuple(table.columns) == COLUMNS
+    assert tuple(table.columns) == (*COLUMNS, "value")
     assert COLUMNS[:4] == ("generator", "mask", "draw", "k")
     draws = table.groupby(["generator", "mask"]).size()
     for (_, mask), number in draws.items():

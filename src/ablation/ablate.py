@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Unpack, get_args
@@ -59,6 +60,15 @@ class Ablation:
                 self.detector, self.learn_on, sorted(chosen), self.constants, self.scale, self.how
             )
         return self._learnt[chosen]
+
+    def digest(self) -> str:
+        """Return a SHA-256 over constants and partners: what the facts do not say in numbers."""
+        found = hashlib.sha256()
+        for layer, constant in (self.constants or {}).items():
+            found.update(f"{layer}\t".encode() + constant.double().cpu().numpy().tobytes())
+        for key, partner in self.partners.items():
+            found.update(f"{key}\t{partner.path}\n".encode())
+        return found.hexdigest()
 
     def logits(self, batch: Batch, feature_maps: Iterable[FeatureMap]) -> np.ndarray:
         """Return the logits of 'fake' (N,), float64, of a batch without these feature maps."""
@@ -130,7 +140,7 @@ def ablation(
     if value == "resample":
         others = reference if isinstance(reference, ImageSet) else images
         partners = _drawn(images, others, how.get("seed", 0))
-        facts["reference"] = others.hash()
+        facts |= {"reference": others.hash(), "reference_is": _whose(reference)}
         return Ablation(detector, value, site, images, partners=partners, how=how, facts=facts)
     links = _chains(detector, images, site) if site != "conv" else {}
     if value == "zero":
@@ -143,7 +153,7 @@ def ablation(
         raise UserError("value optimal is learnt on images: give a set as the reference")
     if reference is None or isinstance(reference, ImageSet):
         reference_set = images if reference is None else reference
-        facts["reference_is"] = "the images themselves" if reference is None else "other images"
+        facts["reference_is"] = _whose(reference)
         reference = means(detector, reference_set, links if site == "activation" else None, **how)
     facts |= dict(reference.facts)
     kinds = ("real",) if value == "mean-real" else ("real", "fake")
@@ -155,6 +165,10 @@ def ablation(
         detector, value, site, images, constants, learn_on=reference_set, scale=scale, how=how,
         facts=facts,
     )  # fmt: skip
+
+
+def _whose(reference: ImageSet | Means | None) -> str:
+    return "other images" if isinstance(reference, ImageSet) else "the images themselves"
 
 
 def _before(

@@ -58,13 +58,13 @@ def first_order(
 
 def _change(maps: Tensor, slopes: Tensor, constant: Tensor | None, images: int) -> Tensor:
     """Return Σ slope · (constant − map) of (width, N', …, d) as (N, width), float64."""
-    width, d = maps.shape[0], maps.shape[-1]
-    maps, slopes = (one.reshape(width, images, -1, d) for one in (maps, slopes))
-    moved = -torch.einsum("wnpd,wnpd->wn", maps, slopes).double()
-    if constant is not None:
-        slope = slopes.sum(dim=2).double()  # (width, N, d)
-        moved += (slope * constant.to(slope)[:, None]).sum(dim=2)
-    return moved.T.cpu()
+    if constant is None:
+        moved = maps.neg().mul_(slopes)
+    else:
+        between = [1] * (maps.dim() - 2)
+        moved = (constant.to(maps).reshape(len(maps), *between, -1) - maps).mul_(slopes)
+    sums = moved.sum(dim=tuple(range(2, moved.dim())))
+    return sums.reshape(len(maps), images, -1).double().sum(dim=2).T.cpu()
 
 
 @contextmanager

@@ -101,7 +101,7 @@ def load_means(path: Path, detector: Detector) -> Means:
     if parts != _parts(detector):
         raise UserError(f"{path}: the means are of another network than {detector.name}")
     return Means({("conv", "real"): numbers}, np.full(len(numbers), np.nan), parts, {"real": reals},
-                 {"reference": Path(path).name})  # fmt: skip
+                 {"reference": Path(path).name, "reference_is": Path(path).name})  # fmt: skip
 
 
 def means(

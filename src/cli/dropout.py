@@ -13,6 +13,9 @@ from .run import Run, scanned
 from .verb import verb
 
 if TYPE_CHECKING:
+    from ..ablation import Means
+    from ..detectors import Detector
+    from ..records import ImageSet
     from ..sensitivity import DropoutResult
 
 
@@ -21,7 +24,53 @@ def dropout(
     run: Run,
     ranking: options.RankingCsv,
     k: options.K,
-    draws: Annotated[int, typer.Option("--draws", min=1, help="Of each random control.")] = 20,
+    value: Annotated[
+        str,
+        typer.Option(
+            "--value",
+            metavar="zero|mean|mean-real|resample|paired|optimal[,...]",
+            help="What stands in the maps' place: zero (published), their mean over a reference "
+            "or its reals, another real's maps, in a fake its own photograph's, or constants "
+            "learnt so that logits change least. Several give tables of all.",
+        ),
+    ] = "zero",
+    site: Annotated[
+        str,
+        typer.Option(
+            "--site",
+            metavar="conv|bn|activation",
+            help="Where zero and mean are taken: at the convolution (published), behind its "
+            "BatchNorm, or behind its activation.",
+        ),
+    ] = "conv",
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            "--reference",
+            metavar="DIR|FILE.parquet",
+            help="Images that means and constants are taken from, or a file of means. Default: "
+            "SET-means.parquet beside the ranking (for mean-real at conv or bn), else the images "
+            "themselves.",
+        ),
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            "--pairs",
+            metavar="CSV",
+            help="Columns fake and photograph: which photograph a fake was made from. Default: "
+            "by file name, as `forensift forge` writes them.",
+        ),
+    ] = None,
+    draws: Annotated[
+        int | None,
+        typer.Option(
+            "--draws",
+            min=1,
+            show_default="20; 3 under optimal",
+            help="Of each random control.",
+        ),
+    ] = None,
     magnitude_matched: Annotated[
         bool,
         typer.Option(
@@ -38,8 +87,14 @@ def dropout(
         ),
     ] = "auto",
     band_draws: Annotated[
-        int, typer.Option("--band-draws", min=0, help="Random draws at each k of the curve.")
-    ] = 5,
+        int | None,
+        typer.Option(
+            "--band-draws",
+            min=0,
+            show_default="5; 1 under optimal",
+            help="Random draws at each k of the curve.",
+        ),
+    ] = None,
     training_family: options.TrainingFamily = None,
     held_out: Annotated[
         Path | None,
@@ -50,10 +105,14 @@ def dropout(
         ),
     ] = None,
 ) -> DropoutResult:
-    """Zero the top k feature maps, and as many others, and measure every generator again.
+    """Take the top k feature maps away, and as many others, and measure every generator again.
 
     Example: `forensift dropout resnet50 --data CNN_synth_testset --ranking progan_val-fake.csv
     --k 114`
+
+    Zero, as published, is far from anything that many maps ever hold, so a fall may be damage;
+    `--value mean-real` puts the mean over reals in their place, `--value zero,optimal` tells how
+    much of the fall is damage. Controls get the same value.
 
     Controls: random-k and layer-matched random-k (--draws seeded draws each, and the published
     AP of the scores averaged over five), low-k, and the lowest maps with omega above zero.
@@ -66,13 +125,20 @@ def dropout(
     the figures `dropout` and `ap_curve`. AP and accuracies are fractions.
     """
     from .. import sensitivity
-    from ..fmap_ranking import load_ranking
+    from ..ablation import pairs_of
+    from ..fmap_ranking import fitting, load_ranking
 
+    ranked = load_ranking(ranking)
+    detector, values = fitting(ranked, run.loaded), value.split(",")
     return sensitivity.dropout(
-        run.loaded,
+        detector,
         run.images,
-        load_ranking(ranking),
+        ranked,
         k,
+        value=values,  # type: ignore[arg-type]
+        site=site,  # type: ignore[arg-type]
+        reference=_reference(reference, ranking, detector, values, site),
+        pairs=pairs_of(run.images, pairs) if pairs else None,
         draws=draws,
         ks=_grid(ks),
         band_draws=band_draws,
@@ -81,6 +147,21 @@ def dropout(
         held_out=scanned(held_out) if held_out else None,
         **run.how,
     )
+
+
+def _reference(
+    given: Path | None, ranking: Path, detector: Detector, values: list[str], site: str
+) -> ImageSet | Means | None:
+    """Return what was given, or the means that lie beside a ranking where they suffice."""
+    from ..ablation import load_means
+    from ..fmap_ranking import set_of
+
+    if given is not None:
+        return load_means(given, detector) if given.suffix == ".parquet" else scanned(given)
+    beside = ranking.with_name(f"{set_of(ranking)}-means.parquet")
+    if set(values) <= {"zero", "mean-real"} and "mean-real" in values and site != "activation":
+        return load_means(beside, detector) if beside.is_file() else None
+    return None
 
 
 def _grid(ks: str) -> list[int] | None:

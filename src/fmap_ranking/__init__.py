@@ -15,5 +15,5 @@ from .compare import (
 )
 from .look import OmegaLook, Start
 from .omega import OmegaStatistic, relevance_shares
-from .published import load_ranking, save_ranking
+from .published import load_ranking, save_ranking, set_of
 from .rank import Label, Rankings, rank, rankings

@@ -58,6 +58,12 @@ def load_ranking(path: Path, *, label: int | None = None) -> Ranking:
     return Ranking(table, label, start, counted if isinstance(counted, dict) else {}, facts, by)
 
 
+def set_of(path: Path) -> str:
+    """Return the name of the image set that a ranking is of: its file's without the last part."""
+    ends = (*(f"-{one}" for one in RANKINGS), "-fake", "-real")
+    return next((path.stem.removesuffix(one) for one in ends if path.stem.endswith(one)), path.stem)
+
+
 def save_ranking(ranking: Ranking, path: Path, digits: int | None = None) -> None:
     """Write a ranking in the published format, whole or not at all.
 

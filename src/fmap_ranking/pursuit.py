@@ -8,7 +8,7 @@ the whole network, the objective is J = mean_f (L(f) − L₀(r))² + β · mean
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from typing import Any, Unpack
 
@@ -29,6 +29,10 @@ from .omega import ranking_table
 MAPS = 400  # picked, unless nothing is gained before
 GROWTH = 0.12  # of the maps picked so far: as many more before the effects are taken anew
 BETA = 1.0  # how much reals count
+REFUSED = 10  # maps in a row that raise J where they were expected to lower it: the end
+
+
+Pick = tuple[int, dict[str, float], float]  # place of the map, its row, J predicted after it
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ def pursuit(
     In each round the change of every image's logit by replacing each map is taken to first order,
     with the maps picked so far replaced (:func:`forensift.ablation.first_order`); then maps are
     picked one by one by the predicted fall of J, the changes of all images added up, so that maps
-    that do the same are not counted twice. A round picks one map, later 12 % of those there are.
+    that do the same are not counted twice. A round picks one map, later 12 % of those there are;
+    where J rises instead, only the first half of these is kept.
 
     The ranking's score is the fall of J by the pick as a share of J of the whole network (never
     above the score before it, so that the order stays); standard_error is of that, over
@@ -84,39 +89,108 @@ def pursuit(
         chosen = world.images if reference is None else reference
         reference = means(detector, chosen, **_quiet(how))
     constants = reference.by_layer(reference.numbers("conv", ("real",)))
-    picks: list[FeatureMap] = []
-    rows: list[dict[str, float]] = []
-    path: list[dict[str, float]] = []
-    start, predicted, tell = 0.0, np.nan, how.get("progress")
-    target = np.zeros(len(world.images))
-    plain = np.zeros(0)
-    while True:
-        look = ChangesLook(detector, constants, picks)
-        sweep(world.images, [look], what=f"pursuit, {len(picks)} maps", **_quiet(how))
-        ids = [world.images.image_id(entry) for entry in world.images]
-        logits = look.statistic.of(ids, "logit")
-        if not picks:
-            plain, target = logits, world.targets(logits)
-        away = logits - target
-        now = world.objective(away, beta)
-        start = start or now
-        path.append(_stand(world, len(picks), now, predicted, logits, plain))
-        if tell:
-            tell("pursuit", len(picks), maps)
-        if len(picks) >= maps:
-            break
-        changes = look.statistic.of(ids, "changes").astype(np.float64)
-        changes[:, ~allowed] = 0
-        number = min(maps - len(picks), max(1, int(GROWTH * len(picks))))
-        found = _picked(world, away, changes, number, beta, start, len(picks))
-        if not found:
-            break
-        predicted = found[-1][2]
-        picks += [detector.feature_maps[place] for place, _, _ in found]
-        rows += [row for _, row, _ in found]
-    return Pursued(
-        _ranking(detector, picks, rows, world, beta, layers, reference), pd.DataFrame(path)
-    )
+    walk = _Walk(detector, world, constants, allowed, beta, how)
+    walk.go(maps)
+    if not walk.picks:
+        raise UserError(f"{detector.name}: replacing no map brings fakes nearer to photographs")
+    facts = {
+        "detector": detector.name,
+        "weights": detector.weights.path,
+        "weights_sha256": detector.weights.sha256,
+        "image_set": world.images.hash(),
+        "preset": detector.preset.name,
+        "by": "pursuit",
+        "value": "mean-real",
+        "beta": beta,
+        "layers": list(layers),
+        "paired": world.paired,
+        "reference": dict(reference.facts).get("reference"),
+    }
+    return Pursued(replace(walk.ranking(), facts=facts), pd.DataFrame(walk.path))
+
+
+class _Walk:
+    """The rounds of a pursuit: effects taken anew, some maps picked, and what came of it."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        world: _World,
+        constants: Mapping[str, Any],
+        allowed: np.ndarray,
+        beta: float,
+        how: How,
+    ) -> None:
+        self.detector, self.world, self.constants = detector, world, constants
+        self.free, self.beta, self.how = allowed.copy(), beta, how
+        self.picks: list[int] = []
+        self.rows: list[dict[str, float]] = []
+        self.path: list[dict[str, float]] = []
+
+    def go(self, maps: int) -> None:
+        """Pick up to ``maps`` maps."""
+        world, tell = self.world, self.how.get("progress")
+        plain, target = np.zeros(0), np.zeros(len(world.images))
+        before, predicted, number, most, refused = np.inf, np.nan, 0, maps, 0
+        while True:
+            logits, changes = self._seen()
+            if not self.picks:
+                plain, target = logits, world.targets(logits)
+            away = logits - target
+            now = world.objective(away, self.beta)
+            if now > before:  # the first half of the last picks again, or another one
+                keep = number // 2
+                if not keep:
+                    self.free[self.picks[-1]] = False
+                    refused += 1
+                del self.picks[keep - number :], self.rows[keep - number :]
+                number, most = keep, max(1, keep)
+                if keep:
+                    continue
+            else:
+                before, most, refused = now, 2 * most, 0
+                row = _stand(world, logits, plain)
+                ends = {"maps": len(self.picks), "objective": now, "predicted": predicted}
+                self.path.append({**ends, **row})
+                if tell:
+                    tell("pursuit", len(self.picks), maps)
+                held = away, changes
+            room = maps - len(self.picks)
+            number = min(room, max(1, int(GROWTH * len(self.picks))), most)
+            found = self._next(*held, number) if room and refused < REFUSED else []
+            if not found:
+                return
+            number, predicted = len(found), found[-1][2]
+            self.picks += [place for place, _, _ in found]
+            self.rows += [one for _, one, _ in found]
+
+    def ranking(self) -> Ranking:
+        """Return the picks as a ranking; the score never rises, so that their order stays."""
+        told = pd.DataFrame(self.rows)
+        maps = [self.detector.feature_maps[place] for place in self.picks]
+        scores = np.minimum.accumulate(told["score"].to_numpy())
+        table = ranking_table(maps, scores, "pursuit")
+        for column in ("standard_error", "rank_low", "rank_high"):
+            table[column] = told[column].to_numpy()[table.index]
+        fakes = int(self.world.fake.sum())
+        counts = {"used": fakes, "reals": len(self.world.fake) - fakes}
+        return Ranking(table.reset_index(drop=True), FAKE, counts=counts, by="pursuit")
+
+    def _seen(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits (N,) with the picks replaced, and changes (N, M) by each other map."""
+        picked = [self.detector.feature_maps[place] for place in self.picks]
+        look = ChangesLook(self.detector, self.constants, picked)
+        images = self.world.images
+        sweep(images, [look], what=f"pursuit, {len(picked)} maps", **_quiet(self.how))
+        ids = [images.image_id(entry) for entry in images]
+        return look.statistic.of(ids, "logit"), look.statistic.of(ids, "changes").astype(float)
+
+    def _next(self, away: np.ndarray, changes: np.ndarray, number: int) -> list[Pick]:
+        taken = self.free.copy()
+        taken[self.picks] = False
+        changes = np.where(taken, changes, 0)
+        start = self.path[0]["objective"]
+        return _picked(self.world, away, changes, number, self.beta, start, len(self.picks))
 
 
 class ChangesLook(Look):
@@ -187,9 +261,6 @@ class _World:
         return float(self.weights(beta) @ away**2)
 
 
-Pick = tuple[int, dict[str, float], float]
-
-
 def _picked(
     world: _World,
     away: np.ndarray,
@@ -240,52 +311,14 @@ def _places(
     return min(float(low), 1.0), float(high)
 
 
-def _stand(
-    world: _World, picked: int, now: float, predicted: float, logits: np.ndarray, plain: np.ndarray
-) -> dict[str, float]:
+def _stand(world: _World, logits: np.ndarray, plain: np.ndarray) -> dict[str, float]:
     fakes, reals = logits[world.fake], logits[~world.fake]
     return {
-        "maps": picked,
-        "objective": now,
-        "predicted": predicted,
         "gap": float(fakes.mean() - reals.mean()),
         "move_real": float((logits - plain)[~world.fake].mean()),
         "found": float((fakes > 0).mean()),
         "right": float((reals <= 0).mean()),
     }
-
-
-def _ranking(
-    detector: Detector,
-    picks: Sequence[FeatureMap],
-    rows: Sequence[Mapping[str, float]],
-    world: _World,
-    beta: float,
-    layers: Sequence[str],
-    reference: Means,
-) -> Ranking:
-    if not picks:
-        raise UserError(f"{detector.name}: replacing no map brings fakes nearer to photographs")
-    told = pd.DataFrame(list(rows))
-    scores = np.minimum.accumulate(told["score"].to_numpy())
-    table = ranking_table(picks, scores, "pursuit")
-    for column in ("standard_error", "rank_low", "rank_high"):
-        table[column] = told[column].to_numpy()[table.index]
-    counts = {"used": int(world.fake.sum()), "reals": int((~world.fake).sum())}
-    facts = {
-        "detector": detector.name,
-        "weights": detector.weights.path,
-        "weights_sha256": detector.weights.sha256,
-        "image_set": world.images.hash(),
-        "preset": detector.preset.name,
-        "by": "pursuit",
-        "value": "mean-real",
-        "beta": beta,
-        "layers": list(layers),
-        "paired": world.paired,
-        "reference": dict(reference.facts).get("reference"),
-    }
-    return Ranking(table.reset_index(drop=True), FAKE, counts=counts, facts=facts, by="pursuit")
 
 
 def _allowed(detector: Detector, patterns: Sequence[str]) -> np.ndarray:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from .choice import default_grid
 from .colour import ColourResult, checked_modes, colour, colour_of
 from .colour_tables import box_table, colour_table
-from .dropout import Controls, DropoutResult, default_grid, dropout, held_out_threshold
+from .dropout import Controls, DropoutResult, dropout, held_out_threshold
 from .effect import effect, permutation_p
 from .magnitudes import magnitudes
 from .masks import (

@@ -32,7 +32,8 @@ class MaskLook(Look):
         self.ablation = Ablation(detector) if ablation is None else ablation
         self.jobs: dict[frozenset[FeatureMap], int] = {}
         self.job_of_mask = [self.jobs.setdefault(frozenset(one), len(self.jobs)) for one in masks]
-        facts = {"masks": [sorted(map(str, one)) for one in self.jobs], **self.ablation.facts}
+        sets = [sorted(map(str, one)) for one in self.jobs]
+        facts = {"masks": sets, **self.ablation.facts, "numbers": self.ablation.digest()}
         super().__init__(detector, PerImage(), colours=(), facts=facts)
 
     def observe(self, batch: Batch, seen: Mapping[str, Seen]) -> Rows:
@@ -75,6 +76,31 @@ def masked_scores(
     masks: each the feature maps that are dropped together; ablation: what stands in their place,
     zero by default; what: names the pass.
     """
-    look = MaskLook(detector, masks, ablation)
-    done = sweep(images, [look], what=what, **how)
-    return look.logits(images), done
+    under = Ablation(detector) if ablation is None else ablation
+    (logits,), done = scores_under(detector, images, [(under, masks)], what=what, **how)
+    return logits, done
+
+
+def scores_under(
+    detector: Detector,
+    images: ImageSet,
+    jobs: Sequence[tuple[Ablation, Sequence[Sequence[FeatureMap]]]],
+    *,
+    what: str = "dropping feature maps",
+    **how: Unpack[How],
+) -> tuple[list[np.ndarray], Pass]:
+    """Return the logits of :func:`masked_scores` under several ablations, from one pass.
+
+    Constants that must be learnt are learnt first, set by set: many passes each, and it is told.
+    """
+    told = how.get("progress") or (lambda what, done, total: None)
+    for one, masks in jobs:
+        sets = {frozenset(mask) for mask in masks if mask} if one.value == "optimal" else ()
+        for place, chosen in enumerate(sorted(sets, key=sorted)):
+            told("learning constants", place, len(sets))
+            one.constants_of(chosen)
+        if sets:
+            told("learning constants", len(sets), len(sets))
+    looks = [MaskLook(detector, masks, one) for one, masks in jobs]
+    done = sweep(images, looks, what=what, **how)
+    return [look.logits(images) for look in looks], done
