@@ -7,6 +7,7 @@ the whole network, the objective is J = mean_f (L(f) − L₀(r))² + β · mean
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
@@ -19,19 +20,23 @@ from ..ablation import Means, Pairs, first_order, means, pairs_of
 from ..data import Batch
 from ..data.photos import photograph_names
 from ..detectors import Detector
+from ..detectors.building import digest
 from ..errors import UserError
+from ..files import write_bytes
 from ..records import FAKE, REAL, FeatureMap, ImageSet, Ranking
 from ..rng import keyed
 from ..sweep import How, Look, PerImage, Rows, Seen, sweep
-from .omega import INTERVAL, RESAMPLES, ranking_table
+from .buckets import INTERVAL, RESAMPLES
+from .omega import ranking_table
 
 MAPS = 400  # picked, unless nothing is gained before
 GROWTH = 0.12  # of the maps picked so far: as many more before the effects are taken anew
 BETA = 1.0  # how much reals count
-REFUSED = 10  # maps in a row that raise J where they were expected to lower it: the end
+MOST = 8  # maps picked in a round
 
 
-Pick = tuple[int, dict[str, float], float]  # place of the map, its row, J predicted after it
+Row = dict[str, float]
+Pick = tuple[int, Row, float]  # place of the map, its row, J predicted after it
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,8 @@ def pursuit(
     In each round the change of every image's logit by replacing each map is taken to first order,
     with the maps picked so far replaced (:func:`forensift.ablation.first_order`); then maps are
     picked one by one by the predicted fall of J, the changes of all images added up, so that maps
-    that do the same are not counted twice. A round picks one map, later 12 % of those there are;
-    where J rises instead, only the first half of these is kept.
+    that do the same are not counted twice. A round picks one map, later 12 % of those there are,
+    at most eight.
 
     The ranking's score is the fall of J by the pick as a share of J of the whole network (never
     above the score before it, so that the order stays); standard_error is of that, over
@@ -121,47 +126,35 @@ class _Walk:
         how: How,
     ) -> None:
         self.detector, self.world, self.constants = detector, world, constants
-        self.free, self.beta, self.how = allowed.copy(), beta, how
+        self.allowed, self.beta, self.how = allowed, beta, how
         self.picks: list[int] = []
-        self.rows: list[dict[str, float]] = []
-        self.path: list[dict[str, float]] = []
+        self.rows: list[Row] = []
+        self.path: list[Row] = []
 
     def go(self, maps: int) -> None:
         """Pick up to ``maps`` maps."""
         world, tell = self.world, self.how.get("progress")
-        plain, target = np.zeros(0), np.zeros(len(world.images))
-        before, predicted, number, most, refused = np.inf, np.nan, 0, maps, 0
-        while True:
+        logits, changes = self._seen()
+        plain, target, predicted = logits, world.targets(logits), np.nan
+        self.picks, self.rows, self.path = self._kept() or ([], [], [])
+        if self.picks:  # of an interrupted run
             logits, changes = self._seen()
-            if not self.picks:
-                plain, target = logits, world.targets(logits)
+        while True:
             away = logits - target
             now = world.objective(away, self.beta)
-            if now > before:  # the first half of the last picks again, or another one
-                keep = number // 2
-                if not keep:
-                    self.free[self.picks[-1]] = False
-                    refused += 1
-                del self.picks[keep - number :], self.rows[keep - number :]
-                number, most = keep, max(1, keep)
-                if keep:
-                    continue
-            else:
-                before, most, refused = now, 2 * most, 0
-                row = _stand(world, logits, plain)
-                ends = {"maps": len(self.picks), "objective": now, "predicted": predicted}
-                self.path.append({**ends, **row})
-                if tell:
-                    tell("pursuit", len(self.picks), maps)
-                held = away, changes
-            room = maps - len(self.picks)
-            number = min(room, max(1, int(GROWTH * len(self.picks))), most)
-            found = self._next(*held, number) if room and refused < REFUSED else []
+            ends = {"maps": len(self.picks), "objective": now, "predicted": predicted}
+            self.path.append({**ends, **_stand(world, logits, plain)})
+            self._keep()
+            if tell:
+                tell("pursuit", len(self.picks), maps)
+            number = min(MOST, max(1, int(GROWTH * len(self.picks))), maps - len(self.picks))
+            found = self._next(away, changes, number)
             if not found:
                 return
-            number, predicted = len(found), found[-1][2]
+            predicted = found[-1][2]
             self.picks += [place for place, _, _ in found]
             self.rows += [one for _, one, _ in found]
+            logits, changes = self._seen()
 
     def ranking(self) -> Ranking:
         """Return the picks as a ranking; the score never rises, so that their order stays."""
@@ -184,10 +177,29 @@ class _Walk:
         ids = [images.image_id(entry) for entry in images]
         return look.statistic.of(ids, "logit"), look.statistic.of(ids, "changes").astype(float)
 
+    def _keep(self) -> None:
+        """Write down how far it is."""
+        if "partials" in self.how:
+            state = [self._plan(), self.picks, self.rows, self.path[:-1]]
+            write_bytes(self.how["partials"] / "pursuit.json", json.dumps(state).encode())
+
+    def _kept(self) -> tuple[list[int], list[Row], list[Row]] | None:
+        """Return picks, rows and path of an interrupted run with the same question."""
+        path = self.how["partials"] / "pursuit.json" if self.how.get("resume") else None
+        if path is None or not path.is_file():
+            return None
+        plan, *found = json.loads(path.read_bytes())
+        return tuple(found) if plan == self._plan() else None  # type: ignore[return-value]
+
+    def _plan(self) -> list[Any]:
+        constants = {one: float(own.double().sum()) for one, own in self.constants.items()}
+        weights, images = digest(self.detector.network), self.world.images.hash()
+        return [weights, images, self.beta, int(self.allowed.sum()), constants]
+
     def _next(self, away: np.ndarray, changes: np.ndarray, number: int) -> list[Pick]:
-        taken = self.free.copy()
-        taken[self.picks] = False
-        changes = np.where(taken, changes, 0)
+        free = self.allowed.copy()
+        free[self.picks] = False
+        changes = np.where(free, changes, 0)
         start = self.path[0]["objective"]
         return _picked(self.world, away, changes, number, self.beta, start, len(self.picks))
 
@@ -310,7 +322,7 @@ def _places(
     return min(float(low), 1.0), float(high)
 
 
-def _stand(world: _World, logits: np.ndarray, plain: np.ndarray) -> dict[str, float]:
+def _stand(world: _World, logits: np.ndarray, plain: np.ndarray) -> Row:
     fakes, reals = logits[world.fake], logits[~world.fake]
     return {
         "gap": float(fakes.mean() - reals.mean()),
