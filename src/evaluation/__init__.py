@@ -31,6 +31,6 @@ from .pixel_audit import pixel_audit
 from .resampling import bootstrap, weighted_average_precision, weighted_roc_auc
 from .robustness import ROBUSTNESS, Robustness, robustness, robustness_table
 from .scores import ScoreLook, score
-from .significance import LEVEL, draws_needed, holm
+from .significance import LEVEL, benjamini_hochberg, draws_needed, holm
 from .survey import Found, survey
 from .table import COLUMNS, THRESHOLD, metrics
