@@ -5,11 +5,11 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .robustness import said
 from .style import BLUE, GREEN, GREY, ORANGE, PAGE, PURPLE, new_figure, styled
 
 COLOURS = (ORANGE, BLUE, GREEN, PURPLE, "black")
 MARKS = "osD^v"
+DOSES = {"jpeg": "JPEG quality", "down": "both sides times", "up": "both sides times"}
 
 
 @styled
@@ -19,7 +19,7 @@ def plot_doses(curves: pd.DataFrame, *, title: str = "") -> Figure:
     curves: columns bias, feature_map, step, condition, moved, with the 5, 50 and 95 % points.
     """
     biases = list(dict.fromkeys(curves["bias"]))
-    figure = new_figure(PAGE, 3.4)
+    figure = new_figure(PAGE, 3.2)
     panels = figure.subplots(1, len(biases), squeeze=False)[0]
     for axes, bias in zip(panels, biases, strict=True):
         own = curves[curves["bias"] == bias]
@@ -33,14 +33,11 @@ def plot_doses(curves: pd.DataFrame, *, title: str = "") -> Figure:
                 part["step"], part["moved"], color=COLOURS[at % 5], marker=MARKS[at % 5], ms=3,
                 lw=1, label=name,
             )  # fmt: skip
-        names = [said(str(one)) for one in middle["condition"]]
-        axes.set_xticks(steps, names, rotation=60, ha="right", rotation_mode="anchor")
+        doses = [str(one).partition("-")[2] or "none" for one in middle["condition"]]
+        axes.set_xticks(steps, doses)
+        axes.set_xlabel(DOSES.get(bias, bias))
         axes.axhline(0, color=GREY, lw=0.4)
-        axes.legend(
-            loc="upper center", bbox_to_anchor=(0.5, 1.38), frameon=False, fontsize=6,
-            title={"jpeg": "JPEG", "down": "made smaller", "up": "made larger"}.get(bias, bias),
-            title_fontsize=8,
-        )  # fmt: skip
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize=6)
     panels[0].set_ylabel("moved, in standard deviations\nover clean photographs")
     if title:
         figure.suptitle(title, fontsize=8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Unpack
 
 import numpy as np
@@ -91,10 +91,10 @@ def bias_units(
     for one in every:
         number = min(k, sure[one.bias], len(maps) // 2)
         if number:
-            both, missed = _carried(place, images, one, rankings[one.bias], number, draws, how)
+            both, lost = _carried(place, images, one, rankings[one.bias], number, draws, how)
             levels.append(both[0].assign(bias=one.bias, k=number))
             carried.append(both[1].assign(bias=one.bias, k=number))
-            skipped += missed
+            skipped += lost
     facts = {
         "detector": detector.name,
         "feature_maps": len(maps),
@@ -109,9 +109,12 @@ def bias_units(
         "image_set_sha256": images.hash(),
         "seed": seed,
     }
-    frames = [pd.concat(one, ignore_index=True) if one else pd.DataFrame()
-              for one in (levels, carried)]  # fmt: skip
-    return BiasUnits(table, curves, *frames, rankings, tuple(dict.fromkeys(skipped)), facts)
+    missed = tuple(dict.fromkeys(skipped))
+    return BiasUnits(table, curves, _joined(levels), _joined(carried), rankings, missed, facts)
+
+
+def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def _ranking(

@@ -19,6 +19,7 @@ from ..evaluation import (
     clusters_of,
     macro_interval,
     metric_interval,
+    percentile_interval,
 )
 from ..evaluation.intervals import MACRO
 from ..evaluation.resampling import RESAMPLES
@@ -154,16 +155,24 @@ def _less(
 
 
 def _mean(cells: Sequence[Mapping[str, _Number]], least: float) -> _Cell:
-    """Return the mean of the same metrics; its interval is that of the mean of their draws."""
+    """Return the mean of the same metrics; its interval is that of the mean of their draws.
+
+    A level's is widened by what each one's has beyond its draws; a change (least below 0) that
+    moves under redrawing is its draws' alone, for the same photographs stand behind all of them.
+    """
     found: _Cell = dict(cells[0])
     if len(cells) == 1:
         return found
     for metric in METRICS:
         own = [cell[metric] for cell in cells]
         drawn = [one.drawn for one in own]
-        ends = macro_interval(drawn, [(one.low, one.high) for one in own], least)
-        value = float(np.mean([one.value for one in own]))
-        found[metric] = _Number(value, np.mean(drawn, axis=0), *ends)
+        value, mean = float(np.mean([one.value for one in own])), np.mean(drawn, axis=0)
+        low, high = percentile_interval(mean)
+        if least < 0 and high - low > 1e-12:
+            ends = min(low, value), max(high, value)
+        else:
+            ends = macro_interval(drawn, [(one.low, one.high) for one in own], least)
+        found[metric] = _Number(value, mean, *ends)
     return found
 
 

@@ -21,7 +21,7 @@ from ..fmap_ranking.buckets import BUCKETS, Buckets
 from ..records import ImageEntry, ImageSet
 from ..sweep import RGB, Look, Rows, Seen, SignedSum
 
-BIASES = {"jpeg": "JPEG", "down": "made smaller", "up": "made larger"}
+BIASES = {"jpeg": "JPEG", "down": "shrinking", "up": "enlarging"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def ladders(jpeg: Sequence[int], factors: Sequence[float]) -> tuple[Ladder, ...]
     }
     for bias, names in doses.items():
         if len(names) == 1:
-            raise UserError(f"{BIASES[bias]}: one dose, {names[0]}, says no trend; give two or more")
+            raise UserError(f"{BIASES[bias]}: {names[0]} alone says no trend; give two doses")
     found = [
         Ladder(bias, tuple(one.name for one in parse_conditions(names)))
         for bias, names in doses.items()
@@ -212,8 +212,11 @@ class DoseLook(Look):
         self.only = set(images)
         groups = groups_of(images)
         statistic = DoseStatistic(len(detector.feature_maps), every, groups)
-        facts = {"ladders": [[one.bias, *one.conditions] for one in every],
-                 "maps": list(detector.layers.items()), "groups": sorted(groups.items())}  # fmt: skip
+        facts = {
+            "ladders": [[one.bias, *one.conditions] for one in every],
+            "maps": list(detector.layers.items()),
+            "groups": sorted(groups.items()),
+        }
         super().__init__(detector, statistic, conditions=statistic.names, facts=facts)
 
     def wants(self, entry: ImageEntry) -> bool:

@@ -119,7 +119,7 @@ class JudgedLook(_WithoutMaps):
         return {"logit": found}
 
     def table(self, images: ImageSet, names: Sequence[tuple[str, int]]) -> pd.DataFrame:
-        """Return every score: detector, draw, condition, path, label, generator, class, logit, score.
+        """Return detector, draw, condition, path, label, generator, class, logit, score.
 
         names: of the judges, and their draw; images: that were all seen.
         """
