@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d
 
 from ..ablation import Pairs, pairs_of, pixels_of
 from ..data import Batch
 from ..detectors import Detector, head, observed
 from ..errors import UserError
+from ..fmap_ranking.rad import inside_outside
 from ..records import FAKE, ImageEntry, ImageSet
 from ..rng import keyed
 from ..sweep import How, Look, Rows, Seen, SignedSum, sweep
@@ -99,19 +99,8 @@ class RegionalLook(Look):
         name, inputs = self.pooled
         with observed(self.detector.network, [name], _kept, inputs=inputs) as last:
             self.detector.outputs(mixed)
-        found[rows] = discrepancy(last[name], regions)
+        found[rows] = inside_outside(last[name], regions).numpy()
         return {"difference": found}
-
-
-def discrepancy(maps: Tensor, regions: Tensor) -> np.ndarray:
-    """Return mean inside − mean outside (N, D) of maps (N, D, h, w) for regions (N, 1, H, W).
-
-    A place of a map counts for the share of it that the region covers.
-    """
-    inside = adaptive_avg_pool2d(regions.double(), (maps.shape[2], maps.shape[3]))
-    values = maps.double()
-    both = [(values * own).sum(dim=(2, 3)) / own.sum(dim=(2, 3)) for own in (inside, 1 - inside)]
-    return np.asarray((both[0] - both[1]).numpy())
 
 
 def region(image_id: str, height: int, width: int, seed: int) -> Tensor:
