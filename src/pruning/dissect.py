@@ -19,14 +19,13 @@ from ..ablation import Pairs, pairs_of, pixels_of
 from ..data import Batch
 from ..detectors import Detector, head, observed
 from ..errors import UserError
-from ..fmap_ranking.rad import inside_outside
+from ..fmap_ranking.rad import inside_outside, region
 from ..records import FAKE, ImageEntry, ImageSet
 from ..rng import keyed
 from ..sweep import How, Look, Rows, Seen, SignedSum, sweep
 from .heads import Scaled, check, folds_of, regression_of
 
 DEAR = {"dear-corvi": 0.6, "dear-rajan": 0.4}  # published: the share that is kept, the middle
-SIDES = (0.25, 0.75)  # of a region, as shares of the image's
 JUDGED = 4096  # images at most that greedy removal is judged on
 GAIN = 1e-5  # nats: what a removal must gain to go on
 
@@ -101,19 +100,6 @@ class RegionalLook(Look):
             self.detector.outputs(mixed)
         found[rows] = inside_outside(last[name], regions).numpy()
         return {"difference": found}
-
-
-def region(image_id: str, height: int, width: int, seed: int) -> Tensor:
-    """Return a random rectangle as bool (height, width), keyed by the image."""
-    rng = keyed("region", seed, image_id)
-    found = torch.zeros(height, width, dtype=torch.bool)
-    spans = []
-    for size in (height, width):
-        length = max(1, round(size * rng.uniform(*SIDES)))
-        start = int(rng.integers(0, size - length + 1))
-        spans.append(slice(start, start + length))
-    found[spans[0], spans[1]] = True
-    return found
 
 
 class _Mean:
