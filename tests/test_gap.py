@@ -39,6 +39,7 @@ def scene():
     images = ImageSet(Path("/set"), tuple(entries))
     labels = np.array([entry.label for entry in entries])
     logits = rng.normal(4 * labels - 2, 1.5, (4, len(entries)))
+    logits[1] -= 3 * labels  # fakes fall
     logits[0, 3] = np.nan  # could not be used
     own = {images.image_id(entry): float(at) for at, entry in enumerate(entries) if entry.label}
     return images, labels, logits, own

@@ -155,7 +155,7 @@ def _correlation(
 
 
 def measures_of(sums: Sums) -> Sums:
-    """Return the measures (masks, 1 + J) of what :func:`sums_of` gave, and the fall of AP."""
+    """Return the measures of what :func:`sums_of` gave, and what else is told of."""
     before = sums["fake_before"] - sums["real_before"]
     fakes, reals = sums["fake_moved"], sums["real_moved"]
     none = np.full_like(fakes, np.nan)
@@ -164,17 +164,18 @@ def measures_of(sums: Sums) -> Sums:
         "change_real_of_fake": np.divide(reals, fakes, out=none, where=fakes != 0),
     }
     return ratios | {key: sums[key] for key in MEASURES if key in sums} | {
-        "fall_ap": sums["ap_before"] - sums["ap"], "residual_before": sums["residual_before"]
+        "fall_ap": sums["ap_before"] - sums["ap"], "residual_before": sums["residual_before"],
+        "fake_moved": fakes,
     }  # fmt: skip
 
 
-def over_draws(measures: Sums, masks: Sequence[Mask]) -> dict[tuple[str, int], Sums]:
-    """Return the means over draws, (1 + J,), of each mask's name and k."""
+def over_draws(sums: Sums, masks: Sequence[Mask]) -> dict[tuple[str, int], Sums]:
+    """Return the measures (1 + J,) of each mask's name and k, of sums that are means over draws."""
     places: dict[tuple[str, int], list[int]] = {}
     for at, mask in enumerate(masks):
         places.setdefault((mask.name, mask.k), []).append(at)
     return {
-        key: {name: values[rows].mean(axis=0) for name, values in measures.items()}
+        key: measures_of({name: values[rows].mean(axis=0) for name, values in sums.items()})
         for key, rows in places.items()
     }
 
@@ -195,19 +196,23 @@ def gap_table(on: Ground, masks: Sequence[Mask], logits: np.ndarray) -> pd.DataF
 
     masks, logits: as scored, the first the baseline. Columns: generator, mask, k, draws; then with
     ``_low`` and ``_high``: gap_removed; change_real_of_fake, the reals' mean change over the
-    fakes'; ap; fake_accuracy_05 and real_accuracy_05, found fakes and right reals at logit 0;
-    residual, mean |L(f) − L₀(own photograph)| of fakes whose photograph is known, and
-    residual_before, with nothing taken away; real_correlation, of the reals' L with their L₀.
-    Then intervals_over, and units, how many of these. Controls are means over their draws;
-    intervals leave out one photograph after another and say nothing of which maps were drawn.
+    fakes', NaN where it is not clear that fakes moved; ap; fake_accuracy_05 and real_accuracy_05,
+    found fakes and right reals at logit 0; residual, mean |L(f) − L₀(own photograph)| of fakes
+    whose photograph is known, and residual_before, with nothing taken away; real_correlation, of
+    the reals' L with their L₀. Then intervals_over, and units, how many of these. Controls are
+    means over their draws; intervals leave out one photograph after another and say nothing of
+    which maps were drawn.
     """
     rows = []
     counts = Counter((mask.name, mask.k) for mask in masks)
     for generator, sums in sums_of(on, logits).items() if masks else ():
         present = presence(on, generator)
-        for (name, k), own in over_draws(measures_of(sums), masks).items():
+        for (name, k), own in over_draws(sums, masks).items():
             row: dict[str, object] = {"generator": generator, "mask": name, "k": k}
             row["draws"] = counts[name, k]
+            moved = interval_of("fake_moved", own["fake_moved"], present)
+            if moved[0] <= 0 <= moved[1]:
+                own["change_real_of_fake"] = np.full_like(own["fake_moved"], np.nan)
             for measure in MEASURES:
                 low, high = interval_of(measure, own[measure], present)
                 row |= {measure: own[measure][0], f"{measure}_low": low, f"{measure}_high": high}
@@ -232,7 +237,7 @@ def area_table(on: Ground, masks: Sequence[Mask], logits: np.ndarray) -> pd.Data
     """
     rows = []
     for generator, sums in sums_of(on, logits).items() if masks else ():
-        drawn = over_draws(measures_of(sums), masks)
+        drawn = over_draws(sums, masks)
         present = presence(on, generator)
         for name in dict.fromkeys(mask.name for mask in masks if mask.k):
             grid = sorted(k for own, k in drawn if own == name)
@@ -260,7 +265,7 @@ def spoofing_table(
     rows = []
     for generator in on.groups:
         first, second = (
-            over_draws(measures_of(sums[generator]), masks)
+            over_draws(sums[generator], masks)
             for sums, (masks, _) in zip(both, (zero, optimal), strict=True)
         )
         present = presence(on, generator)
