@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .histograms import MedianTestResult, median_test
     from .lrp import LRP, Relevance
     from .patches import Patches, patches
+    from .pruning import Pruning, prune
     from .records import FeatureMap, ImageSet, Ranking, Result
     from .sensitivity import ColourResult, DropoutResult, Transfer, colour, dropout, transfer
     from .studies.planted import planted
@@ -57,6 +58,7 @@ _WHERE = {
     "MedianTestResult": "histograms",
     "Patches": "patches",
     "Preset": "data",
+    "Pruning": "pruning",
     "Ranking": "records",
     "Relevance": "lrp",
     "Result": "records",
@@ -78,6 +80,7 @@ _WHERE = {
     "patches": "patches",
     "photographs": "data",
     "planted": "studies.planted",
+    "prune": "pruning",
     "rank": "fmap_ranking",
     "recolour": "data.colour",
     "robustness": "evaluation",

@@ -29,7 +29,7 @@ from forensift.detectors.units import (
     with_units,
 )
 from forensift.errors import UserError
-from forensift.lrp import LRP
+from forensift.lrp import LRP, export
 from forensift.lrp.token_rules import (
     Attention,
     Halves,
@@ -586,6 +586,31 @@ def test_images_of_another_size_are_planned_anew() -> None:
     fixed = LRP(awake(BACKBONES["vit"][1]()))
     with pytest.raises(UserError, match="images of 80 × 80 pixels"):
         fixed(torch.randn(1, 3, 80, 80))
+
+
+def test_an_export_serves_networks_of_one_structure_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    own = export._exported
+
+    def counted(*given: Any) -> Any:
+        made.append(own(*given))
+        return made[-1]
+
+    monkeypatch.setattr(export, "_EXPORTS", {})
+    monkeypatch.setattr(export, "_exported", counted)
+    x, networks = rand(2, 3, 16, 16).clamp(-2, 2), [ViT(), ViT()]
+    found = [LRP(one)(x) for one in (*networks, networks[0])]
+    assert len(made) == 1
+    assert torch.equal(found[0].pixels, found[2].pixels)
+    export._EXPORTS.clear()
+    assert torch.equal(LRP(networks[1])(x).pixels, found[1].pixels)
+    assert not torch.allclose(found[0].pixels, found[1].pixels)
+    for block in networks[1].blocks:
+        block.heads = 3  # decides what is computed, and is no weight
+    assert torch.allclose(LRP(networks[1])(x).logits, networks[1](x), rtol=1e-9)
+    monkeypatch.setattr(Block, "attend", lambda self, x: self.proj(x))
+    assert torch.allclose(LRP(networks[0])(x).logits, networks[0](x), rtol=1e-9)
+    assert len(made) == 4
 
 
 def test_attention_is_a_setting() -> None:

@@ -19,7 +19,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from forensift.cli.app import app
-from forensift.data import batching, get_preset, scan
+from forensift.data import Preset, batching, get_preset, scan
 from forensift.data.colour import recolour
 from forensift.data.conditions import parse_condition
 from forensift.data.photos import photograph_names
@@ -29,6 +29,7 @@ from forensift.evaluation import (
     CONDITIONS,
     MACRO,
     ROBUSTNESS,
+    ScoreLook,
     bootstrap,
     metrics,
     parse_conditions,
@@ -39,6 +40,7 @@ from forensift.evaluation import (
 )
 from forensift.figures import plot_robustness
 from forensift.records import ImageSet
+from forensift.sweep import sweep
 from forensift.views import view_of
 from forensift.views.pages import markdown_of
 
@@ -151,6 +153,20 @@ def test_each_image_is_decoded_and_changed_once_for_all_detectors(
         alone = score(detector, planted, transform=lambda image, key: blur(image))
         own = blurred[blurred["detector"] == name]
         np.testing.assert_allclose(own["logit"], alone["logit"], atol=1e-5)
+
+
+def test_what_a_look_has_seen_is_not_computed_again(planted: ImageSet) -> None:
+    cropping = planted_detector().with_preset(Preset("crops", crop=32))
+    resizing = cropping.with_preset(Preset("resizes", resize=40, crop=32))
+    detectors, conditions = {"crops": cropping, "resizes": resizing}, ("clean", "blur-1", "grey")
+    looks = {name: ScoreLook(one, colours=("rgb", "grey")) for name, one in detectors.items()}
+    sweep(planted, list(looks.values()))
+    whole = robustness(detectors, planted, conditions)
+    less = robustness(detectors, planted, conditions, seen=looks)
+    pd.testing.assert_frame_equal(whole.scores, less.scores, check_exact=True)
+    pd.testing.assert_frame_equal(whole.table, less.table, check_exact=True)
+    # Grey before a resize is not grey after it.
+    assert 6 * less.facts["network_passes"] == 3 * whole.facts["network_passes"] > 0
 
 
 def test_mixed_sizes_random_presets_and_unreadable_images(image_folder: MakeFolder) -> None:

@@ -30,6 +30,7 @@ VERBS: dict[str, dict[str, str]] = {
         "faithfulness": "faithfulness",
         "rank": "rank",
         "dropout": "dropout",
+        "prune": "prune",
         "transfer": "transfer",
         "colour": "colour",
         "median-test": "median_test",

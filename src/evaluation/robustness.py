@@ -11,10 +11,11 @@ import pandas as pd
 
 from ..data import jpeg_equaliser, require_both_classes
 from ..data.conditions import CLEAN, CONDITIONS, parse_conditions
+from ..data.presets import Preset
 from ..detectors import Detector
 from ..errors import UserError
 from ..records import ImageSet, Result, Skipped
-from ..sweep import How, sweep
+from ..sweep import RGB, How, sweep
 from .intervals import (
     Cluster,
     change_interval,
@@ -28,6 +29,7 @@ from .resampling import DRAWN, RESAMPLES, bootstrap
 from .scores import ScoreLook
 from .table import THRESHOLD
 
+GREY = "grey"  # a condition and a colour mode: the same bytes
 FALLS = ("ap", "auc", "accuracy")  # of which the fall from clean is given
 SCORES = ("detector", "condition", "path", "label", "generator", "class", "logit", "score")
 ROBUSTNESS = (
@@ -60,6 +62,7 @@ def robustness(
     equalise_jpeg: str = "none",
     cluster: Cluster = "photograph",
     resamples: int = RESAMPLES,
+    seen: Mapping[str, ScoreLook] | None = None,
     **how: Unpack[How],
 ) -> Robustness:
     """Score an image set with every detector under every condition; see :func:`robustness_table`.
@@ -68,6 +71,8 @@ def robustness(
     conditions: names, see :mod:`forensift.data.conditions`; 'clean' is always among them.
     cluster: what the intervals draw, see :func:`forensift.evaluation.metrics`.
     equalise_jpeg: before any condition, see :func:`forensift.data.jpeg_equaliser`.
+    seen: looks that have been over these very images, by detector; what they know is not computed
+        again: clean, and grey where a preset does no more than crop.
 
     Raises:
         UserError: an unknown condition, a generator without reals or fakes, two detectors of one
@@ -78,13 +83,21 @@ def robustness(
     require_both_classes(images)
     seed = how.get("seed", 0)
     equaliser = jpeg_equaliser(images, equalise_jpeg, seed=seed)
-    looks = {name: ScoreLook(detector, conditions=chosen) for name, detector in named.items()}
+    known = {name: _known(look) for name, look in (seen or {}).items()}
+    looks = {
+        name: ScoreLook(detector, conditions=[c for c in chosen if c not in known.get(name, ())])
+        for name, detector in named.items()
+    }
     done = sweep(images, list(looks.values()), what="robustness", transform=equaliser, **how)
-    parts = [
-        look.table(done.used, condition).assign(detector=name, condition=condition)
-        for name, look in looks.items()
-        for condition in chosen
-    ]
+    parts = []
+    for name, look in looks.items():
+        for condition in chosen:
+            if seen and condition in known.get(name, ()):
+                colour = known[name][condition]
+                table = seen[name].table(done.used, colour=colour)
+            else:
+                table = look.table(done.used, condition)
+            parts.append(table.assign(detector=name, condition=condition))
     scores = pd.concat(parts, ignore_index=True)[list(SCORES)]
     facts = {
         "detectors": {
@@ -108,6 +121,14 @@ def robustness(
     }
     table = robustness_table(scores, cluster=cluster, seed=seed, resamples=resamples)
     return Robustness(table, scores, done.skipped, facts)
+
+
+def _known(look: ScoreLook) -> dict[str, str]:
+    """Return the conditions that a look over clean images has seen: condition → colour mode."""
+    preset = look.detector.preset
+    crops = preset.shape_key() == Preset(preset.name, crop=preset.crop).shape_key()
+    modes = {CLEAN: RGB} | ({GREY: GREY} if crops else {})
+    return {condition: mode for condition, mode in modes.items() if mode in look.colours}
 
 
 @dataclass(frozen=True)

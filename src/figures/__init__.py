@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .alike import plot_alike
 from .collage import collage_pages, plot_collage
 from .colour import plot_colour_boxes, plot_colour_modes
 from .confusion import plot_confusion_matrix

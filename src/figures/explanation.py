@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..files import whole
-from .style import COLUMN, PAGE, new_figure, styled
+from .style import COLUMN, PAGE, laid_out, new_figure, styled
 
 # The image is grey, so that every colour is relevance; opacity grows with its root, so that single
 # pixels are seen and the image still shows through where a map covers all of it.
@@ -74,6 +74,7 @@ def plot_overlay(
     return figure
 
 
+@styled
 def save_overlay(
     folder: Path,
     name: str,
@@ -93,7 +94,7 @@ def save_overlay(
     with whole(folder / f"{name}.png") as temporary:
         picture.save(temporary, format="PNG", pnginfo=facts)
     figure = plot_overlay(pixels, heat, signed=signed, caption=caption)
-    with whole(folder / f"{name}.pdf") as temporary:
+    with laid_out(figure), whole(folder / f"{name}.pdf") as temporary:
         figure.savefig(temporary, format="pdf", dpi=300, metadata={"CreationDate": None})
 
 

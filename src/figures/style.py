@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import matplotlib as mpl
+from fontTools import subset
 from matplotlib.figure import Figure
 
 from ..files import whole
@@ -36,6 +40,9 @@ RC: dict[Any, Any] = {
     "svg.hashsalt": "forensift",
 }
 
+# Of fonts in a PDF: a third of its time goes into how letters could be combined, which Matplotlib
+# has decided already.
+UNUSED = (*subset.Options._drop_tables_default, "GSUB", "GPOS", "GDEF")
 
 PIXELS = 120  # of a notebook's page per inch of a figure: 7 inches fill the column
 
@@ -53,7 +60,8 @@ class Drawing(Figure):
     @styled
     def savefig(self, *given: Any, **options: Any) -> None:
         """Write the figure; see Matplotlib's ``Figure.savefig``."""
-        super().savefig(*given, **options)
+        with patch.object(subset.Options, "_drop_tables_default", list(UNUSED)):
+            super().savefig(*given, **options)
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         buffer = io.BytesIO()
@@ -69,15 +77,29 @@ def new_figure(width: float, height: float) -> Drawing:
     return Drawing(figsize=(width, height), layout="constrained")
 
 
+@contextmanager
+def laid_out(figure: Figure, dots: float = Drawing.dots) -> Iterator[None]:
+    """Lay a figure out once, at what it is saved at; each savefig would draw all of it to do so."""
+    engine, screen = figure.get_layout_engine(), figure.dpi
+    try:
+        if engine is not None:
+            figure.set_dpi(dots)
+            engine.execute(figure)
+            figure.set_layout_engine("none")
+        yield
+    finally:
+        figure.set_dpi(screen)
+        figure.set_layout_engine(engine)
+
+
+@styled
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write ``name.pdf`` and ``name.png`` (300 dpi by default); equal figures give equal bytes."""
-    written, engine = [], figure.get_layout_engine()
-    for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
-        path = Path(folder) / f"{name}{suffix}"
-        with whole(path) as temporary:
-            dots = getattr(figure, "dots", Drawing.dots)
-            figure.savefig(temporary, format=suffix[1:], dpi=dots, metadata=metadata)
-        written.append(path)
-        figure.set_layout_engine("none")  # all is in its place now; finding it again is slow
-    figure.set_layout_engine(engine)
+    written, dots = [], getattr(figure, "dots", Drawing.dots)
+    with laid_out(figure, dots):
+        for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
+            path = Path(folder) / f"{name}{suffix}"
+            with whole(path) as temporary:
+                figure.savefig(temporary, format=suffix[1:], dpi=dots, metadata=metadata)
+            written.append(path)
     return written

@@ -21,20 +21,18 @@ def densities(found: Maxima) -> pd.DataFrame:
     with their median and NaN.
     """
     generators = np.array([entry.generator for entry in found.images], dtype=object)
-    parts = []
+    names, curves = [], []
     for generator in found.images.generators:
         values = found.maxima[generators == generator].astype(np.float64)
         for column, feature_map in enumerate(found.feature_maps):
             scale = float(np.abs(values[:, :, column]).max())
             for place, mode in enumerate(found.modes):
-                x, y = density(values[:, place, column], scale)
-                parts.append(
-                    pd.DataFrame({"x": x, "density": y}).assign(
-                        generator=generator, feature_map=str(feature_map), mode=mode
-                    )
-                )
-    table = pd.concat(parts, ignore_index=True)
-    return table[["generator", "feature_map", "mode", "x", "density"]]
+                names.append((generator, str(feature_map), mode))
+                curves.append(density(values[:, place, column], scale))
+    heads = pd.DataFrame(names, columns=["generator", "feature_map", "mode"])
+    table = heads.loc[heads.index.repeat([len(x) for x, _ in curves])].reset_index(drop=True)
+    x, y = (np.concatenate(one) for one in zip(*curves, strict=True))
+    return table.assign(x=x, density=y)
 
 
 def density(sample: np.ndarray, scale: float = 0.0) -> tuple[np.ndarray, np.ndarray]:

@@ -7,11 +7,13 @@ transformers come out alike. The number of images stays free, their size does no
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import operator
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -89,6 +91,9 @@ READ = {  # how many of its arguments count; the others say how it is computed, 
     F.layer_norm: 5, F.group_norm: 5, torch.softmax: 2, F.log_softmax: 2,
 }  # fmt: skip
 
+KEPT = 4  # exports that are kept, of different structures and sizes of images
+_EXPORTS: dict[tuple[str, tuple[int, int], int | None], Any] = {}
+
 
 def exported(
     twin: nn.Module, size: tuple[int, int], known: Known, images: int | None = None
@@ -101,6 +106,24 @@ def exported(
     Raises:
         CanonisationError: it cannot be exported, or takes no images of that size.
     """
+    key = _structure(twin), size, images
+    if key not in _EXPORTS:
+        _EXPORTS[key] = _exported(twin, size, images)
+        while len(_EXPORTS) > KEPT:
+            _EXPORTS.pop(next(iter(_EXPORTS)))
+    return _plainly(_EXPORTS[key], twin, known)
+
+
+@dataclass(frozen=True)
+class _Export:
+    """What an export says of every network of one structure; its weights are not held."""
+
+    graph: fx.Graph
+    kinds: Mapping[str, Any]  # placeholder → what it stands for
+    constants: Mapping[str, Any]  # made on the way
+
+
+def _exported(twin: nn.Module, size: tuple[int, int], images: int | None) -> _Export:
     parameter = next(twin.parameters())
     number = images or 2
     batch = torch.zeros(number, 3, *size, dtype=parameter.dtype, device=parameter.device)
@@ -116,7 +139,39 @@ def exported(
             f"torch.export cannot read {type(twin).__name__} on images of {size[1]} × {size[0]} "
             f"pixels: {why[0]}"
         ) from error
-    return _plainly(program, known)
+    constants = {
+        spec.target: program.constants[spec.target]
+        for spec in program.graph_signature.input_specs
+        if spec.kind is InputKind.CONSTANT_TENSOR
+    }
+    kinds = {one.arg.name: one for one in program.graph_signature.input_specs}
+    return _Export(program.graph, kinds, constants)
+
+
+def _structure(twin: nn.Module) -> str:
+    """Return a digest of all that an export depends on: code, plain attributes, shapes.
+
+    No value of a weight decides anything in an export. What an object that is no plain value says
+    of itself holds its address, so that a network with such is only ever like itself.
+    """
+    digest = hashlib.sha256()
+    kinds = {type(module) for module in twin.modules()}
+    code = {kind: [id(one) for base in kind.__mro__ for one in vars(base).values()]
+            for kind in kinds}  # fmt: skip
+    for name, module in twin.named_modules(remove_duplicate=False):
+        digest.update(f"{name} {type(module)} {code[type(module)]}".encode())
+        for key, value in sorted(vars(module).items()):
+            if key in ("_parameters", "_buffers"):
+                held = {one: (t.shape, t.dtype, t.device) for one, t in value.items()
+                        if t is not None}  # fmt: skip
+                digest.update(f"{key} {held}".encode())
+            elif isinstance(value, Tensor):
+                digest.update(f"{key} {value.shape} {value.dtype}".encode())
+                digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+            elif key != "_modules":
+                text = repr(value)
+                digest.update(f"{key} {text} {id(value) if '...' in text else ''}".encode())
+    return digest.hexdigest()
 
 
 @contextmanager
@@ -130,15 +185,18 @@ def _silent() -> Iterator[None]:
         logging.disable(before)
 
 
-def _plainly(program: Any, known: Known) -> fx.GraphModule:
-    """Return an exported program's graph in the words of the tables, with its tensors inside."""
+def _plainly(export: _Export, twin: nn.Module, known: Known) -> fx.GraphModule:
+    """Return an export's graph in the words of the tables, with the network's tensors inside."""
     graph, root = fx.Graph(), {}
     copies: dict[fx.Node, Any] = {}
-    held = {**dict(program.state_dict), **dict(program.constants)}
-    kinds = {one.arg.name: one for one in program.graph_signature.input_specs}
-    for node in program.graph.nodes:
+    held = {
+        **export.constants,
+        **dict(twin.named_buffers(remove_duplicate=False)),
+        **dict(twin.named_parameters(remove_duplicate=False)),
+    }
+    for node in export.graph.nodes:
         if node.op == "placeholder":
-            spec = kinds[node.name]
+            spec = export.kinds[node.name]
             if spec.kind is InputKind.USER_INPUT:
                 copies[node] = graph.placeholder("pixels")
                 continue

@@ -15,7 +15,6 @@ from .masks import (
     LOW,
     LOWEST_NON_ZERO,
     MAGNITUDE_MATCHED,
-    PUBLISHED_K,
     RANDOM,
     TOP,
     Mask,

@@ -28,6 +28,7 @@ WHERE = {
     "MethodList": "methods",
     "Collages": "patches",
     "Patches": "patches",
+    "Pruning": "pruning",
     "Ranking": "ranking",
     "Rankings": "ranking",
     "Robustness": "robustness",

@@ -16,12 +16,12 @@ from ...embedding import embedding_of, feature_look
 from ...errors import UserError
 from ...evaluation import ScoreLook, evaluation_of, robustness
 from ...explain import explain, faithfulness
-from ...fmap_ranking import rankings, top
+from ...fmap_ranking import PUBLISHED_K, rankings, top
 from ...forge import TRAINED
 from ...histograms import MaximaLook, median_of
 from ...patches import PeakLook, patches_of
 from ...records import FAKE, ImageSet, Ranking, Result
-from ...sensitivity import PUBLISHED_K, colour_of, dropout, held_out_threshold, transfer
+from ...sensitivity import colour_of, dropout, held_out_threshold, transfer
 from ...sweep import How, Look, sweep
 from ...views import View
 from .asked import Asked
@@ -95,6 +95,7 @@ class _Stages:
         self.out, self.how, self.say = out, how, say
         self.seconds: dict[str, float] = {}
         self.found: dict[str, dict[str, Result]] = {}
+        self.scored: dict[str, ScoreLook] = {}  # on the test images, in colour modes
 
     @contextmanager
     def time(self, stage: str, text: str = "") -> Iterator[None]:
@@ -165,7 +166,7 @@ def demo(
     if tuple(detectors) == DETECTORS:  # nothing less was asked for
         every = shipped_detectors(device)
     with stages.time("robustness", f"{', '.join(every)}: {', '.join(scale.conditions)}"):
-        found = robustness(every, sets["test"], scale.conditions, **stages.how)
+        found = robustness(every, sets["test"], scale.conditions, seen=stages.scored, **stages.how)
     stages.keep("", "robustness", found)
     stages.seconds["whole"] = round(time.monotonic() - started, 1)
     facts: dict[str, object] = {
@@ -215,6 +216,7 @@ def _study(
     about = f"{name}: {len(test)} images in {len(scale.modes)} colour modes"
     with stages.time("sweep", about):
         done = sweep(test, looks, what=f"{name}: looking", **stages.how)
+    stages.scored[name] = scores
     with stages.time("evaluate"):
         evaluation = evaluation_of(scores, done, seed=seed)
     stages.keep(name, "evaluation", evaluation)
@@ -316,6 +318,7 @@ def _robust(detectors: Sequence[str], test: ImageSet, stages: _Stages, device: s
                 look = ScoreLook(detector, colours=PUBLISHED_MODES)
                 done = sweep(test, [look], what=f"{spec}: colours", **stages.how)
                 found[name] = colour_of(look, done, seed=stages.how.get("seed", 0))
+            stages.scored[spec] = look
             stages.keep(spec, "colour", found[name])
     if found:
         plain = {name: stages.found[name]["colour"] for name in found}
