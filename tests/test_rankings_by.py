@@ -11,7 +11,7 @@ from captum.attr import LayerConductance
 from torch import Tensor, nn
 
 from forensift.ablation import ablation
-from forensift.data import Batch, get_preset
+from forensift.data import Batch, get_preset, read_image
 from forensift.detectors.detector import Detector, WeightsOrigin
 from forensift.detectors.units import find_feature_maps
 from forensift.fmap_ranking import rank, rankings
@@ -159,10 +159,8 @@ def test_contrast_is_the_mean_difference_of_pairs(world: tuple[Detector, ImageSe
     ranking = rank(detector, images, by="contrast", batch_size=5)
     means = {}
     for entry in images:
-        with torch.no_grad():
-            one = detector.network.conv1(detector.batch([entry.path]))
-            two = detector.network.conv2(detector.network.relu1(detector.network.bn1(one)))
-        means[entry.path] = torch.cat([one, two], 1).double().mean(dim=(2, 3))[0].numpy()
+        whole = torch.cat(maps_of(detector, entry.path), 1)[0].double()
+        means[entry.path] = whole.mean(dim=(1, 2)).numpy()
     pairs = [
         means[one.path] - means[Path(str(one.path).replace("1_fake", "0_real"))]
         for one in images.only(label=FAKE)
@@ -186,15 +184,21 @@ def test_single_is_what_putting_the_mean_there_does(world: tuple[Detector, Image
     for one in measured:
         falls = []
         for part in (images.only(label=FAKE), reals):
-            pixels = torch.cat([_pixels(entry.path) for entry in part])
-            batch = Batch(pixels, part.entries, tuple(map(part.image_id, part)))
+            batch = Batch(pixels(part), part.entries, tuple(map(part.image_id, part)))
             falls.append((stand_in.logits(batch, ()) - stand_in.logits(batch, (one,))).mean())
         np.testing.assert_allclose(scores[one], falls[0] - falls[1], rtol=1e-4, atol=1e-6)
     every = rank(detector, images, by="single", maps=0)
     assert every.table["measured"].all()
 
 
-def _pixels(path: Path) -> Tensor:
-    from forensift.data import read_image
+def pixels(images: ImageSet) -> Tensor:
+    whole = [torch.from_numpy(np.array(read_image(one.path))).permute(2, 0, 1) for one in images]
+    return torch.stack(whole)
 
-    return torch.from_numpy(np.array(read_image(path))).permute(2, 0, 1)[None]
+
+def maps_of(detector: Detector, path: Path) -> tuple[Tensor, Tensor]:
+    """Return the maps of both layers of the planted detector, step by step."""
+    net = detector.network
+    with torch.no_grad():
+        one = net.conv1(detector.batch([path]))
+        return one, net.conv2(net.relu1(net.bn1(one)))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
 
 from ..data import Preset, read_image
@@ -23,7 +24,7 @@ class Masks:
 
     of: dict[str, tuple[int, int, int, int] | Path]
 
-    def inside(self, entry: ImageEntry, key: str, preset: Preset, seed: int) -> np.ndarray:
+    def inside(self, entry: ImageEntry, key: str, preset: Preset, seed: int) -> torch.Tensor:
         """Return the share of each pixel inside the mask, float32 (H, W), as the preset crops it.
 
         Raises:
@@ -38,7 +39,7 @@ class Masks:
             mask = Image.new("RGB", size)
             mask.paste((255, 255, 255), found)
         cropped = np.asarray(preset.geometry(mask, key, seed), dtype=np.float32)
-        return cropped[..., 0] / 255
+        return torch.from_numpy(cropped[..., 0] / 255)
 
 
 def load_masks(images: ImageSet, source: Path | None = None) -> Masks:
@@ -62,7 +63,7 @@ def load_masks(images: ImageSet, source: Path | None = None) -> Masks:
     else:
         raise UserError(
             f"{source}: no masks are there; give a table (path and left, top, right, bottom or "
-            "mask) or a folder of pictures as masks"
+            "mask), a folder of pictures as masks, or images whose fakes have their photographs"
         )
     if not found:
         raise UserError(f"{source}: names no fake of {images.root}")
