@@ -29,6 +29,7 @@ IN_WORDS = {
     "rad": "mean activation inside − outside of what was generated",
     "single": "logits of the fake–real gap that the map alone takes away",
     "pursuit": "share of the objective that the pick takes away",
+    "bias": "standard deviations that a bias moves the map by, at least",
 }
 
 
