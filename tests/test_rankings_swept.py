@@ -209,7 +209,8 @@ def test_a_ranking_of_few_maps_is_compared_on_these_alone() -> None:
 
 
 def ranking_of(maps: list[FeatureMap], scores: np.ndarray) -> Ranking:
-    return Ranking(ranking_table(maps, scores, "pursuit").reset_index(drop=True), FAKE, by="pursuit")
+    table = ranking_table(maps, scores, "pursuit").reset_index(drop=True)
+    return Ranking(table, FAKE, by="pursuit")
 
 
 def test_signed_sums_lose_no_digits_below_zero() -> None:
