@@ -34,7 +34,7 @@ class Choice:
     """Which feature maps are taken away together: the top k of a ranking, and what is beside it.
 
     near: of each top-k map, the maps of the most similar strength outside the top k; None where
-    strength is not matched.
+    strength is not matched. beside: which other controls are drawn at random.
     """
 
     detector: Detector
@@ -42,11 +42,12 @@ class Choice:
     k: int
     seed: int = 0
     near: Mapping[FeatureMap, Sequence[FeatureMap]] | None = None
+    beside: tuple[str, ...] = (RANDOM, LAYER_MATCHED)
 
     @property
     def controls(self) -> tuple[str, ...]:
         """The names of the controls that are drawn at random."""
-        return (RANDOM, LAYER_MATCHED, *((MAGNITUDE_MATCHED,) if self.near is not None else ()))
+        return (*self.beside, *((MAGNITUDE_MATCHED,) if self.near is not None else ()))
 
     def masks(self, drawn: Mapping[str, int]) -> list[Mask]:
         """Return the masks of the table, the baseline first; drawn: how many of each control.
@@ -60,9 +61,10 @@ class Choice:
             lowest.append(low_k(self.ranking, self.k))
             if (self.ranking.scores >= 0).all():
                 lowest.append(lowest_non_zero(self.ranking, self.k))
-        random, matched, *strong = (self.drawn(name, range(drawn[name])) for name in self.controls)
-        masks = [baseline(), top_k(self.ranking, self.k), *random, *matched, *lowest]
-        return masks + [one for own in strong for one in own]
+        named = {name: self.drawn(name, range(drawn[name])) for name in self.controls}
+        strong = named.pop(MAGNITUDE_MATCHED, [])
+        random = [one for own in named.values() for one in own]
+        return [baseline(), top_k(self.ranking, self.k), *random, *lowest, *strong]
 
     def drawn(self, control: str, draws: Iterable[int]) -> list[Mask]:
         """Return these draws of a control."""
@@ -75,7 +77,7 @@ class Choice:
         return [magnitude_matched_random_k(self.near, first, draw, self.seed) for draw in draws]
 
     def along(self, grid: Sequence[int], draws: int) -> list[Mask]:
-        """Return the masks of the curves: the top maps of every k, and ``draws`` of two controls.
+        """Return the masks of the curves: the top maps of every k, and ``draws`` of the controls.
 
         The draws at the table's own k are the table's masks, which are scored once.
         """
@@ -84,8 +86,10 @@ class Choice:
             masks.append(top_k(self.ranking, k))
             first = masks[-1].feature_maps
             for draw in range(draws):
-                masks.append(random_k(maps, first, k, draw, self.seed))
-                masks.append(layer_matched_random_k(maps, first, draw, self.seed))
+                if RANDOM in self.beside:
+                    masks.append(random_k(maps, first, k, draw, self.seed))
+                if LAYER_MATCHED in self.beside:
+                    masks.append(layer_matched_random_k(maps, first, draw, self.seed))
         return masks
 
 

@@ -20,7 +20,7 @@ from ..sweep import How
 from .choice import Choice, default_grid, near_of
 from .draws import AUTO, MAX_DRAWS, Under, first_draws, score_all
 from .gap import Ground, area_table, gap_table, ground, spoofing_table
-from .masks import Mask
+from .masks import LAYER_MATCHED, RANDOM, Mask
 from .scoring import masked_scores
 from .tables import curve_table, dropped_table, rows_of, summarise
 
@@ -35,6 +35,7 @@ class Controls(How, total=False):
         :func:`forensift.evaluation.sequential_p`, at most max_draws times, by default 199.
     ks: further k of the curves, by default k/8 … 4k up to half of the maps; () for no curve.
     band_draws: random draws at each of these k, by default 5 (1 where constants are learnt).
+    controls: which are drawn, of 'random-k' and 'random-k-layer-matched'; both by default.
     magnitude_matched: also draw maps that respond about as strongly as the top k, whatever their
         layer: one more pass over the images, and as many draws.
     cluster: what the intervals of ``gap`` leave out, see :func:`forensift.evaluation.metrics`.
@@ -46,6 +47,7 @@ class Controls(How, total=False):
     pairs: Pairs | None
     draws: int | Literal["auto"] | None
     max_draws: int
+    controls: Sequence[str]
     ks: Sequence[int] | None
     band_draws: int | None
     magnitude_matched: bool
@@ -141,6 +143,7 @@ def dropout(
     given: dict[str, Any] = dict(how)
     instead = {key: given.pop(key) for key in ("site", "reference", "pairs") if key in given}
     draws: Any = given.pop("draws", None)
+    controls = tuple(given.pop("controls", (RANDOM, LAYER_MATCHED)))
     values = _values_of(given.pop("value", "zero"))
     band, ks, matched = (given.pop(key, None) for key in ("band_draws", "ks", "magnitude_matched"))
     most, cluster = given.pop("max_draws", MAX_DRAWS), given.pop("cluster", "photograph")
@@ -148,7 +151,7 @@ def dropout(
     detector = fitting(ranking, detector)
     _check_options(values, draws, band, images, training_family)
     near = near_of(detector, images, ranking, k, **on) if matched else None
-    choice = Choice(detector, ranking, k, on.get("seed", 0), near)
+    choice = Choice(detector, ranking, k, on.get("seed", 0), near, controls)
     grid = default_grid(k, len(detector.feature_maps), len(ranking)) if ks is None else ks
     every = []
     for one in values:
