@@ -9,7 +9,8 @@ import typer
 
 from forensift.cli.paper import Paper, script
 from forensift.fmap_ranking import load_ranking
-from forensift.studies.causal import CAUSAL, PUBLISHED, Arm, Causal, arms, experiment
+from forensift.studies.arms import CAUSAL, PUBLISHED, Arm, arms, experiment
+from forensift.studies.causal import Causal
 
 
 def fig_causal(

@@ -13,16 +13,8 @@ from forensift.ablation import load_means, means
 from forensift.detectors import load_detector
 from forensift.fmap_ranking import load_ranking, rank, shipped_ranking
 from forensift.records import ImageSet
-from forensift.studies.causal import (
-    CANDIDATES,
-    CAUSAL,
-    PUBLISHED,
-    Arm,
-    Causal,
-    arms,
-    choose,
-    experiment,
-)
+from forensift.studies.arms import CAUSAL, PUBLISHED, Arm, arms, experiment
+from forensift.studies.causal import CANDIDATES, Causal, choose
 from forensift.studies.causal.page import asked, rows, said
 
 from .planted import planted_detector, planted_images

@@ -11,6 +11,7 @@ import pytest
 from forensift import views
 from forensift.evaluation import MACRO
 from forensift.figures import plot_ap_curve, plot_dropout, plot_omega
+from forensift.sensitivity import UNSEEN
 from forensift.studies.demo import Scale, demo
 from forensift.studies.demo.asked import Asked
 
@@ -20,7 +21,7 @@ SCALE = Scale(
     modes=("rgb", "grey"),
 )  # fmt: skip
 STAGES = (
-    "ranking", "evaluation", "dropout-k8", "asked", "colour", "median-test",
+    "ranking", "evaluation", "dropout-k40", "dropout-k8", "dropout-causal", "asked", "colour", "median-test",
     "patches-progan-like", "patches-dcgan-like", "embedding", "explanation", "faithfulness",
     "transfer",
 )  # fmt: skip
@@ -101,8 +102,13 @@ def test_what_was_asked_stands_beside_what_was_measured(small):
     measured = table.loc["AP on the training family"]
     assert measured["measured"] == f"{100 * ap['progan-like']:.1f}"
     assert measured["met"] == ("yes" if 100 * ap["progan-like"] >= 98 else "no")
+    causal = study["dropout-causal"]
+    own = causal.gap[causal.gap["generator"] == UNSEEN].set_index("mask")
+    measured = table.loc["reals right"]
+    assert measured["measured"] == f"{100 * own.loc['top-k', 'real_accuracy_05']:.1f}"
+    assert causal.facts["ranking_by"] == "pursuit"
     worse = study["evaluation"].table.assign(ap=0.5)
-    judged = Asked.of(type("", (), {"table": worse}), {}, "progan-like").table
+    judged = Asked.of(type("", (), {"table": worse}), {}, None, "progan-like").table
     assert judged["met"].tolist() == ["no", "no"]
 
 

@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 from .choice import CANDIDATES, Choice, Choices, choices, choose
-from .study import CAUSAL, PUBLISHED, Arm, Causal, arms, causal, experiment
+from .study import Causal, causal

@@ -10,35 +10,14 @@ from typing import Any, Literal, Unpack
 import pandas as pd
 
 from ... import views
-from ...ablation import Means, load_means
 from ...detectors import Detector, load_detector
-from ...errors import UserError
 from ...evaluation import MACRO
-from ...fmap_ranking import load_ranking, shipped_ranking
 from ...forge import TRAINED
-from ...records import ImageSet, Ranking, Result
+from ...records import ImageSet, Result
 from ...sensitivity import LAYER_MATCHED, UNSEEN, DropoutResult, dropout
 from ...sweep import How
+from ..arms import MAX_DRAWS, Arm, arms, experiment
 from ..world import TRAINING_FAMILY, forged
-
-PUBLISHED, CAUSAL = "published", "causal"
-# k of the published experiment: as published, and for NPR, of which none is, that of the trials.
-ZEROED = {"resnet50": 114, "efficientnet-b0": 27, "npr": 40}
-MAX_DRAWS = 79  # of the control: enough that p ≤ 0.05 holds after correction for three numbers
-
-
-@dataclass(frozen=True, eq=False)
-class Arm:
-    """One experiment: which maps, how many, and what stands in their place.
-
-    reference: the means that the value needs; None for zero.
-    """
-
-    name: str
-    ranking: Ranking
-    k: int
-    value: str
-    reference: Means | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -94,28 +73,6 @@ class Causal(Result):
         return pd.concat(parts, ignore_index=True)
 
 
-def arms(detector: Detector) -> list[Arm]:
-    """Return the two experiments of a detector whose weights and rankings are shipped.
-
-    Raises:
-        UserError: a ranking, its means or the choice beside it is missing.
-    """
-    omega = load_ranking(shipped_ranking(detector.name))
-    pursued = shipped_ranking(detector.name, "pursuit")
-    listed = pursued.parent / "choice.csv"
-    if not listed.is_file():
-        raise UserError(f"{listed} is missing: it says which value and k were chosen")
-    choice = pd.read_csv(listed)
-    taken = choice[choice["taken"]].iloc[0]
-    means = load_means(
-        pursued.with_name(pursued.name.replace("-pursuit.csv", "-means.parquet")), detector
-    )
-    return [
-        Arm(PUBLISHED, omega, ZEROED[detector.name], "zero"),
-        Arm(CAUSAL, load_ranking(pursued), int(taken["k"]), str(taken["value"]), means),
-    ]
-
-
 def causal(
     folder: Path,
     detectors: Sequence[str],
@@ -144,31 +101,16 @@ def causal(
     for name in detectors:
         detector = load_detector(name, device=device)
         for arm in arms(detector):
-            found[name, arm.name] = experiment(detector, test, arm, draws=draws, **how)
+            found[name, arm.name] = experiment(
+                detector, test, arm, draws=draws, max_draws=MAX_DRAWS, band_draws=3,
+                controls=(LAYER_MATCHED,), **how,
+            )  # fmt: skip
             views.save(found[name, arm.name], folder / name / arm.name)
         damage[name] = _damage(detector, test, validation, arms(detector)[0], how)
         views.save(damage[name], folder / name / "damage")
     sets = {"test": test.hash(), "validation": validation.hash()}
     facts = {"pairs": pairs, "side": side, "seed": seed, "image_set_sha256": sets}
     return Causal(found, damage, facts)
-
-
-def experiment(
-    detector: Detector,
-    images: ImageSet,
-    arm: Arm,
-    *,
-    draws: int | Literal["auto"] = "auto",
-    ks: Sequence[int] | None = None,
-    **how: Unpack[How],
-) -> DropoutResult:
-    """Run one experiment; ks: of the curve, see :func:`forensift.dropout`."""
-    family = TRAINING_FAMILY if TRAINING_FAMILY in images.generators else None
-    return dropout(
-        detector, images, arm.ranking, arm.k, value=arm.value, reference=arm.reference,  # type: ignore[arg-type]
-        draws=draws, ks=ks, band_draws=3, controls=(LAYER_MATCHED,), max_draws=MAX_DRAWS,
-        training_family=family, **how,
-    )  # fmt: skip
 
 
 def _damage(

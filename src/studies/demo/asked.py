@@ -12,6 +12,7 @@ from ...evaluation import MACRO
 from ...records import Result
 from ...sensitivity import UNSEEN
 from ...views import Shown, View
+from ..arms import asked_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -22,8 +23,11 @@ class Asked(Result):
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, evaluation: Any, dropouts: Mapping[int, Any], family: str) -> Asked:
-        """Return what an evaluation and dropouts measured; family: that was trained on."""
+    def of(cls, evaluation: Any, dropouts: Mapping[int, Any], causal: Any, family: str) -> Asked:
+        """Return what an evaluation and dropouts measured; family: that was trained on.
+
+        causal: the dropout by pursuit, None where there is none.
+        """
         ap = 100 * evaluation.table.set_index("generator")["ap"]
         rows = [_asked("AP on the training family", "≥ 98", ap[family], 98)]
         for name in ap.index.drop([family, MACRO], errors="ignore"):
@@ -31,6 +35,8 @@ class Asked(Result):
         for k, result in dropouts.items():
             summary = result.summary
             rows += _dropped(k, summary[summary["generator"] == UNSEEN].set_index("mask"))
+        if causal is not None and UNSEEN in set(causal.gap["generator"]):
+            rows += asked_of(causal.gap, causal.facts["k"], UNSEEN)
         return cls(pd.DataFrame(rows, columns=["what", "asked", "measured", "met"]))
 
     def view(self) -> View:

@@ -16,7 +16,7 @@ from ...embedding import embedding_of, feature_look
 from ...errors import UserError
 from ...evaluation import ScoreLook, evaluation_of, robustness
 from ...explain import explain, faithfulness
-from ...fmap_ranking import PUBLISHED_K, rankings, top
+from ...fmap_ranking import rankings, top
 from ...forge import TRAINED
 from ...histograms import MaximaLook, median_of
 from ...patches import PeakLook, patches_of
@@ -24,6 +24,7 @@ from ...records import FAKE, ImageSet, Ranking, Result
 from ...sensitivity import colour_of, dropout, held_out_threshold, transfer
 from ...sweep import How, Look, sweep
 from ...views import View
+from ..arms import ZEROED, arms, experiment
 from ..world import TRAINING_FAMILY, forged
 from .asked import Asked
 from .pages import results_markdown, write_index
@@ -31,10 +32,7 @@ from .robust import ColourRobust
 
 DETECTORS = ("resnet50", "efficientnet-b0", "npr", "vit")
 ROBUST = "colour-robust"
-# Beside the published k, the largest k tried that leaves the reals' accuracy within 5 points on the
-# validation photographs (docs/training.md): these maps blind the detector without damaging it. No
-# number of the vit's neurons does either; a tenth of them is dropped.
-OWN_K = {"resnet50": 200, "efficientnet-b0": 10, "vit": 384}
+TENTH = {"vit": 384}  # of its neurons; nothing is published of it, and no number of them matters
 UNSEEN_COLLAGE = "dcgan-like"
 METHODS = ("lrp", "guided-gradcam")
 
@@ -56,7 +54,7 @@ class Scale:
     pairs: int = 16
     rank_pairs: int = 36
     side: int = 128
-    draws: int = 20
+    draws: int = 5
     maps: int = 8
     transfer_pairs: int = 12
     transfer_draws: int = 1
@@ -130,8 +128,9 @@ def demo(
     feeds evaluation, colour, median test, patches and embedding of a detector.
 
     Args:
-        detectors: whose weights the project ships; feature maps are dropped where k is published,
-            and the first of these gets the transfer matrix too.
+        detectors: whose weights the project ships. Feature maps are dropped as published (top by
+            ω, zero in their place) and as pursuit with the shipped rankings takes them; the first
+            of these detectors gets the transfer matrix too.
         families: the training family among them. scale: how much of everything.
         ks: further numbers of maps to drop beside the published one.
 
@@ -186,7 +185,7 @@ def demo(
 
 
 def _ks(detector: Detector, more: Sequence[int]) -> list[int]:
-    known = [PUBLISHED_K.get(detector.name), OWN_K.get(detector.name), *more]
+    known = [ZEROED.get(detector.name) or TENTH.get(detector.name), *more]
     return list(dict.fromkeys(k for k in known if k))
 
 
@@ -223,7 +222,8 @@ def _study(
     if fakes is not None and ks:
         _dropouts(detector, fakes, ks, sets, scale, stages)
         dropped = {k: stages.found[name][f"dropout-k{k}"] for k in ks}
-        stages.keep(name, "asked", Asked.of(evaluation, dropped, TRAINING_FAMILY))
+        causal = stages.found[name].get("dropout-causal")
+        stages.keep(name, "asked", Asked.of(evaluation, dropped, causal, TRAINING_FAMILY))
     with stages.time("colour"):
         colours = colour_of(scores, done, seed=seed)
     stages.keep(name, "colour", colours)
@@ -271,6 +271,15 @@ def _dropouts(
                 **stages.how,
             )
         stages.keep(name, f"dropout-k{k}", found)
+    if name in ZEROED:
+        arm = arms(detector)[1]
+        grid = (arm.k // 4, arm.k, 2 * arm.k)
+        with stages.time("dropout", f"{name}: {arm.value} in the place of {arm.k} maps by pursuit"):
+            found = experiment(
+                detector, sets["test"], arm, draws=scale.draws, ks=grid, band_draws=1,
+                held_out=threshold, **stages.how,
+            )  # fmt: skip
+        stages.keep(name, "dropout-causal", found)
 
 
 def _transfer(
