@@ -21,7 +21,8 @@ SCALE = Scale(
     modes=("rgb", "grey"),
 )  # fmt: skip
 STAGES = (
-    "ranking", "evaluation", "dropout-k40", "dropout-k8", "dropout-causal", "asked", "colour", "median-test",
+    "ranking", "evaluation", "dropout-k40", "dropout-k8", "dropout-causal", "asked", "colour",
+    "median-test",
     "patches-progan-like", "patches-dcgan-like", "embedding", "explanation", "faithfulness",
     "transfer",
 )  # fmt: skip
