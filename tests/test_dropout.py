@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score
 
 import forensift.data.batching as decoding
 from forensift.errors import UserError
-from forensift.evaluation import MACRO
+from forensift.evaluation import MACRO, permutation_p
 from forensift.fmap_ranking import rank
 from forensift.records import FAKE, REAL, ImageEntry, ImageSet, Ranking
 from forensift.sensitivity import (
@@ -28,7 +28,6 @@ from forensift.sensitivity import (
     default_grid,
     dropout,
     effect,
-    permutation_p,
     sentence,
 )
 from forensift.sensitivity.masks import Mask
@@ -319,11 +318,18 @@ def test_the_sentence_says_what_the_numbers_say(result) -> None:
     assert "On unseen generators, dropping the top 2 of 16 feature maps takes AP from 100.0" in said
     assert said.count("evidence for fake was removed") == 1
     assert said.count("next to nothing changed") == 2
-    # 20 draws allow p = 0.048 at best, and three numbers are tested at once.
+    gap = result.gap.query("generator == @UNSEEN and mask == @TOP").iloc[0]
+    low, high = 100 * gap["gap_removed_low"], 100 * gap["gap_removed_high"]
+    share = f"removes {100 * gap['gap_removed']:.0f} % [{low:.0f}, {high:.0f}] of the gap"
+    assert share in said
+    least = 100 * gap["fake_accuracy_05_high"]
+    assert f"0 % [0, {least:.0f}] of fakes are found (100 % before)" in said
+    # 20 draws allow p = 0.048 at best, and six numbers are tested at once.
     assert said.count("p = 0.048") == 6
     assert "stand out from these" not in said
     assert said.count("20 draws cannot tell whether they stand out in") == 2
-    assert said.count("that takes 59, corrected for 3 numbers") == 2
+    assert said.count("that takes 119, corrected for 6 numbers") == 2
+    assert "top maps themselves" not in said
     single = result.summary["generator"] == "two"
     said = sentence(replace(result, summary=result.summary[single]))
     assert said.startswith("On two, ")
@@ -336,7 +342,7 @@ def test_the_sentence_turns_with_the_signs(result) -> None:
     table.loc[matched, "change_mean_logit_real"] = 20.0
     table.loc[matched, "change_mean_logit_fake"] = 1.0
     table.loc[matched, "change_ap"] = -0.9
-    summary = summarise(table, "one")
+    summary = summarise(table, "one").assign(value="zero")
     said = sentence(replace(result, table=table, summary=summary))
     assert "reals came to look fake: the network was damaged, no evidence removed" in said
     assert "do not stand out" not in said.split("of the same layers")[0]

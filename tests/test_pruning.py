@@ -29,6 +29,7 @@ from forensift.detectors.detector import WeightsOrigin
 from forensift.detectors.units import find_feature_maps
 from forensift.files import home
 from forensift.fmap_ranking.omega import ranking_table
+from forensift.fmap_ranking.rad import inside_outside, region
 from forensift.forge import forge
 from forensift.pruning import fit, prune, stored
 from forensift.pruning.certificate import (
@@ -41,7 +42,7 @@ from forensift.pruning.certificate import (
     WHOLE,
     certificate,
 )
-from forensift.pruning.dissect import _greedy, discrepancy, extremes, harmful, pooled_by, region
+from forensift.pruning.dissect import _greedy, extremes, harmful, pooled_by
 from forensift.pruning.heads import LastLayer, Scaled, folds_of, loss
 from forensift.pruning.looks import last_input
 from forensift.records import FAKE, FeatureMap, ImageEntry, ImageSet, Ranking
@@ -280,7 +281,7 @@ def test_both_ends_are_pruned_and_the_middle_stays() -> None:
 def test_discrepancy_is_the_mean_inside_less_the_mean_outside() -> None:
     maps = torch.randn(3, 5, 4, 4, generator=torch.Generator().manual_seed(0))
     regions = torch.stack([region(str(at), 32, 32, 0) for at in range(3)])[:, None]
-    found = discrepancy(maps, regions)
+    found = inside_outside(maps, regions).numpy()
     large = maps.double().repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)
     for at in range(3):
         inside = regions[at, 0]

@@ -121,7 +121,7 @@ def test_rank_then_dropout(folder: Path) -> None:
     assert "evidence for fake was removed" in " ".join(out.split())
     assert _tables(dropped) == {
         "dropout.csv", "dropout_summary.csv", "ap_curve.csv", "dropped.csv", "skipped.csv",
-        "manifest.json", "scores.parquet",
+        "manifest.json", "scores.parquet", "gap.csv", "gap_curve.csv", "gap_area.csv",
     }  # fmt: skip
     written = pd.read_csv(dropped / "dropout.csv")
     assert written.columns[:10].tolist() == [

@@ -46,9 +46,11 @@ VERBS = {
     "robustness": "npr --data {set} --conditions jpeg-75,grey",
     "explain": "npr {set}/progan-like/1_fake --method lrp",
     "faithfulness": "npr --data {set} --methods gradcam,gradient --n 6 --label both --draws 1",
-    "rank": "npr --data {set} --min-confidence 0.5",
+    "rank": "npr --data {set} --min-confidence 0.5 --by omega,contrast,eap-ig,single --steps 2 "
+    "--maps 3",
     "dropout": f"npr --data {{set}} {RANKED} --draws 1 --ks 4,16 --band-draws 1",
     "prune": f"npr --data {{set}} --refit {{set}} {RANKED} --draws 1 --conditions jpeg-75",
+    "bias-units": "npr --data {set} --jpeg 80,40 --resize none --k 3 --draws 1",
     "transfer": "npr --data {set} --k 8 --draws 1 --min-confidence 0.5",
     "colour": "npr --data {set}",
     "median-test": f"npr --data {{set}} {RANKED}",

@@ -63,14 +63,17 @@ def dropout(
         ),
     ] = None,
     draws: Annotated[
-        int | None,
+        str | None,
         typer.Option(
             "--draws",
-            min=1,
+            metavar="N|auto",
             show_default="20; 3 under optimal",
-            help="Of each random control.",
+            help="Of each random control; auto: until the answer is clear.",
         ),
     ] = None,
+    max_draws: Annotated[
+        int, typer.Option("--max-draws", min=1, help="With --draws auto, at most so many.")
+    ] = 199,
     magnitude_matched: Annotated[
         bool,
         typer.Option(
@@ -96,6 +99,7 @@ def dropout(
         ),
     ] = None,
     training_family: options.TrainingFamily = None,
+    cluster: options.Cluster = "photograph",
     held_out: Annotated[
         Path | None,
         typer.Option(
@@ -113,6 +117,11 @@ def dropout(
     Zero, as published, is far from anything that many maps ever hold, so a fall may be damage;
     `--value mean-real` puts the mean over reals in their place, `--value zero,optimal` tells how
     much of the fall is damage. Controls get the same value.
+
+    `gap.csv` says what share of the gap between fakes and reals went, what became of found fakes
+    and right reals at the detector's own threshold, and how far fakes still are from their own
+    photographs, with intervals by photograph; `gap_curve.csv` the same along k, `gap_area.csv` the
+    area under it, `spoofing.csv` the share of damage.
 
     Controls: random-k and layer-matched random-k (--draws seeded draws each, and the published
     AP of the scores averaged over five), low-k, and the lowest maps with omega above zero.
@@ -139,11 +148,13 @@ def dropout(
         site=site,  # type: ignore[arg-type]
         reference=_reference(reference, ranking, detector, values, site),
         pairs=pairs_of(run.images, pairs) if pairs else None,
-        draws=draws,
+        draws=_draws(draws),  # type: ignore[arg-type]
+        max_draws=max_draws,
         ks=_grid(ks),
         band_draws=band_draws,
         magnitude_matched=magnitude_matched,
         training_family=training_family,
+        cluster=cluster,  # type: ignore[arg-type]
         held_out=scanned(held_out) if held_out else None,
         **run.how,
     )
@@ -162,6 +173,15 @@ def _reference(
     if set(values) <= {"zero", "mean-real"} and "mean-real" in values and site != "activation":
         return load_means(beside, detector) if beside.is_file() else None
     return None
+
+
+def _draws(given: str | None) -> int | str | None:
+    if given is None or given == "auto":
+        return given
+    try:
+        return int(given)
+    except ValueError:
+        raise UserError(f"--draws {given}: give auto or a number") from None
 
 
 def _grid(ks: str) -> list[int] | None:

@@ -157,7 +157,7 @@ class Paper(Sweeping):
 
     def k(self, arch: str) -> int:
         """Return how many feature maps are looked at: the published number, or ``--k``."""
-        from ..sensitivity import PUBLISHED_K
+        from ..fmap_ranking import PUBLISHED_K
 
         return self.maps or PUBLISHED_K[arch]
 

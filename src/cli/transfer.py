@@ -57,7 +57,7 @@ def transfer(
     """
     from .. import sensitivity
     from ..detectors import with_units
-    from ..fmap_ranking.rank import check_options
+    from ..fmap_ranking.look import check_options
 
     check_options("predicted", min_confidence)
     return sensitivity.transfer(

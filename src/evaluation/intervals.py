@@ -4,27 +4,34 @@ One rule for all verbs: images are drawn by photograph where file names say whic
 of one (:func:`clusters_of`), else image by image. Shares of independent images have Wilson's
 interval, all else the percentile interval of a bootstrap. A bootstrap knows nothing of what none of
 the images did: where all are right it ends in a point. So an interval that reaches the end of its
-range, or has no width, is widened to what its number of independent units can tell.
+range, or has no width, is widened to what its number of independent units can tell. Where few
+photographs are seen under many treatments they are left out one by one instead
+(:func:`jackknife_interval`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit, logit
 from scipy.stats import norm
+from scipy.stats import t as student
 
 from ..data.photos import photograph_names
 from ..errors import UserError
+from ..rng import keyed
 from .resampling import RESAMPLES, resample_weights
 
 MACRO = "macro mean"
+Scale = Literal["plain", "logit", "fisher"]  # of a jackknife's interval
 Cluster = Literal["photograph", "class", "none"]  # what intervals draw
 OVER: dict[Cluster, str] = {"none": "images", "class": "classes", "photograph": "photographs"}
 Interval = tuple[float, float]
+LEFT_OUT = 100  # groups of clusters that a jackknife leaves out, at most
 
 
 def clusters_of(table: pd.DataFrame, cluster: Cluster) -> tuple[np.ndarray | None, str]:
@@ -222,3 +229,40 @@ def macro_interval(
         low -= max(0.0, ends[0] - own_low) / len(draws)
         high += max(0.0, own_high - ends[1]) / len(draws)
     return max(low, least), min(high, most)
+
+
+def left_out(clusters: np.ndarray) -> np.ndarray:
+    """Return weights 0 or 1 (1 + J, N): all images, then all but those of one cluster, in turn.
+
+    clusters: (N,) names. Of more than 100 clusters J = 100 groups, keyed by name, are left out.
+    """
+    names, place = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
+    if len(names) > LEFT_OUT:
+        order = keyed("jackknife", *names).permutation(len(names))
+        place = (order % LEFT_OUT)[place]
+    groups = np.arange(min(len(names), LEFT_OUT))
+    return np.concatenate([np.ones((1, len(place))), (groups[:, None] != place).astype(float)])
+
+
+def jackknife_interval(values: np.ndarray, scale: Scale = "plain") -> Interval:
+    """Return the 95 % interval of ``values[0]``, measured; the rest are it with one cluster less.
+
+    scale: on which the interval lies evenly about the value: 'plain', 'logit' for numbers within
+    0 … 1, 'fisher' for correlations. θ ± t of J − 1 · √((J − 1) / J · Σ (θ_j − θ̄)²) (Tukey 1958).
+    With 15 photographs it covers AP in 93 to 98 of 100 simulations, where the percentile interval
+    of a bootstrap does in 72 to 91 (``tests/test_evaluation_intervals.py``).
+    NaN where a cluster less leaves the number undefined, or there are fewer than two.
+    """
+    number = len(values) - 1
+    if number < 2 or not np.isfinite(values).all():
+        return math.nan, math.nan
+    moved = np.asarray(values, dtype=np.float64)
+    back: Callable[[float], Any] = float
+    if scale == "logit":
+        moved, back = logit(np.clip(moved, 1e-4, 1 - 1e-4)), expit
+    elif scale == "fisher":
+        moved, back = np.arctanh(np.clip(moved, -1 + 1e-9, 1 - 1e-9)), np.tanh
+    spread = float(((moved[1:] - moved[1:].mean()) ** 2).sum()) * (number - 1) / number
+    half = float(student.ppf(0.975, number - 1)) * math.sqrt(spread)
+    low, high = float(back(moved[0] - half)), float(back(moved[0] + half))
+    return min(low, float(values[0])), max(high, float(values[0]))

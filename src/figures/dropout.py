@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .style import MASK_COLOURS, PAGE, new_figure, styled
@@ -84,13 +87,7 @@ def plot_ap_curve(curve: pd.DataFrame, k: int, *, title: str = "") -> Figure:
     curve: of a ``DropoutResult``; random masks as their mean with the range of their draws.
     """
     generators = list(dict.fromkeys(curve["generator"]))
-    columns = len(generators) if len(generators) <= MANY else -(-len(generators) // 2)
-    rows = -(-len(generators) // columns)
-    figure = new_figure(PAGE, 0.5 + 1.7 * rows)
-    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    panels = list(grid.flat)[: len(generators)]
-    for empty in list(grid.flat)[len(generators) :]:
-        empty.set_axis_off()
+    figure, panels = _panels(generators)
     for axes, generator in zip(panels, generators, strict=True):
         own = curve[curve["generator"] == generator]
         base = own.loc[own["mask"] == "baseline", "ap"].iloc[0]
@@ -102,17 +99,64 @@ def plot_ap_curve(curve: pd.DataFrame, k: int, *, title: str = "") -> Figure:
             if (rows["draws"] > 1).any():
                 low, high = 100 * rows["ap_low"], 100 * rows["ap_high"]
                 axes.fill_between(rows["k"], low, high, color=colour, alpha=0.2, linewidth=0)
-        axes.axvline(k, color="black", linewidth=0.4)
-        axes.set(xscale="log", xlabel="maps dropped", ylim=(0, 104))
-        # Plain numbers at the k there are: a logarithmic axis would print powers between them.
-        shown = sorted(set(own["k"]) - {0})
-        axes.set_xticks(shown, [str(one) for one in shown], fontsize=6)
-        axes.set_xticks([], minor=True)
-        axes.set_title(generator)
-    for row in grid:
-        row[0].set_ylabel("AP (%)")
+        _along_k(axes, own["k"], k, generator)
+        axes.set_ylim(0, 104)
+    _finish(figure, panels, "AP (%)", title)
+    return figure
+
+
+@styled
+def plot_gap_curve(curve: pd.DataFrame, k: int, *, title: str = "") -> Figure:
+    """Draw the share of the gap between fakes and reals that went, against the maps taken away.
+
+    curve: ``gap_curve`` of a ``DropoutResult``, one value; bands are 95 % intervals by photograph,
+    of the mean over draws where masks are random. One panel a generator.
+    """
+    generators = list(dict.fromkeys(curve["generator"]))
+    figure, panels = _panels(generators)
+    for axes, generator in zip(panels, generators, strict=True):
+        own = curve[curve["generator"] == generator]
+        for height in (0, 100):
+            axes.axhline(height, color="black", linewidth=0.6, linestyle=":")
+        for mask in ("random-k", "random-k-layer-matched", "top-k"):
+            rows = own[own["mask"] == mask].sort_values("k")
+            colour, share = MASK_COLOURS[mask], 100 * rows["gap_removed"]
+            axes.plot(rows["k"], share, color=colour, marker=".", lw=1, ms=3, label=mask)
+            low, high = 100 * rows["gap_removed_low"], 100 * rows["gap_removed_high"]
+            axes.fill_between(rows["k"], low, high, color=colour, alpha=0.2, linewidth=0)
+        _along_k(axes, own["k"], k, generator)
+        axes.set_ylim(-60, 140)
+    _finish(figure, panels, "gap removed (%)", title)
+    return figure
+
+
+def _panels(generators: Sequence[str]) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a panel a generator, in two rows where they are many."""
+    columns = len(generators) if len(generators) <= MANY else -(-len(generators) // 2)
+    rows = -(-len(generators) // columns)
+    figure = new_figure(PAGE, 0.5 + 1.7 * rows)
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for empty in list(grid.flat)[len(generators) :]:
+        empty.set_axis_off()
+    return figure, list(grid.flat)[: len(generators)]
+
+
+def _along_k(axes: Axes, ks: pd.Series, k: int, generator: str) -> None:
+    """Set a logarithmic axis of k that names the k there are."""
+    axes.axvline(k, color="black", linewidth=0.4)
+    axes.set(xscale="log", xlabel="maps taken away")
+    # Plain numbers at the k there are: a logarithmic axis would print powers between them.
+    shown = sorted(set(ks) - {0})
+    axes.set_xticks(shown, [str(one) for one in shown], fontsize=6)
+    axes.set_xticks([], minor=True)
+    axes.set_title(generator)
+
+
+def _finish(figure: Figure, panels: Sequence[Axes], label: str, title: str) -> None:
+    columns = -(-len(panels) // (1 + (len(panels) > MANY)))
+    for axes in panels[::columns]:
+        axes.set_ylabel(label)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     if title:
         figure.suptitle(title, fontsize=8)
-    return figure

@@ -1,4 +1,4 @@
-"""How ω is distributed over the feature maps, and in which layers its top lies."""
+"""How ω, or another score, lies over the feature maps, and in which layers its top is."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from .style import BLUE, GREY, ORANGE, PAGE, new_figure, styled
 
 @styled
 def plot_omega(ranking: pd.DataFrame, k: int, *, title: str = "") -> Figure:
-    """Draw ω by rank with its standard error, and the top k over the layers.
+    """Draw ω, or another score, by rank with its standard error, and the top k over the layers.
 
-    ranking: the table of a ``Ranking`` (columns layer, width, omega, standard_error), rank order.
-    Left: ω in descending order on a logarithmic scale, zeros left out and counted in the label.
+    ranking: the table of a ``Ranking`` (columns layer, width, omega or score, standard_error), rank
+    order. Left: ω in descending order on a logarithmic scale; zeros, and scores below, are left out
+    and counted in the title.
     Right: for each layer in network order of its best map, how many of the top k it holds and how
     many would be there by chance, if the k were spread over the layers by width.
     """
     figure = new_figure(PAGE, 2.6)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
-    omega = ranking["omega"].to_numpy()
+    name = "ω" if "omega" in ranking else "score"
+    omega = ranking["omega" if name == "ω" else "score"].to_numpy()
     positive = omega > 0
     rank = np.arange(1, len(omega) + 1)
     error = ranking["standard_error"].fillna(0).to_numpy()
@@ -38,8 +40,14 @@ def plot_omega(ranking: pd.DataFrame, k: int, *, title: str = "") -> Figure:
     left.plot(rank[positive], omega[positive], color=BLUE, linewidth=1)
     left.axvline(k, color=ORANGE, linewidth=1, linestyle="--", label=f"k = {k}")
     scale = "log" if positive.any() else "linear"
-    left.set(xscale="log", yscale=scale, xlabel="rank of the feature map", ylabel="ω (FF-RS)")
-    left.set_title(f"{len(omega):,} maps, {int((~positive).sum()):,} of them with ω = 0")
+    left.set(
+        xscale="log",
+        yscale=scale,
+        xlabel="rank of the feature map",
+        ylabel="ω (FF-RS)" if name == "ω" else name,
+    )
+    none = f"{name} {'=' if name == 'ω' else '≤'} 0"
+    left.set_title(f"{len(omega):,} maps, {int((~positive).sum()):,} of them with {none}")
     left.legend(loc="lower left", framealpha=1, edgecolor="none")
 
     top = ranking.head(k)

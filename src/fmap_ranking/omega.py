@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -13,10 +12,7 @@ import torch
 from ..data import Batch
 from ..records import FAKE, FeatureMap, Ranking
 from ..sweep import ExactSum, Rows
-
-BUCKETS = 20  # groups of images, by their ids, that the rank interval is resampled from
-RESAMPLES = 200
-INTERVAL = (2.5, 97.5)  # percentiles of the resampled ranks
+from .buckets import Buckets, bucket_of, descending, rank_interval, with_errors
 
 WRONG, NOT_CONFIDENT, NOT_FINITE = "wrong prediction", "not confident", "logit not finite"
 
@@ -40,20 +36,25 @@ class OmegaStatistic:
 
     min_confidence: smallest probability that the detector must give to the image's true class:
         0.9 is the published p ≥ 0.90 for fakes and p ≤ 0.10 for reals.
+    groups: image id → the bucket that it is resampled with; by its id itself where there are none.
 
     Holds, per feature map, Σr in 20 buckets of images and Σr², both exact, and the number of images
     used and left out by reason: O(feature maps), whatever the number of images.
     """
 
     def __init__(
-        self, feature_maps: Sequence[FeatureMap], label: int = FAKE, min_confidence: float = 0.9
+        self,
+        feature_maps: Sequence[FeatureMap],
+        label: int = FAKE,
+        min_confidence: float = 0.9,
+        groups: Mapping[str, int] | None = None,
     ) -> None:
         self.feature_maps = tuple(feature_maps)
         self.label = label
         self.min_confidence = min_confidence
-        shape = (len(self.feature_maps),)
-        self.sums = [ExactSum(shape) for _ in range(BUCKETS)]
-        self.squares = ExactSum(shape)
+        self.groups = groups or {}
+        self.sums = Buckets(ExactSum((len(self.feature_maps),)))
+        self.squares = ExactSum((len(self.feature_maps),))
         self.left_out: Counter[str] = Counter()
 
     @property
@@ -69,7 +70,7 @@ class OmegaStatistic:
 
     def empty(self) -> OmegaStatistic:
         """Return a statistic of the same kind that has seen nothing."""
-        return OmegaStatistic(self.feature_maps, self.label, self.min_confidence)
+        return OmegaStatistic(self.feature_maps, self.label, self.min_confidence, self.groups)
 
     def update(self, batch: Batch, rows: Rows) -> None:
         """Take in one batch: judge each image, then add the shares of those that count.
@@ -91,15 +92,15 @@ class OmegaStatistic:
         kept = np.flatnonzero(right & confident)
         self.squares.add(rows["share"][kept] ** 2)
         for row in kept:
-            bucket = _bucket(batch.ids[row])
-            self.sums[bucket].add(rows["share"][row : row + 1])
+            own = batch.ids[row]
+            bucket = self.groups[own] if self.groups else bucket_of(own)
+            self.sums.add(bucket, rows["share"][row : row + 1])
 
     def merge(self, other: OmegaStatistic) -> None:
         """Take in what ``other`` has seen."""
         if (other.feature_maps, other.label) != (self.feature_maps, self.label):
             raise ValueError("only statistics of the same feature maps and label can be merged")
-        for mine, others in zip(self.sums, other.sums, strict=True):
-            mine.merge(others)
+        self.sums.merge(other.sums)
         self.squares.merge(other.squares)
         self.left_out.update(other.left_out)
 
@@ -107,27 +108,27 @@ class OmegaStatistic:
         """Return the sums and the counts as plain integer arrays."""
         reasons = (WRONG, NOT_CONFIDENT, NOT_FINITE)
         return {
-            "sums": np.stack([one.words for one in self.sums]),
-            "sizes": np.array([one.count for one in self.sums]),
-            "squares": self.squares.words.copy(),
+            **self.sums.state(),
+            "squares": self.squares.state(),
             "left_out": np.array([self.left_out[reason] for reason in reasons]),
         }
 
     def from_state(self, state: Mapping[str, np.ndarray]) -> OmegaStatistic:
         """Return a statistic of the same kind that holds ``state``."""
         found = self.empty()
-        for one, words, size in zip(found.sums, state["sums"], state["sizes"], strict=True):
-            one.words, one.count = words.astype(np.int64), int(size)
-        found.squares.words = state["squares"].astype(np.int64)
-        found.squares.count = int(state["sizes"].sum())
+        found.sums = self.sums.from_state(state)
+        found.squares = self.squares.from_state(state["squares"], found.sums.count)
         for reason, number in zip(
             (WRONG, NOT_CONFIDENT, NOT_FINITE), state["left_out"], strict=True
         ):
             found.left_out[reason] = int(number)
         return found
 
-    def result(self) -> Ranking:
+    def result(self, by: str = "omega") -> Ranking:
         """Return the ranking: ω with its standard error, ω × width and the rank interval.
+
+        by: 'omega', or 'omega-width' to rank by ω × width, which makes up for a narrow layer's
+        larger shares.
 
         standard_error is s / √n (n − 1 in s), NaN below two images. rank_low … rank_high is the
         95 % percentile interval of the rank (1 = highest ω) when the buckets of images are
@@ -139,51 +140,32 @@ class OmegaStatistic:
         n = self.used
         if n == 0:
             raise ValueError("no image was used")
-        total = self.squares.empty_like()
-        for one in self.sums:
-            total.merge(one)
-        omega = total.value() / n
-        table = ranking_table(self.feature_maps, omega)
+        omega, scale = self.sums.total() / n, self.scale(by)
+        error = np.full(len(omega), np.nan)
         if n > 1:
             variance = (self.squares.value() - n * omega**2) / (n - 1)
             # Where all images agree, rounding may leave a little below nothing.
             error = np.sqrt(np.maximum(variance, 0) / n)
-            table["standard_error"] = error[table.index.to_numpy()]
-        low, high = self._rank_interval()
-        table["rank_low"] = low[table.index.to_numpy()]
-        table["rank_high"] = high[table.index.to_numpy()]
-        return Ranking(table.reset_index(drop=True), self.label, counts=self.counts)
+        sums, counts = self.buckets()
+        # The number of images of a resample scales all ω alike, so it leaves ranks alone.
+        low, high = rank_interval(lambda drawn: drawn @ sums * scale, len(counts), len(omega))
+        table = with_errors(
+            ranking_table(self.feature_maps, omega * scale, by),
+            standard_error=error * scale, rank_low=low, rank_high=high,
+        )  # fmt: skip
+        return Ranking(table, self.label, counts=self.counts, by=by)
+
+    def scale(self, by: str) -> np.ndarray:
+        """Return what ω is multiplied by, (M,): the layer's width, or 1."""
+        widths = np.array([one.width for one in self.feature_maps], dtype=np.float64)
+        return widths if by == "omega-width" else np.ones_like(widths)
 
     def buckets(self) -> tuple[np.ndarray, np.ndarray]:
         """Return Σr (B, M), feature maps in network order, and the images (B,) of each bucket.
 
         Only buckets that hold images: resampling them with replacement resamples the images.
         """
-        held = [one for one in self.sums if one.count]
-        empty = np.zeros((0, len(self.feature_maps)))
-        sums = np.stack([one.value() for one in held]) if held else empty
-        return sums, np.array([one.count for one in held], dtype=np.int64)
-
-    def _rank_interval(self) -> tuple[np.ndarray, np.ndarray]:
-        held = [one for one in self.sums if one.count]
-        unknown = np.full(len(self.feature_maps), np.nan)
-        if len(held) < 2:
-            return unknown, unknown
-        sums = np.stack([one.value() for one in held])
-        rng = np.random.default_rng(0)  # the same resamples on every run
-        weights = rng.multinomial(len(held), np.full(len(held), 1 / len(held)), size=RESAMPLES)
-        ranks = np.empty((RESAMPLES, len(self.feature_maps)), dtype=np.int32)
-        positions = np.arange(1, len(self.feature_maps) + 1)
-        for resample, weight in enumerate(weights):
-            # The number of images of a resample scales all ω alike, so it leaves ranks alone.
-            ranks[resample, descending(weight @ sums)] = positions
-        low, high = np.percentile(ranks, INTERVAL, axis=0)
-        return low, high
-
-
-def descending(omega: np.ndarray) -> np.ndarray:
-    """Return the order of falling ω; equal values keep the order they come in (the network's)."""
-    return np.argsort(-omega, kind="stable")
+        return self.sums.held()
 
 
 def ranking_table(
@@ -211,8 +193,3 @@ def ranking_table(
         },
         index=order,
     )
-
-
-def _bucket(image_id: str) -> int:
-    digest = hashlib.sha256(image_id.encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:8], "big") % BUCKETS

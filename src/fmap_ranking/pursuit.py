@@ -23,7 +23,8 @@ from ..errors import UserError
 from ..records import FAKE, REAL, FeatureMap, ImageSet, Ranking
 from ..rng import keyed
 from ..sweep import How, Look, PerImage, Rows, Seen, sweep
-from .omega import INTERVAL, RESAMPLES, ranking_table
+from .buckets import INTERVAL, RESAMPLES
+from .omega import ranking_table
 
 MAPS = 400  # picked, unless nothing is gained before
 GROWTH = 0.12  # of the maps picked so far: as many more before the effects are taken anew

@@ -14,19 +14,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d
 
 from ..ablation import Pairs, pairs_of, pixels_of
 from ..data import Batch
 from ..detectors import Detector, head, observed
 from ..errors import UserError
+from ..fmap_ranking.rad import inside_outside, region
 from ..records import FAKE, ImageEntry, ImageSet
 from ..rng import keyed
 from ..sweep import How, Look, Rows, Seen, SignedSum, sweep
 from .heads import Scaled, check, folds_of, regression_of
 
 DEAR = {"dear-corvi": 0.6, "dear-rajan": 0.4}  # published: the share that is kept, the middle
-SIDES = (0.25, 0.75)  # of a region, as shares of the image's
 JUDGED = 4096  # images at most that greedy removal is judged on
 GAIN = 1e-5  # nats: what a removal must gain to go on
 
@@ -99,32 +98,8 @@ class RegionalLook(Look):
         name, inputs = self.pooled
         with observed(self.detector.network, [name], _kept, inputs=inputs) as last:
             self.detector.outputs(mixed)
-        found[rows] = discrepancy(last[name], regions)
+        found[rows] = inside_outside(last[name], regions).numpy()
         return {"difference": found}
-
-
-def discrepancy(maps: Tensor, regions: Tensor) -> np.ndarray:
-    """Return mean inside − mean outside (N, D) of maps (N, D, h, w) for regions (N, 1, H, W).
-
-    A place of a map counts for the share of it that the region covers.
-    """
-    inside = adaptive_avg_pool2d(regions.double(), (maps.shape[2], maps.shape[3]))
-    values = maps.double()
-    both = [(values * own).sum(dim=(2, 3)) / own.sum(dim=(2, 3)) for own in (inside, 1 - inside)]
-    return np.asarray((both[0] - both[1]).numpy())
-
-
-def region(image_id: str, height: int, width: int, seed: int) -> Tensor:
-    """Return a random rectangle as bool (height, width), keyed by the image."""
-    rng = keyed("region", seed, image_id)
-    found = torch.zeros(height, width, dtype=torch.bool)
-    spans = []
-    for size in (height, width):
-        length = max(1, round(size * rng.uniform(*SIDES)))
-        start = int(rng.integers(0, size - length + 1))
-        spans.append(slice(start, start + length))
-    found[spans[0], spans[1]] = True
-    return found
 
 
 class _Mean:

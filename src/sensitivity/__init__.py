@@ -6,7 +6,7 @@ from .choice import default_grid
 from .colour import ColourResult, checked_modes, colour, colour_of
 from .colour_tables import box_table, colour_table
 from .dropout import Controls, DropoutResult, dropout, held_out_threshold
-from .effect import effect, permutation_p
+from .effect import effect
 from .magnitudes import magnitudes
 from .masks import (
     BASELINE,
@@ -15,7 +15,6 @@ from .masks import (
     LOW,
     LOWEST_NON_ZERO,
     MAGNITUDE_MATCHED,
-    PUBLISHED_K,
     RANDOM,
     TOP,
     Mask,
@@ -27,6 +26,6 @@ from .masks import (
     random_k,
     top_k,
 )
-from .sentence import sentence
+from .sentence import VALUES, sentence
 from .tables import UNSEEN
 from .transfer import Transfer, transfer

@@ -10,14 +10,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau
 
-from ..fmap_ranking import OmegaStatistic
-from ..fmap_ranking.omega import descending
+from ..fmap_ranking import OmegaStatistic, descending
+from ..fmap_ranking.agreement import WITHIN, halves, recentred, spread
 from ..records import FeatureMap
 from ..rng import keyed
 
 RESAMPLES = 200
-HALVES = 20  # random splits of one generator's images, for what agreement can be at best
-WITHIN = "halves of one"  # rows of a generator with itself
 BETWEEN = "two generators"
 
 
@@ -62,7 +60,7 @@ def agreement_table(
             row: dict[str, object] = {"first": first, "second": second, "kind": BETWEEN}
             for key, floor in (("kendall_tau", -1.0), ("jaccard", 0.0)):
                 value = getattr(found, key)
-                low, high = _recentred(value, np.array([getattr(v, key) for v in values]), floor)
+                low, high = recentred(value, np.array([getattr(v, key) for v in values]), floor)
                 row |= {key: value, f"{key}_low": low, f"{key}_high": high}
             row |= {"kendall_tau_live": found.kendall_tau_live, "shared": found.shared}
             row |= {f"images_{end}": statistics[one].used
@@ -160,28 +158,16 @@ def _weights(name: str, held: int, resamples: int, seed: int) -> np.ndarray:
     return keyed(seed, "redraw", name).multinomial(held, np.full(held, 1 / held), size=resamples)
 
 
-def _recentred(value: float, redrawn: np.ndarray, floor: float) -> tuple[float, float]:
-    known = redrawn[~np.isnan(redrawn)]
-    if len(known) < 2:
-        return np.nan, np.nan
-    low, high = np.quantile(known, [0.025, 0.975]) - known.mean() + value
-    return max(float(low), floor), min(float(high), 1.0)
-
-
 def _halves(name: str, statistic: OmegaStatistic, k: int, seed: int) -> dict[str, object]:
     sums, counts = statistic.buckets()
-    rng = keyed(seed, "halves", name)
     found = []
-    for _ in range(HALVES if len(counts) > 1 else 0):
-        order = rng.permutation(len(counts))
-        middle = len(order) // 2
-        halves = {"one": sums[order[:middle]].sum(axis=0), "two": sums[order[middle:]].sum(axis=0)}
-        found.append(_pairs(halves, k)["one", "two"])
+    for one, two in halves(len(counts), keyed(seed, "halves", name)):
+        each = {"one": sums[one].sum(axis=0), "two": sums[two].sum(axis=0)}
+        found.append(_pairs(each, k)["one", "two"])
     row: dict[str, object] = {"first": name, "second": name, "kind": WITHIN}
     for key in ("kendall_tau", "jaccard"):
-        own = np.array([getattr(one, key) for one in found])
-        low, high = np.quantile(own, [0.025, 0.975]) if len(own) else (np.nan, np.nan)
-        row |= {key: own.mean() if len(own) else np.nan, f"{key}_low": low, f"{key}_high": high}
+        mean, low, high = spread([getattr(one, key) for one in found])
+        row |= {key: mean, f"{key}_low": low, f"{key}_high": high}
     live = [one.kendall_tau_live for one in found]
     row |= {"kendall_tau_live": float(np.mean(live)) if live else np.nan, "shared": np.nan}
     return row | {"images_first": statistic.used, "images_second": statistic.used}

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Unpack
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import pandas as pd
 
-from ..ablation import Ablation, Means, Pairs, Site, Value, ablation
+from ..ablation import Means, Pairs, Site, Value, ablation, pairs_of
 from ..data import require_both_classes
 from ..detectors.detector import Detector
 from ..errors import UserError
-from ..evaluation import calibrated_threshold, score, sigmoid
+from ..evaluation import Cluster, calibrated_threshold, score
 from ..fmap_ranking import fitting
-from ..records import FAKE, REAL, ImageSet, Ranking, Result, Skipped
-from ..sweep import How, Pass
+from ..records import ImageSet, Ranking, Result, Skipped
+from ..sweep import How
 from .choice import Choice, default_grid, near_of
+from .draws import AUTO, MAX_DRAWS, Under, first_draws, score_all
+from .gap import Ground, area_table, gap_table, ground, spoofing_table
 from .masks import Mask
-from .scoring import scores_under
-from .tables import curve_table, dropped_table, generator_rows, summarise
-
-DRAWS, BAND_DRAWS = 20, 5
-LEARNT_DRAWS = 3  # of controls whose constants are learnt for each draw, unless draws are given
-TRAINING_THRESHOLD = 0.5  # of the family that the detector was trained on, as published
+from .scoring import masked_scores
+from .tables import curve_table, dropped_table, rows_of, summarise
 
 
 class Controls(How, total=False):
@@ -32,21 +30,26 @@ class Controls(How, total=False):
 
     value: what stands there, 'zero' by default (published), or several, one after another: see
         :func:`forensift.ablation.ablation`; also for site, reference and pairs.
-    draws: of random-k and of layer-matched random-k, by default 20 (3 where constants are learnt).
+    draws: of random-k and of layer-matched random-k, by default 20 (3 where constants are learnt);
+        'auto' draws each until its numbers are answered, see
+        :func:`forensift.evaluation.sequential_p`, at most max_draws times, by default 199.
     ks: further k of the curves, by default k/8 … 4k up to half of the maps; () for no curve.
     band_draws: random draws at each of these k, by default 5 (1 where constants are learnt).
     magnitude_matched: also draw maps that respond about as strongly as the top k, whatever their
         layer: one more pass over the images, and as many draws.
+    cluster: what the intervals of ``gap`` leave out, see :func:`forensift.evaluation.metrics`.
     """
 
     value: Value | Sequence[Value]
     site: Site
     reference: ImageSet | Means | None
     pairs: Pairs | None
-    draws: int | None
+    draws: int | Literal["auto"] | None
+    max_draws: int
     ks: Sequence[int] | None
     band_draws: int | None
     magnitude_matched: bool
+    cluster: Cluster
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,7 +60,11 @@ class DropoutResult(Result):
         ``tables.COLUMNS``, and value).
     summary: one row a generator, mask and value, macro means included; see :func:`summarise`.
     curve: AP(k); see :func:`curve_table`. Empty where no grid was asked for.
-    masks: the masks of the table; ``masks[0]`` is the baseline. values: what stood in their place.
+    gap: how much of what tells fakes from reals went, with intervals by photograph; see
+        :func:`gap_table`. gap_curve: the same along k; gap_area: the area under it, see
+        :func:`area_table`. spoofing: see :func:`spoofing_table`; empty unless zero and optimal
+        were both asked for.
+    masks: the masks of the table; ``masks[0]`` is the baseline. in_place: the value of each.
     logits: float64 (masks, images), images in the set's order; NaN where one could not be used.
     skipped: the images that could not be used, with the reason.
     facts: k, values, draws, seed, training family and what else decided the numbers.
@@ -66,8 +73,12 @@ class DropoutResult(Result):
     table: pd.DataFrame
     summary: pd.DataFrame
     curve: pd.DataFrame
+    gap: pd.DataFrame
+    gap_curve: pd.DataFrame
+    gap_area: pd.DataFrame
+    spoofing: pd.DataFrame
     masks: tuple[Mask, ...]
-    values: tuple[Value, ...]
+    in_place: tuple[Value, ...]
     logits: np.ndarray
     images: ImageSet
     ranking: Ranking
@@ -91,20 +102,9 @@ class DropoutResult(Result):
         )
         parts = [
             frame.assign(mask=mask.name, draw=mask.draw, logit=row, value=value)
-            for mask, value, row in zip(self.masks, self.values, self.logits, strict=True)
+            for mask, value, row in zip(self.masks, self.in_place, self.logits, strict=True)
         ]
         return pd.concat(parts, ignore_index=True).dropna(subset=["logit"]).reset_index(drop=True)
-
-
-@dataclass(eq=False)
-class _Under:
-    """One value: what stands in the maps' place, which masks are scored, and their logits."""
-
-    ablation: Ablation
-    masks: list[Mask]
-    curve_masks: list[Mask]
-    logits: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
-    curve_logits: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
 
 
 def dropout(
@@ -138,130 +138,124 @@ def dropout(
             generator without reals or fakes; a value without what it needs, see
             :func:`forensift.ablation.ablation`; or see :func:`forensift.sweep`.
     """
-    value, asked_draws = how.pop("value", "zero"), how.pop("draws", None)
-    values: tuple[Value, ...] = (value,) if isinstance(value, str) else tuple(value)
-    instead = {key: how.pop(key) for key in ("site", "reference", "pairs") if key in how}
-    asked_band, ks = how.pop("band_draws", None), how.pop("ks", None)
-    matched = how.pop("magnitude_matched", False)
-    on: How = how  # type: ignore[assignment]
-    seed = on.get("seed", 0)
+    given: dict[str, Any] = dict(how)
+    instead = {key: given.pop(key) for key in ("site", "reference", "pairs") if key in given}
+    draws: Any = given.pop("draws", None)
+    values = _values_of(given.pop("value", "zero"))
+    band, ks, matched = (given.pop(key, None) for key in ("band_draws", "ks", "magnitude_matched"))
+    most, cluster = given.pop("max_draws", MAX_DRAWS), given.pop("cluster", "photograph")
+    on: How = given  # type: ignore[assignment]
     detector = fitting(ranking, detector)
-    _check_options(values, asked_draws, asked_band, images, training_family)
+    _check_options(values, draws, band, images, training_family)
     near = near_of(detector, images, ranking, k, **on) if matched else None
-    choice = Choice(detector, ranking, k, seed, near)
-    whole = len(detector.feature_maps)
-    grid = default_grid(k, whole, len(ranking)) if ks is None else sorted(set(ks))
+    choice = Choice(detector, ranking, k, on.get("seed", 0), near)
+    grid = default_grid(k, len(detector.feature_maps), len(ranking)) if ks is None else ks
     every = []
     for one in values:
-        learnt = one == "optimal"
-        draws = asked_draws or (LEARNT_DRAWS if learnt else DRAWS)
-        band = (1 if learnt else BAND_DRAWS) if asked_band is None else asked_band
-        masks = choice.masks(dict.fromkeys(choice.controls, draws))
-        put = ablation(detector, images, one, **instead, **on)  # type: ignore[misc, arg-type]
-        every.append(_Under(put, masks, choice.along(grid, band)))
+        first, at_each = first_draws(one, draws, band)
+        first = min(first, most) if draws == AUTO else first
+        masks = choice.masks(dict.fromkeys(choice.controls, first))
+        put = ablation(detector, images, one, **instead, **on)
+        along = choice.along(sorted(set(grid)), at_each)
+        every.append(Under(put, masks, along, most if draws == AUTO else None))
     if isinstance(held_out, ImageSet):
         held_out = held_out_threshold(detector, held_out, **on)
-    done = _score(detector, images, every, on)
-    tables = _tables(images, every, training_family, np.nan if held_out is None else held_out)
-    facts: dict[str, object] = {
-        "detector": detector.name,
-        "k": k,
-        "feature_maps": whole,
-        "ranked": len(ranking),
-        "ranking_by": ranking.by,
-        "draws": asked_draws or (LEARNT_DRAWS if values == ("optimal",) else DRAWS),
-        "magnitude_matched": matched,
-        "ks": list(grid),
-        "band_draws": BAND_DRAWS if asked_band is None else asked_band,
-        "seed": seed,
-        "site": every[0].ablation.site,
-        "value": ",".join(values),
+    skipped = score_all(detector, images, choice, every, training_family, **on)
+    pairs = instead.get("pairs") or pairs_of(images)
+    beside = _photographs(detector, images, pairs, every[0].logits[0], on)
+    against = ground(images, every[0].logits[0], beside, cluster, training_family)
+    facts = {
+        "draws": draws or first_draws(values[0], None, None)[0],
+        "max_draws": most if draws == AUTO else None,
+        "magnitude_matched": bool(matched),
+        "ks": sorted(set(grid)),
+        "band_draws": first_draws(values[0], None, band)[1],
+        "cluster": cluster,
         "training_family": training_family,
         "held_out_threshold": held_out,
-        "ranking_start": ranking.start,
     }
-    for under in every:
-        facts |= {key: fact for key, fact in under.ablation.facts.items() if key not in facts}
     return DropoutResult(
-        *tables,
-        tuple(mask for under in every for mask in under.masks),
-        tuple(under.ablation.value for under in every for _ in under.masks),
-        np.concatenate([under.logits for under in every]),
-        images,
-        ranking,
-        done.skipped,
-        facts,
+        **_tables(images, every, training_family, held_out, against),
+        masks=tuple(mask for under in every for mask in under.masks),
+        in_place=tuple(under.ablation.value for under in every for _ in under.masks),
+        logits=np.concatenate([under.logits for under in every]),
+        images=images,
+        ranking=ranking,
+        skipped=skipped,
+        facts=_facts(choice, every) | facts,
     )
+
+
+def _facts(choice: Choice, every: Sequence[Under]) -> dict[str, object]:
+    """Return what was taken away, and what stood in its place."""
+    facts: dict[str, object] = {}
+    for under in reversed(every):
+        facts |= dict(under.ablation.facts)
+    return facts | {
+        "detector": choice.detector.name,
+        "k": choice.k,
+        "feature_maps": len(choice.detector.feature_maps),
+        "ranked": len(choice.ranking),
+        "ranking_by": choice.ranking.by,
+        "ranking_start": choice.ranking.start,
+        "seed": choice.seed,
+        "site": every[0].ablation.site,
+        "value": ",".join(under.ablation.value for under in every),
+    }
+
+
+def _values_of(value: Value | Sequence[Value]) -> list[Value]:
+    return [value] if isinstance(value, str) else list(value)  # type: ignore[list-item]
 
 
 def _tables(
-    images: ImageSet, every: Sequence[_Under], training_family: str | None, threshold: float
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Return table, summary and curve, one value below the other."""
-    parts: tuple[list[pd.DataFrame], ...] = ([], [], [])
-    for under in every:
-        value = under.ablation.value
-        rows = _rows(images, under.masks, under.logits, training_family, threshold)
-        parts[0].append(rows.assign(value=value))
-        parts[1].append(summarise(rows, training_family).assign(value=value))
-        if under.curve_masks:
-            chosen = [under.masks[0], *under.curve_masks]
-            logits = np.concatenate([under.logits[:1], under.curve_logits])
-            rows = _rows(images, chosen, logits, training_family, threshold, ensemble=False)
-            parts[2].append(curve_table(rows, training_family).assign(value=value))
-    table, summary, curve = (
-        pd.concat(own, ignore_index=True) if own else pd.DataFrame() for own in parts
-    )
-    return table, summary, curve
-
-
-def _score(detector: Detector, images: ImageSet, every: Sequence[_Under], on: How) -> Pass:
-    """Score all masks under all values in one pass."""
-    jobs = [
-        (under.ablation, [one.feature_maps for one in (*under.masks, *under.curve_masks)])
-        for under in every
-    ]
-    logits, done = scores_under(detector, images, jobs, **on)
-    for under, own in zip(every, logits, strict=True):
-        under.logits, under.curve_logits = np.split(own, [len(under.masks)])
-    return done
-
-
-def _rows(
     images: ImageSet,
-    masks: Sequence[Mask],
-    logits: np.ndarray,
+    every: Sequence[Under],
     training_family: str | None,
-    held_out_threshold: float,
-    ensemble: bool = True,
-) -> pd.DataFrame:
-    labels = np.array([entry.label for entry in images])
-    names = np.array([entry.generator for entry in images], dtype=object)
-    read = ~np.isnan(logits[0])
-    parts = []
-    for generator in images.generators:
-        chosen = read & (names == generator)
-        for label, kind in ((REAL, "real"), (FAKE, "fake")):
-            if not (labels[chosen] == label).any():
-                raise UserError(f"generator {generator}: no {kind} image could be read")
-        if generator == training_family:
-            threshold, rule = TRAINING_THRESHOLD, "0.5, training family"
-        else:
-            threshold = calibrated_threshold(labels[chosen], sigmoid(logits[0, chosen]))
-            rule = "calibrated on these images, nothing dropped"
-        parts.append(
-            generator_rows(
-                generator,
-                labels[chosen],
-                logits[:, chosen],
-                masks,
-                threshold,
-                rule,
-                held_out_threshold,
-                ensemble=ensemble,
-            )
-        )
-    return pd.concat(parts, ignore_index=True)
+    threshold: float | None,
+    against: Ground,
+) -> dict[str, pd.DataFrame]:
+    """Return the tables of a result by name, one value below the other."""
+    parts: dict[str, list[pd.DataFrame]] = {}
+    held_out = np.nan if threshold is None else threshold
+    for under in every:
+        value, along, logits = under.ablation.value, under.curve_masks, under.curve_logits
+        rows = rows_of(images, under.masks, under.logits, training_family, held_out)
+        found = {
+            "table": rows,
+            "summary": summarise(rows, training_family, under.most),
+            "gap": gap_table(against, under.masks, under.logits),
+            "gap_curve": gap_table(against, along, logits),
+            "gap_area": area_table(against, along, logits),
+            "curve": pd.DataFrame(),
+        }
+        if along:
+            masks, whole = [under.masks[0], *along], np.concatenate([under.logits[:1], logits])
+            rows = rows_of(images, masks, whole, training_family, held_out, ensemble=False)
+            found["curve"] = curve_table(rows, training_family)
+        for name, one in found.items():
+            parts.setdefault(name, []).append(one.assign(value=value) if len(one) else one)
+    both = {under.ablation.value: (under.masks, under.logits) for under in every}
+    spoofing = (
+        spoofing_table(against, both["zero"], both["optimal"])
+        if {"zero", "optimal"} <= set(both)
+        else pd.DataFrame()
+    )
+    whole_of = {name: pd.concat(own, ignore_index=True) for name, own in parts.items()}
+    return whole_of | {"spoofing": spoofing}
+
+
+def _photographs(
+    detector: Detector, images: ImageSet, pairs: Pairs, plain: np.ndarray, on: How
+) -> dict[str, float]:
+    """Return for the id of each fake the whole network's logit of its photograph."""
+    logits = {entry.path: one for entry, one in zip(images.entries, plain, strict=True)}
+    others = dict.fromkeys(one for one in pairs.values() if one.path not in logits)
+    if others:
+        beside = ImageSet(images.root, tuple(others), images.layout)
+        found, _ = masked_scores(detector, beside, [()], what="photographs of fakes", **on)
+        logits |= {entry.path: one for entry, one in zip(others, found[0], strict=True)}
+    return {key: float(logits[photograph.path]) for key, photograph in pairs.items()}
 
 
 def held_out_threshold(detector: Detector, images: ImageSet, **how: Unpack[How]) -> float:
@@ -278,13 +272,15 @@ def held_out_threshold(detector: Detector, images: ImageSet, **how: Unpack[How])
 
 def _check_options(
     values: Sequence[Value],
-    draws: int | None,
+    draws: int | str | None,
     band_draws: int | None,
     images: ImageSet,
     training_family: str | None,
 ) -> None:
-    if (draws is not None and draws < 1) or (band_draws is not None and band_draws < 0):
-        raise UserError(f"{draws} draws, {band_draws} band draws: at least 1 and 0 are needed")
+    if (draws != AUTO and int(1 if draws is None else draws) < 1) or (band_draws or 0) < 0:
+        raise UserError(
+            f"{draws} draws, {band_draws} band draws: at least 1 (or auto) and 0 are needed"
+        )
     if not values or len(set(values)) < len(values):
         raise UserError(f"value {','.join(values)!r}: give one or several, each once")
     require_both_classes(images)

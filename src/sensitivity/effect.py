@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 STAYS = 0.15  # of the baseline's distance between the classes: a smaller move is no move
 MINOR = 1 / 3  # of the other class's move: a smaller one is its by-product
 
@@ -40,16 +38,3 @@ def _move(change: float, other: float) -> str:
     if abs(change) < max(STAYS, MINOR * abs(other)):
         return "stays"
     return "rises" if change > 0 else "falls"
-
-
-def permutation_p(observed: float, draws: np.ndarray) -> float:
-    """Return the one-sided Monte-Carlo p-value (1 + #{draws ≥ observed}) / (1 + n).
-
-    draws: the same number under n random choices; NaN if there are none. If the observed choice
-    were one more random draw, p ≤ α would happen with probability at most α. The smallest value
-    that n draws can give is 1 / (1 + n).
-    """
-    draws = np.asarray(draws, dtype=float)
-    if not len(draws):
-        return float("nan")
-    return float((1 + (draws >= observed).sum()) / (1 + len(draws)))

@@ -12,9 +12,6 @@ from ..errors import UserError
 from ..fmap_ranking import count_by_layer, top
 from ..records import FeatureMap, Ranking
 
-# Maps dropped in Chandrasegaran et al. 2022: 0.43 % and 0.13 % of each network's.
-PUBLISHED_K = {"resnet50": 114, "efficientnet-b0": 27}
-
 BASELINE = "baseline"
 TOP = "top-k"
 RANDOM = "random-k"

@@ -1,47 +1,75 @@
-"""The line that says what a dropout table shows; every word and number comes from the table."""
+"""The lines that say what dropout shows; every word and number comes from its tables."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
 
 from ..evaluation import LEVEL, MACRO, draws_needed, holm
 from .dropout import DropoutResult
 from .masks import BASELINE, LAYER_MATCHED, MAGNITUDE_MATCHED, RANDOM, TOP
-from .tables import UNSEEN
+from .tables import FALLS, UNSEEN, spoken_of
 
 CONTROLS = {
     RANDOM: "random maps of the whole network",
     LAYER_MATCHED: "random maps of the same layers",
     MAGNITUDE_MATCHED: "random maps that respond as strongly",
 }
+NUMBERS = dict(
+    zip(FALLS, ("the fall of AP", "the fall of the fakes' logit", "the gap removed"), strict=True)
+)
+VALUES = {
+    "zero": "zero",
+    "mean": "the mean",
+    "mean-real": "the mean over reals",
+    "resample": "another real's maps",
+    "paired": "their own photographs' maps in fakes",
+    "optimal": "learnt constants",
+}
 
 
 def sentence(result: DropoutResult) -> str:
     """Return in plain words what dropping did, over the most general row there is.
 
-    That is the mean over unseen generators, else over all, else the only generator. AP in percent,
-    logits as their change against the whole network.
+    That is the mean over unseen generators, else over all, else the only generator, under the first
+    value. AP and shares in percent with 95 % intervals by photograph, logits as their change
+    against the whole network. What is said to stand out has a p-value of at most 0.05 by Holm's
+    correction over all p-values in the sentence.
     """
-    summary = result.summary
-    names = list(dict.fromkeys(summary["generator"]))
-    where = next((name for name in (UNSEEN, MACRO) if name in names), names[0])
+    value = result.in_place[0]
+    where = spoken_of(result.summary["generator"])
     spoken = {UNSEEN: "unseen generators", MACRO: "all generators"}.get(where, where)
-    own = summary[summary["generator"] == where].set_index("mask")
+    own, gap = (
+        table[(table["generator"] == where) & (table["value"] == value)].set_index("mask")
+        for table in (result.summary, result.gap)
+    )
     k, maps = result.facts["k"], result.facts["feature_maps"]
+    what = f"the top {k} of {maps} feature maps"
+    doing = f"dropping {what}" if value == "zero" else f"putting {VALUES[value]} in place of {what}"
     lines = [
-        f"On {spoken}, dropping the top {k} of {maps} feature maps takes AP from "
-        f"{100 * own.loc[BASELINE, 'ap']:.1f} to {100 * own.loc[TOP, 'ap']:.1f} "
-        f"({_moves(own.loc[TOP])}): {own.loc[TOP, 'effect']}."
+        f"On {spoken}, {doing} takes AP from {100 * own.loc[BASELINE, 'ap']:.1f} to "
+        f"{100 * own.loc[TOP, 'ap']:.1f} and removes {_share(gap.loc[TOP], 'gap_removed')} of the "
+        f"gap between fakes and reals ({_moves(own.loc[TOP])}): {own.loc[TOP, 'effect']}. At the "
+        f"detector's own threshold {_decisions(gap.loc[TOP], gap.loc[BASELINE])}."
     ]
-    for mask, what in CONTROLS.items():
-        if mask not in own.index:
-            continue
+    there = [mask for mask in CONTROLS if mask in own.index]
+    verdicts = _verdicts(own.loc[there], result.facts.get("max_draws") is not None)
+    for mask, verdict in zip(there, verdicts, strict=True):
         row = own.loc[mask]
         lines.append(
-            f"As many {what} ({int(row['draws'])} draws) leave AP at {100 * row['ap']:.1f} "
-            f"({_moves(row)}): {row['effect']}. {_verdict(row)}"
+            f"As many {CONTROLS[mask]} ({int(row['draws'])} draws) leave AP at "
+            f"{100 * row['ap']:.1f} and remove {_share(gap.loc[mask], 'gap_removed')} of the gap "
+            f"({_moves(row)}): {row['effect']}. {_shared(result, mask)}{verdict}"
         )
-    return " ".join(lines)
+    return " ".join(lines + _spoofing(result, where))
+
+
+def _share(row: pd.Series, column: str) -> str:
+    """Return a share in percent with its interval, where there is one."""
+    value, low, high = (100 * row[f"{column}{end}"] for end in ("", "_low", "_high"))
+    return f"{value:.0f} %" + ("" if np.isnan(low) else f" [{low:.0f}, {high:.0f}]")
 
 
 def _moves(row: pd.Series) -> str:
@@ -49,21 +77,69 @@ def _moves(row: pd.Series) -> str:
     return f"mean logit of fakes {fake:+.2f}, of reals {real:+.2f}"
 
 
-def _verdict(control: pd.Series) -> str:
-    """Say for which of the three numbers the top k stands out from the control's draws.
+def _decisions(row: pd.Series, before: pd.Series) -> str:
+    return " and ".join(
+        f"{_share(row, column)} of {kind} are {done} ({100 * before[column]:.0f} % before)"
+        for column, kind, done in (
+            ("fake_accuracy_05", "fakes", "found"), ("real_accuracy_05", "reals", "right")
+        )
+    )  # fmt: skip
 
-    That is where Holm's p over the three is at most 0.05; where no outcome of so few draws could
+
+def _shared(result: DropoutResult, mask: str) -> str:
+    """Say how many maps of a control's draws are top maps, where its choice ran out of others."""
+    counts = [
+        one.shared_with_top_k
+        for one, value in zip(result.masks, result.in_place, strict=True)
+        if one.name == mask and value == result.in_place[0]
+    ]
+    if not any(counts):
+        return ""
+    why = "layers hold" if mask == LAYER_MATCHED else "neighbourhoods hold"
+    some = f"{min(counts)}" + f" to {max(counts)}" * (max(counts) > min(counts))
+    return (
+        f"Of each draw {some} of {result.facts['k']} are top maps themselves, as these {why} too "
+        "few others: this control is close to the top maps by itself. "
+    )
+
+
+def _spoofing(result: DropoutResult, where: str) -> list[str]:
+    """Say how much of what zero does is its own damage, where constants were learnt too."""
+    if result.spoofing.empty:
+        return []
+    table = result.spoofing
+    row = table[(table["generator"] == where) & (table["mask"] == TOP)].iloc[0]
+    shares = [
+        f"{_share(row, f'spoofing_{short}')} of {name}"
+        for short, name in (("ap", "the fall of AP"), ("gap", "the gap removed"))
+        if not np.isnan(row[f"spoofing_{short}"])
+    ]
+    if not shares:
+        return ["What zero does cannot be told from nothing, so neither can its share of damage."]
+    return [f"With learnt constants in their place it is less: {_list(shares)} under zero is "
+            "damage that zero itself does."]  # fmt: skip
+
+
+def _verdicts(controls: pd.DataFrame, sequential: bool) -> list[str]:
+    """Say for which of the three numbers the top k stands out from each control's draws.
+
+    That is where Holm's p over all of these is at most 0.05; where no outcome of so few draws could
     have that, a number that no draw reaches is said to be open.
     """
-    tested = {
-        "the fall of AP": control["p_fall_ap"],
-        "the fall of the fakes' logit": control["p_fake_evidence"],
-        "the loss of separation": control["p_separation"],
-    }
-    draws, needed = int(control["draws"]), draws_needed(len(tested))
-    adjusted = holm(list(tested.values()))
+    tests = controls[[f"p_{name}" for name in FALLS]].to_numpy(dtype=float)
+    adjusted = holm(tests.ravel()).reshape(tests.shape)
+    needed = draws_needed(tests.size)
+    return [
+        _verdict(tests[at], adjusted[at], int(draws), needed, tests.size, sequential)
+        for at, draws in enumerate(controls["draws"])
+    ]
+
+
+def _verdict(
+    tests: np.ndarray, adjusted: np.ndarray, draws: int, needed: int, asked: int, sequential: bool
+) -> str:
     groups: dict[str, list[str]] = {"yes": [], "no": [], "open": []}
-    for (name, p), own in zip(tested.items(), adjusted, strict=True):
+    for name, p, own in zip(NUMBERS.values(), tests, adjusted, strict=True):
         least = draws < needed and p <= max(LEVEL, 1 / (1 + draws))
         groups["yes" if own <= LEVEL else "open" if least else "no"].append(f"{name} (p = {p:.2g})")
     text = []
@@ -74,12 +150,13 @@ def _verdict(control: pd.Series) -> str:
         text.append(start + _list(groups["no"]))
     said = [", ".join(text)] if text else []
     if groups["open"]:
+        more = "" if sequential else " (draws auto)"
         said.append(
             f"{draws} draws cannot tell whether they stand out in {_list(groups['open'])}: that "
-            f"takes {needed}, corrected for {len(tested)} numbers"
+            f"takes {needed}, corrected for {asked} numbers{more}"
         )
     return "".join(f"{one}. " for one in said).strip()
 
 
-def _list(words: list[str]) -> str:
+def _list(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]

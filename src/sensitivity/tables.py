@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from ..evaluation import MACRO, accuracies, average_precision, sigmoid
-from ..records import FeatureMap
-from .effect import effect, permutation_p
+from ..errors import UserError
+from ..evaluation import (
+    MACRO,
+    accuracies,
+    average_precision,
+    calibrated_threshold,
+    permutation_p,
+    sequential_p,
+    sigmoid,
+)
+from ..records import FAKE, REAL, FeatureMap, ImageSet
+from .effect import effect
 from .masks import BASELINE, ENSEMBLE, LAYER_MATCHED, MAGNITUDE_MATCHED, RANDOM, TOP, Mask
 
 UNSEEN = "macro mean, unseen"  # all generators but the one the detector was trained on
 CONTROLS = (RANDOM, LAYER_MATCHED, MAGNITUDE_MATCHED)
 ENSEMBLE_DRAWS = 5  # as published
+FALLS = ("fall_ap", "fake_evidence", "separation")  # what top maps are compared in
+TRAINING_THRESHOLD = 0.5  # of the family that the detector was trained on, as published
 
 COLUMNS = (
     "generator",
@@ -133,17 +144,66 @@ def generator_rows(
     return table
 
 
+def rows_of(
+    images: ImageSet,
+    masks: Sequence[Mask],
+    logits: np.ndarray,
+    training_family: str | None,
+    held_out_threshold: float = float("nan"),
+    *,
+    ensemble: bool = True,
+) -> pd.DataFrame:
+    """Return the rows of all generators, see :func:`generator_rows`; logits: (masks, images).
+
+    Raises:
+        UserError: no real or no fake image of a generator could be used.
+    """
+    labels = np.array([entry.label for entry in images])
+    names = np.array([entry.generator for entry in images], dtype=object)
+    read = ~np.isnan(logits[0])
+    parts = []
+    for generator in images.generators:
+        chosen = read & (names == generator)
+        for label, kind in ((REAL, "real"), (FAKE, "fake")):
+            if not (labels[chosen] == label).any():
+                raise UserError(f"generator {generator}: no {kind} image could be read")
+        if generator == training_family:
+            threshold, rule = TRAINING_THRESHOLD, "0.5, training family"
+        else:
+            threshold = calibrated_threshold(labels[chosen], sigmoid(logits[0, chosen]))
+            rule = "calibrated on these images, nothing dropped"
+        parts.append(
+            generator_rows(
+                generator,
+                labels[chosen],
+                logits[:, chosen],
+                masks,
+                threshold,
+                rule,
+                held_out_threshold,
+                ensemble=ensemble,
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def macros(generators: Iterable[str], training_family: str | None) -> dict[str, list[str]]:
+    """Return the generators that each macro mean is taken over; a single generator has none."""
+    names = list(generators)
+    groups = {MACRO: names} if len(names) > 1 else {}
+    unseen = [name for name in names if name != training_family]
+    if training_family in names and unseen:
+        groups[UNSEEN] = unseen
+    return groups
+
+
 def with_macro(table: pd.DataFrame, training_family: str | None = None) -> pd.DataFrame:
     """Return the table with the mean over generators of every mask and draw below it.
 
     'macro mean' weighs all generators alike; 'macro mean, unseen' leaves the training family out
     (only where it is named and others are there). A single generator gets no macro mean.
     """
-    generators = list(dict.fromkeys(table["generator"]))
-    groups = {MACRO: generators} if len(generators) > 1 else {}
-    unseen = [name for name in generators if name != training_family]
-    if training_family in generators and unseen:
-        groups[UNSEEN] = unseen
+    groups = macros(dict.fromkeys(table["generator"]), training_family)
     keys = ["mask", "draw", "k"]
     parts = [table]
     for name, members in groups.items():
@@ -153,7 +213,15 @@ def with_macro(table: pd.DataFrame, training_family: str | None = None) -> pd.Da
     return pd.concat(parts, ignore_index=True)
 
 
-def summarise(table: pd.DataFrame, training_family: str | None = None) -> pd.DataFrame:
+def spoken_of(generators: Iterable[str]) -> str:
+    """Return the most general row there is: unseen generators, else all, else the first."""
+    names = list(dict.fromkeys(generators))
+    return next((name for name in (UNSEEN, MACRO) if name in names), names[0])
+
+
+def summarise(
+    table: pd.DataFrame, training_family: str | None = None, most: int | None = None
+) -> pd.DataFrame:
     """Return one row a generator and mask: means over draws, spread, effect and p-values.
 
     table: columns COLUMNS. In the result: draws; the mean of every number; ``_sd`` (n − 1),
@@ -163,6 +231,8 @@ def summarise(table: pd.DataFrame, training_family: str | None = None) -> pd.Dat
     draws: ``p_fall_ap``; ``p_fake_evidence`` (fall of the fakes' mean logit); ``p_separation``
     (fall of the fakes' minus fall of the reals' mean logit). All are one-sided: is the top k's
     fall larger than that of random maps?
+    most: of draws that were made until their answer was clear; see
+        :func:`forensift.evaluation.sequential_p`.
     """
     whole = with_macro(table, training_family)
     rows = []
@@ -182,10 +252,12 @@ def summarise(table: pd.DataFrame, training_family: str | None = None) -> pd.Dat
                 float(drawn["change_mean_logit_real"].mean()),
                 float(drawn["change_mean_logit_fake"].mean()),
             )
-            for name, values in _falls(drawn).items():
-                compared = mask in CONTROLS and len(top)
-                observed = _falls(top)[name][0] if compared else np.nan
-                row[f"p_{name}"] = permutation_p(observed, values) if compared else np.nan
+            for name, values in falls(drawn).items():
+                row[f"p_{name}"] = np.nan
+                if mask in CONTROLS and len(top):
+                    observed = falls(top)[name][0]
+                    p = sequential_p(observed, values, most) if most else None
+                    row[f"p_{name}"] = permutation_p(observed, values) if p is None else p
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -215,11 +287,8 @@ def dropped_table(masks: Sequence[Mask], omega: Mapping[FeatureMap, float]) -> p
     return pd.DataFrame(rows, columns=names)
 
 
-def _falls(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+def falls(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Return what the top maps are compared in (``FALLS``), a number a row."""
     fake = -rows["change_mean_logit_fake"].to_numpy()
     real = -rows["change_mean_logit_real"].to_numpy()
-    return {
-        "fall_ap": -rows["change_ap"].to_numpy(),
-        "fake_evidence": fake,
-        "separation": fake - real,
-    }
+    return dict(zip(FALLS, (-rows["change_ap"].to_numpy(), fake, fake - real), strict=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 
 WORDS, BITS = 3, 32
@@ -22,9 +24,9 @@ class ExactSum:
         self.words = np.zeros((WORDS, *shape), dtype=np.int64)
         self.count = 0
 
-    def empty_like(self) -> ExactSum:
+    def empty_like(self) -> Self:
         """Return the sum of nothing, in the same shape."""
-        return ExactSum(self.words.shape[1:])
+        return type(self)(self.words.shape[1:])
 
     def add(self, values: np.ndarray) -> None:
         """Add ``values`` (N, *shape), float64 between 0 and 1, over their first axis.
@@ -34,18 +36,11 @@ class ExactSum:
                 2^30 arrays were added.
         """
         rest = np.array(values, dtype=np.float64)
-        if rest.shape[1:] != self.words.shape[1:]:
-            raise ValueError(f"values of shape {rest.shape[1:]} into {self.words.shape[1:]}")
         if rest.size and not (rest.min() >= 0 and rest.max() <= 1):
             raise ValueError("an exact sum takes numbers between 0 and 1")
-        self._grow(len(rest))
-        for word in range(WORDS):
-            rest *= 2.0**BITS
-            whole = np.floor(rest) if word < WORDS - 1 else np.rint(rest)
-            rest -= whole
-            self.words[word] += whole.astype(np.int64).sum(axis=0)
+        self._add(rest)
 
-    def merge(self, other: ExactSum) -> None:
+    def merge(self, other: Self) -> None:
         """Add another sum of the same shape to this one."""
         if other.words.shape != self.words.shape:
             raise ValueError(f"cannot merge {other.words.shape} into {self.words.shape}")
@@ -54,14 +49,28 @@ class ExactSum:
 
     def value(self) -> np.ndarray:
         """Return the sum as float64 of ``shape``, right to within one rounding a word."""
-        words = self.words.copy()
-        for word in range(WORDS - 1, 0, -1):  # carry, so that every lower piece is below 2^32
-            words[word - 1] += words[word] >> BITS
-            words[word] &= 2**BITS - 1
-        total = np.zeros(words.shape[1:])
-        for word in range(WORDS - 1, -1, -1):
-            total = (total + words[word]) * 2.0**-BITS
-        return total
+        return _total(_carried(self.words))
+
+    def state(self) -> np.ndarray:
+        """Return the words as one array int64 (WORDS, *shape)."""
+        return self.words.copy()
+
+    def from_state(self, words: np.ndarray, count: int) -> Self:
+        """Return a sum of the same kind that holds what :meth:`state` gave, of so many arrays."""
+        found = self.empty_like()
+        found.words, found.count = words.astype(np.int64), count
+        return found
+
+    def _add(self, rest: np.ndarray, sign: np.ndarray | int = 1) -> None:
+        """Add numbers between 0 and 1 with their signs; ``rest`` is used up."""
+        if rest.shape[1:] != self.words.shape[1:]:
+            raise ValueError(f"values of shape {rest.shape[1:]} into {self.words.shape[1:]}")
+        self._grow(len(rest))
+        for word in range(WORDS):
+            rest *= 2.0**BITS
+            whole = np.floor(rest) if word < WORDS - 1 else np.rint(rest)
+            rest -= whole
+            self.words[word] += (sign * whole.astype(np.int64)).sum(axis=0)
 
     def _grow(self, terms: int) -> None:
         if self.count + terms > MOST:
@@ -69,24 +78,19 @@ class ExactSum:
         self.count += terms
 
 
-class SignedSum:
+class SignedSum(ExactSum):
     """The sum of arrays of numbers between −``most`` and ``most``, as exact as :class:`ExactSum`.
 
     most: a power of two; the resolution is 2^-96 · most.
     """
 
     def __init__(self, shape: tuple[int, ...], most: float = 2.0**24) -> None:
+        super().__init__(shape)
         self.most = most
-        self.parts = (ExactSum(shape), ExactSum(shape))  # of what is above and below 0
 
-    @property
-    def count(self) -> int:
-        """How many arrays were added."""
-        return self.parts[0].count
-
-    def empty_like(self) -> SignedSum:
+    def empty_like(self) -> Self:
         """Return the sum of nothing, in the same shape."""
-        return SignedSum(self.parts[0].words.shape[1:], self.most)
+        return type(self)(self.words.shape[1:], self.most)
 
     def add(self, values: np.ndarray) -> None:
         """Add ``values`` (N, *shape), float64, over their first axis.
@@ -97,25 +101,26 @@ class SignedSum:
         whole = np.asarray(values, dtype=np.float64) / self.most
         if whole.size and not np.abs(whole).max() <= 1:
             raise ValueError(f"an exact sum of signed numbers takes them within ±{self.most:g}")
-        for part, sign in zip(self.parts, (1, -1), strict=True):
-            part.add(np.maximum(sign * whole, 0))
-
-    def merge(self, other: SignedSum) -> None:
-        """Add another sum of the same shape to this one."""
-        for mine, others in zip(self.parts, other.parts, strict=True):
-            mine.merge(others)
+        self._add(np.abs(whole), np.sign(whole).astype(np.int64))
 
     def value(self) -> np.ndarray:
         """Return the sum as float64 of ``shape``."""
-        return (self.parts[0].value() - self.parts[1].value()) * self.most
+        below = _carried(self.words)[0] < 0  # what is below 0 is turned round: no digits are lost
+        magnitude = _total(_carried(np.where(below, -self.words, self.words)))
+        return np.where(below, -magnitude, magnitude) * self.most
 
-    def state(self) -> np.ndarray:
-        """Return the words as one array int64 (2, WORDS, *shape)."""
-        return np.stack([part.words for part in self.parts])
 
-    def from_state(self, words: np.ndarray, count: int) -> SignedSum:
-        """Return a sum of the same kind that holds what :meth:`state` gave, of so many arrays."""
-        found = self.empty_like()
-        for part, own in zip(found.parts, words, strict=True):
-            part.words, part.count = own.astype(np.int64), count
-        return found
+def _carried(words: np.ndarray) -> np.ndarray:
+    """Return the words with every piece but the first between 0 and 2^32."""
+    words = words.copy()
+    for word in range(WORDS - 1, 0, -1):
+        words[word - 1] += words[word] >> BITS
+        words[word] &= 2**BITS - 1
+    return words
+
+
+def _total(words: np.ndarray) -> np.ndarray:
+    total = np.zeros(words.shape[1:])
+    for word in range(WORDS - 1, -1, -1):
+        total = (total + words[word]) * 2.0**-BITS
+    return total

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
 from .. import figures
-from ..sensitivity import DropoutResult, sentence
+from ..sensitivity import VALUES, DropoutResult, sentence
 from .text import number
 from .view import Draw, Shown, View
 
-VALUES = {
-    "zero": "zero",
-    "mean": "the mean",
-    "mean-real": "the mean over reals",
-    "resample": "another real's maps",
-    "paired": "their own photographs' maps in fakes",
-    "optimal": "learnt constants",
-}
+GAP_CAPTION = (
+    "percent [95 % by photograph, one left out after another]; gap removed: of the mean logits' "
+    "distance between fakes and reals; found and right at the detector's own threshold, logit 0; "
+    "residual: mean distance of a fake's logit from its own photograph's under the whole network; "
+    "reals' correlation: of their logits with their own under the whole network"
+)
 CAPTION = (
     "percent; ± standard deviation over draws; logits: change of the mean against the baseline; "
     "accuracies at the threshold that suits the whole network best on the same images, 0.5 on the "
@@ -29,7 +29,7 @@ CAPTION = (
 def view(result: DropoutResult) -> View:
     """Return what dropping feature maps did to every generator."""
     title = f"{result.facts['k']} of {result.facts['feature_maps']} maps"
-    values = list(dict.fromkeys(result.values))
+    values = list(dict.fromkeys(result.in_place))
     drawn: dict[str, Draw] = {}
     for place, value in enumerate(values):
         ending = f"-{value}" if place else ""
@@ -40,11 +40,47 @@ def view(result: DropoutResult) -> View:
         "ap_curve": result.curve,
         "dropped": result.dropped(),
     }
-    if not len(result.curve):
-        del tables["ap_curve"]
+    measured = ("gap", "gap_curve", "gap_area", "spoofing")
+    tables |= {name: getattr(result, name) for name in measured}
+    tables = {name: table for name, table in tables.items() if len(table)}
     shown = Shown(CAPTION + instead(result.facts), rows(result.summary), keys=2 + (len(values) > 1))
     scores = {"scores.parquet": lambda path: result.scores().to_parquet(path, index=False)}
-    return View(f"{title} dropped", sentence(result), tables, (shown,), drawn, scores, result.facts)
+    told = (shown, Shown(GAP_CAPTION, gap_rows(result.gap), keys=shown.keys))
+    return View(f"{title} dropped", sentence(result), tables, told, drawn, scores, result.facts)
+
+
+def gap_rows(gap: pd.DataFrame) -> pd.DataFrame:
+    """Return the gap table for people: percent with intervals."""
+    several_values, found = len(set(gap["value"])) > 1, []
+    for row in gap.to_dict("records"):
+
+        def cell(name: str, scale: int = 100, row: dict[Any, Any] = row) -> str:
+            value, low, high = (scale * row[f"{name}{end}"] for end in ("", "_low", "_high"))
+            if math.isnan(value):
+                return ""
+            digits = 0 if scale == 100 else 2
+            ends = "" if math.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]"
+            return f"{value:.{digits}f}{ends}"
+
+        if row["mask"] == "baseline":
+            row["residual"], row["residual_low"], row["residual_high"] = (
+                row["residual_before"], math.nan, math.nan
+            )  # fmt: skip
+        found.append(
+            {
+                "generator": str(row["generator"]),
+                **({"value": str(row["value"])} if several_values else {}),
+                "mask": str(row["mask"]),
+                "gap removed": "" if row["mask"] == "baseline" else cell("gap_removed"),
+                "reals' change of fakes'": cell("change_real_of_fake"),
+                "fakes found": cell("fake_accuracy_05"),
+                "reals right": cell("real_accuracy_05"),
+                "AP": cell("ap"),
+                "residual": cell("residual", 1),
+                "reals' correlation": cell("real_correlation", 1),
+            }
+        )
+    return pd.DataFrame(found)
 
 
 def _figures(result: DropoutResult, value: str, named: str, ending: str) -> dict[str, Draw]:
@@ -54,7 +90,10 @@ def _figures(result: DropoutResult, value: str, named: str, ending: str) -> dict
     )
     named += "" if value == "zero" else f", {VALUES[value]} in their place"
     drawn: dict[str, Draw] = {f"dropout{ending}": lambda: figures.plot_dropout(own, title=named)}
+    gap = result.gap_curve
+    gap = gap[gap["value"] == value] if len(gap) else gap
     if len(curve):
+        drawn[f"gap_curve{ending}"] = lambda: figures.plot_gap_curve(gap, k, title=named)
         k = int(str(result.facts["k"]))
         drawn[f"ap_curve{ending}"] = lambda: figures.plot_ap_curve(curve, k, title=named)
     return drawn

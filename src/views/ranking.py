@@ -1,4 +1,4 @@
-"""Feature maps by ω."""
+"""Feature maps by ω and by other scores, and how far rankings agree."""
 
 from __future__ import annotations
 
@@ -9,51 +9,75 @@ from pathlib import Path
 import pandas as pd
 
 from .. import figures
-from ..fmap_ranking import Rankings, count_by_layer, save_ranking
+from ..fmap_ranking import Rankings, count_by_layer, save_ranking, usual_k
+from ..fmap_ranking.agreement import BETWEEN
 from ..records import FAKE, Ranking
-from ..sensitivity import PUBLISHED_K
-from .text import other_rules
+from .text import number, other_rules, with_interval
 from .view import Draw, Shown, View, Write
 
 SHOWN = 10
-CAPTION = "ω: share of the layer's relevance; rank: 95 % interval, images resampled in 20 groups"
+ERRORS = "rank: 95 % interval, images resampled in 20 groups"
+CAPTION = f"ω: share of the layer's relevance; {ERRORS}"
+BY_LRP = ("omega", "omega-width")
+IN_WORDS = {
+    "omega-width": "ω × width of the layer",
+    "contrast": "mean activation on fakes − on reals",
+    "gradient-activation": "logits, to first order",
+    "eap-ig": "logits, mean gradient along the path",
+    "conductance": "logits that pass through the map along the path",
+    "rad": "mean activation inside − outside of what was generated",
+    "single": "logits of the fake–real gap that the map alone takes away",
+    "pursuit": "share of the objective that the pick takes away",
+    "bias": "standard deviations that a bias moves the map by, at least",
+}
 
 
 def view(result: Ranking | Rankings) -> View:
-    """Return the top feature maps of one label or both, in the published format beside it."""
+    """Return the top feature maps of each ranking, in the published format beside it."""
     if isinstance(result, Ranking):
         kind = "fake" if result.label == FAKE else "real"
+        kind = kind if result.by == "omega" else result.by
         facts = {**result.facts, "counts": {kind: dict(result.counts)}, "start": result.start}
         result = Rankings({kind: result}, {}, "ranking", facts=facts)
     first = next(iter(result.of.values()))
-    few = min(100, max(1, len(first) // 10))
-    k = PUBLISHED_K.get(str(result.facts.get("detector")), few)
-    shown = tuple(
-        Shown(f"{_counted(ranking, kind)}; {CAPTION}", rows(ranking), keys=2)
-        for kind, ranking in result.of.items()
-    )
+    k = usual_k(str(result.facts.get("detector")), len(first))
+    shown = [
+        Shown(_caption(ranking, kind), rows(ranking), keys=2) for kind, ranking in result.of.items()
+    ]
     table = frame(result.of)
     rules = re.sub(r"[^\w.-]+", "_", str(result.facts.get("composite", "beta0")))
-    stem = result.name if rules == "beta0" else f"{result.name}-{rules}"
-    files: dict[str, Write] = {
-        f"{stem}-{kind}.csv": _published(ranking) for kind, ranking in result.of.items()
-    }
+    files: dict[str, Write] = {}
+    for kind, ranking in result.of.items():
+        own = rules != "beta0" and ranking.by in BY_LRP
+        files[f"{result.name}{f'-{rules}' * own}-{kind}.csv"] = _published(ranking)
     files["ranking.parquet"] = lambda path: table.to_parquet(path, index=False)
 
     def omega(k: int = k) -> object:
         return figures.plot_omega(first.table, k, title=str(result.facts.get("detector", "")))
 
-    drawn: dict[str, Draw] = {"omega": omega}
+    drawn: dict[str, Draw] = {"omega" if first.by == "omega" else "ranking": omega}
     tables = {"ranking": table}
-    return View("Relevance", said(result, k), tables, shown, drawn, files, result.facts)
+    alike = result.alike
+    if alike is not None:
+        tables["alike"] = alike
+        shown.append(_alike_rows(alike))
+        title = str(result.facts.get("detector", ""))
+        drawn["alike"] = lambda: figures.plot_alike(alike, title=title)
+    return View("Relevance", said(result, k), tables, tuple(shown), drawn, files, result.facts)
 
 
 def frame(rankings: Mapping[str, Ranking]) -> pd.DataFrame:
-    """Return the table of ``ranking.parquet``: label, rank from 1, key, the ranking's columns."""
+    """Return the table of ``ranking.parquet``: label, rank from 1, key, the ranking's columns.
+
+    Where one is not by ω there is the column by, and its scores are in the column score.
+    """
     parts = []
-    for kind, ranking in rankings.items():
+    others = any(ranking.by != "omega" for ranking in rankings.values())
+    for ranking in rankings.values():
         keys = [str(one) for one in ranking.feature_maps()]
-        heads = {"label": kind, "rank": range(1, len(ranking) + 1), "key": keys}
+        label = "fake" if ranking.label == FAKE else "real"
+        heads = {"label": label, "rank": range(1, len(ranking) + 1), "key": keys}
+        heads |= {"by": ranking.by} if others else {}
         part = ranking.table.assign(**heads)
         parts.append(part[[*heads, *ranking.table.columns]])
     return pd.concat(parts, ignore_index=True)
@@ -63,17 +87,18 @@ def rows(ranking: Ranking) -> pd.DataFrame:
     """Return the first feature maps for people."""
     found = []
     maps = ranking.feature_maps(slice(0, SHOWN))
+    omega = ranking.by == "omega"
+    scores = ranking.scores
     for place, row in enumerate(ranking.table.head(SHOWN).to_dict("records")):
         known = row["rank_low"] == row["rank_low"]
+        error, digits = row["standard_error"], ".4f" if omega else ".3g"
         found.append(
             {
                 "rank": str(place + 1),
                 "feature map": str(maps[place]),
-                "ω": f"{row['omega']:.4f}",
-                "standard error": f"{row['standard_error']:.4f}"
-                if row["standard_error"] >= 0
-                else "",
-                "ω × width": f"{row['omega_width']:.1f}",
+                "ω" if omega else ranking.by: f"{scores[place]:{digits}}",
+                "standard error": f"{error:{digits}}" if error >= 0 else "",
+                **({"ω × width": f"{row['omega_width']:.1f}"} if omega else {}),
                 "rank, 95 %": f"{row['rank_low']:.0f} … {row['rank_high']:.0f}" if known else "",
             }
         )
@@ -84,6 +109,9 @@ def said(result: Rankings, k: int) -> str:
     """Say how few maps hold how much, and on how many images that rests."""
     parts = []
     for kind, ranking in result.of.items():
+        if ranking.by != "omega":
+            parts.append(_said_of_other(ranking, k))
+            continue
         omega = ranking.table["omega"]
         if not omega.any():
             parts.append(f"On {kind}s no feature map of the {len(ranking)} has positive relevance.")
@@ -95,15 +123,87 @@ def said(result: Rankings, k: int) -> str:
             f"On {kind}s the top {top} of {len(ranking)} feature maps hold {100 * held:.0f} % of "
             f"all ω; they lie in {len(used)} of {layers} layers."
         )
-    parts += [f"No ranking on {kind}s: {why}." for kind, why in result.missing.items()]
+    parts += [_missing(kind, why) for kind, why in result.missing.items()]
+    if result.alike is not None:
+        parts.append(_said_alike(result.alike))
     return " ".join(parts) + other_rules(result.facts)
+
+
+def _missing(kind: str, why: str) -> str:
+    return f"No ranking {f'by {kind}' if kind in BY_LRP else f'on {kind}s'}: {why}."
+
+
+def _said_of_other(ranking: Ranking, k: int) -> str:
+    """Say in which layers the top lies, on what it rests, and what stood in for pairs."""
+    top = min(k, len(ranking))
+    layers = count_by_layer(ranking.feature_maps(slice(0, top)))
+    facts, by = ranking.facts, ranking.by
+    text = f"By {by} the top {top} of {len(ranking)} feature maps lie in {len(layers)} layers"
+    if facts.get("pairs"):
+        text += f", on {facts['pairs']} fakes with their photographs"
+        text += f" ({n} without left out)" if (n := facts.get("fakes_without_photograph")) else ""
+    elif "pairs" in facts and by != "single":
+        stand_in = {
+            "contrast": "difference of the means of fakes and reals",
+            "gradient-activation": "the mean over reals stands in a map's place",
+        }.get(by, "paths begin at neutral grey")
+        text += f"; no fake has its photograph: {stand_in}"
+    if "measured" in facts:
+        text += f"; {facts['measured']} maps are measured, the others predicted to first order"
+    return f"{text}."
+
+
+def _said_alike(alike: pd.DataFrame) -> str:
+    between = alike[alike["kind"] == BETWEEN].dropna(subset="spearman")
+    if between.empty:
+        return ""
+    alone = between["spearman"]
+    ends = [between.loc[at] for at in (alone.idxmax(), alone.idxmin())]
+    told = [
+        f"{row['first']} and {row['second']} (ρ = {row['spearman']:.2f}, {row['shared']:.0f} of "
+        f"the top {row['k']:.0f} in both)"
+        for row in ends
+    ]
+    if len(between) == 1:
+        return f"How alike: {told[0]}."
+    return f"Most alike are {told[0]}, least {told[1]}."
+
+
+def _alike_rows(alike: pd.DataFrame) -> Shown:
+    found = [
+        {
+            "first": row["first"],
+            "second": row["second"] if row["kind"] == BETWEEN else "its own halves",
+            "Spearman's ρ": with_interval(row, "spearman", 2),
+            "top k in both, %": with_interval(row, "overlap", 0, scale=100),
+            "maps": number(row["shared"], 0),
+        }
+        for row in alike.to_dict("records")
+    ]
+    k, chance = alike["k"].iloc[0], alike["overlap_by_chance"].iloc[0]
+    caption = (
+        f"k = {k}; by chance {100 * chance:.1f} % of the top k would be in both; [95 %]: "
+        "photographs redrawn in 20 groups; its own halves: two rankings as alike as that are not "
+        "told apart"
+    )
+    return Shown(caption, pd.DataFrame(found), keys=2)
+
+
+def _caption(ranking: Ranking, kind: str) -> str:
+    if ranking.by == "omega":
+        return f"{_counted(ranking, kind)}; {CAPTION}"
+    counted = _counted(ranking, "fake")
+    return f"{counted}; {ranking.by}: {IN_WORDS[ranking.by]}; {ERRORS}"
 
 
 def _counted(ranking: Ranking, kind: str) -> str:
     counts = dict(ranking.counts)
-    used = counts.pop("used", 0)
-    left_out = ", ".join(f"{number} {reason}" for reason, number in counts.items() if number)
-    return f"{used} {kind}s used" + (f", left out {left_out}" if left_out else ", none left out")
+    used, reals = counts.pop("used", 0), counts.pop("reals", 0)
+    left_out = ", ".join(f"{n} {reason}" for reason, n in counts.items() if n)
+    beside = f" and {reals} reals" if reals else ""
+    return f"{used} {kind}s{beside} used" + (
+        f", left out {left_out}" if left_out else ", none left out"
+    )
 
 
 def _published(ranking: Ranking) -> Write:

@@ -16,12 +16,12 @@ from ...embedding import embedding_of, feature_look
 from ...errors import UserError
 from ...evaluation import ScoreLook, evaluation_of, robustness
 from ...explain import explain, faithfulness
-from ...fmap_ranking import rankings, top
+from ...fmap_ranking import PUBLISHED_K, rankings, top
 from ...forge import TRAINED
 from ...histograms import MaximaLook, median_of
 from ...patches import PeakLook, patches_of
 from ...records import FAKE, ImageSet, Ranking, Result
-from ...sensitivity import PUBLISHED_K, colour_of, dropout, held_out_threshold, transfer
+from ...sensitivity import colour_of, dropout, held_out_threshold, transfer
 from ...sweep import How, Look, sweep
 from ...views import View
 from .asked import Asked

@@ -11,11 +11,10 @@ from ...data import get_preset
 from ...data.colour import PUBLISHED_MODES
 from ...detectors import Detector
 from ...evaluation import ScoreLook
-from ...fmap_ranking import rank, top
+from ...fmap_ranking import PUBLISHED_K, rank, top
 from ...histograms import Maxima, maxima
 from ...records import FeatureMap, ImageSet, Ranking
 from ...sensitivity import (
-    PUBLISHED_K,
     Mask,
     baseline,
     layer_matched_random_k,

@@ -12,9 +12,9 @@ import pandas as pd
 from ...data import require_both_classes
 from ...detectors import load_detector
 from ...errors import UserError
+from ...fmap_ranking import PUBLISHED_K
 from ...histograms import first_instances
 from ...records import ImageSet
-from ...sensitivity import PUBLISHED_K
 from ...sweep import How
 from .parts import CENTRE, FFRS, NATIVE, Parts, Protocol
 from .study import INSTANCES, Reproduction, TffStudy

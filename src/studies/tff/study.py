@@ -12,11 +12,11 @@ import pandas as pd
 from ...data.colour import PUBLISHED_MODES
 from ...detectors import Detector
 from ...errors import UserError
-from ...fmap_ranking import fitting, load_ranking, top
+from ...fmap_ranking import PUBLISHED_K, fitting, load_ranking, top
 from ...histograms import first_instances
 from ...histograms.median_test import judge
 from ...records import FAKE, ImageSet, Ranking, Result, Skipped
-from ...sensitivity import PUBLISHED_K, Mask
+from ...sensitivity import Mask
 from ...sensitivity.tables import dropped_table, generator_rows, summarise
 from ...views import View
 from .intervals import (
