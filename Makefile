@@ -41,13 +41,13 @@ results: $(VENV)/run.stamp
 	    test ! -f docs/$$page.md || { echo; sed 's/^#/##/' docs/$$page.md; } >> docs/results.md; \
 	done
 
-# Which explanation method to trust, of all shipped detectors; of the methods that take many passes
-# SmoothGrad alone: `--method all` takes far longer. --resume goes on.
+# Which explanation method to trust, of two detectors and the methods of one pass: two minutes.
+# `--method all` and `all` detectors take far longer; --resume goes on.
 methods: $(VENV)/run.stamp
 	$(BIN)/forensift forge --photos test --families progan-like,dcgan-like --per-family 30 \
 	    --out runs/methods/images
-	$(BIN)/forensift faithfulness all --board --data runs/methods/images --n 6 \
-	    --method lrp,gradcam,guided-gradcam,guided-backprop,gradient,input-x-gradient,deeplift,gradcam++,xgradcam,hirescam,layercam,eigencam,fullgrad,smoothgrad \
+	$(BIN)/forensift faithfulness npr,dna-det --board --data runs/methods/images --n 6 \
+	    --method lrp,gradcam,guided-gradcam,guided-backprop,gradient,input-x-gradient,deeplift,gradcam++,xgradcam,hirescam,layercam,eigencam,fullgrad \
 	    --resume --out runs/methods/board
 	cp runs/methods/board/methods.md docs/methods.md
 
