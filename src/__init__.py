@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .histograms import MedianTestResult, median_test
     from .lrp import LRP, Relevance
     from .patches import Patches, patches
-    from .pruning import Pruning, prune
+    from .pruning import BiasUnits, Pruning, bias_units, prune
     from .records import FeatureMap, ImageSet, Ranking, Result
     from .sensitivity import ColourResult, DropoutResult, Transfer, colour, dropout, transfer
     from .studies.planted import planted
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 install()
 
 _WHERE = {
+    "BiasUnits": "pruning",
     "ColourResult": "sensitivity",
     "Detector": "detectors",
     "DropoutResult": "sensitivity",
@@ -64,6 +65,7 @@ _WHERE = {
     "Result": "records",
     "Robustness": "evaluation",
     "Transfer": "sensitivity",
+    "bias_units": "pruning",
     "colour": "sensitivity",
     "dropout": "sensitivity",
     "embed": "embedding",

@@ -50,6 +50,7 @@ VERBS = {
     "--maps 3",
     "dropout": f"npr --data {{set}} {RANKED} --draws 1 --ks 4,16 --band-draws 1",
     "prune": f"npr --data {{set}} --refit {{set}} {RANKED} --draws 1 --conditions jpeg-75",
+    "bias-units": "npr --data {set} --jpeg 80,40 --resize none --k 3 --draws 1",
     "transfer": "npr --data {set} --k 8 --draws 1 --min-confidence 0.5",
     "colour": "npr --data {set}",
     "median-test": f"npr --data {{set}} {RANKED}",

@@ -31,6 +31,7 @@ VERBS: dict[str, dict[str, str]] = {
         "rank": "rank",
         "dropout": "dropout",
         "prune": "prune",
+        "bias-units": "bias_units",
         "transfer": "transfer",
         "colour": "colour",
         "median-test": "median_test",

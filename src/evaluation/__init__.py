@@ -33,6 +33,14 @@ from .pixel_audit import pixel_audit
 from .resampling import bootstrap, weighted_average_precision, weighted_roc_auc
 from .robustness import ROBUSTNESS, Robustness, robustness, robustness_table
 from .scores import ScoreLook, score
-from .significance import LEVEL, answered, draws_needed, holm, permutation_p, sequential_p
+from .significance import (
+    LEVEL,
+    answered,
+    benjamini_hochberg,
+    draws_needed,
+    holm,
+    permutation_p,
+    sequential_p,
+)
 from .survey import Found, survey
 from .table import COLUMNS, THRESHOLD, metrics

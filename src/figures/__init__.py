@@ -6,6 +6,7 @@ from .alike import plot_alike
 from .collage import collage_pages, plot_collage
 from .colour import plot_colour_boxes, plot_colour_modes
 from .confusion import plot_confusion_matrix
+from .doses import plot_doses
 from .dropout import plot_ap_curve, plot_dropout, plot_gap_curve
 from .embedding import caption as tsne_caption
 from .embedding import one_panel, plot_embedding

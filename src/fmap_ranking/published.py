@@ -21,6 +21,7 @@ RANKINGS = (
     "omega", "omega-width", "contrast", "gradient-activation", "eap-ig", "conductance", "rad",
     "single", "pursuit",
 )  # fmt: skip
+BIAS = "bias"  # what `bias-units` ranks by
 
 
 def load_ranking(path: Path, *, label: int | None = None) -> Ranking:
@@ -41,7 +42,7 @@ def load_ranking(path: Path, *, label: int | None = None) -> Ranking:
     """
     path = Path(path)
     label = _label(path) if label is None else label
-    by = next((one for one in RANKINGS[1:] if path.stem.endswith(f"-{one}")), RANKINGS[0])
+    by = next((one for one in (*RANKINGS[1:], BIAS) if path.stem.endswith(f"-{one}")), RANKINGS[0])
     try:
         with path.open(newline="", encoding="utf-8-sig") as opened:
             feature_maps, scores = _rows(path, opened, by)
@@ -60,7 +61,7 @@ def load_ranking(path: Path, *, label: int | None = None) -> Ranking:
 
 def set_of(path: Path) -> str:
     """Return the name of the image set that a ranking is of: its file's without the last part."""
-    ends = (*(f"-{one}" for one in RANKINGS), "-fake", "-real")
+    ends = (*(f"-{one}" for one in (*RANKINGS, BIAS)), "-fake", "-real")
     return next((path.stem.removesuffix(one) for one in ends if path.stem.endswith(one)), path.stem)
 
 

@@ -19,6 +19,7 @@ from ..evaluation import (
     clusters_of,
     macro_interval,
     metric_interval,
+    percentile_interval,
 )
 from ..evaluation.intervals import MACRO
 from ..evaluation.resampling import RESAMPLES
@@ -54,22 +55,29 @@ _Cell = dict[str, _Number]  # metric → number
 
 
 def certificate(
-    scores: pd.DataFrame, *, seed: int = 0, resamples: int = RESAMPLES
+    scores: pd.DataFrame,
+    one: str = PRUNED,
+    against: Sequence[str] = AGAINST,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the tables CERTIFICATE and DIFFERENCES (``certificate.csv``, ``differences.csv``).
+
+    one, against: the version that others are taken off, and these.
 
     scores: columns detector (the versions above), draw, condition, path, label, generator, class,
     score; the same images in the same order for each version, draw and condition.
     Fractions, at threshold 0.5; several draws are one row, their mean. 95 % intervals by
     photograph; every version, draw and condition sees the same resamples, so that a difference
-    (pruned less another) is paired. ``mean of processed``: over all conditions but clean;
+    (``one`` less another) is paired. ``mean of processed``: over all conditions but clean;
     ``macro mean``: over generators, all alike. draws_as_good: random draws whose AP is at least
-    that of the pruned detector.
+    that of ``one``.
     """
     levels: list[dict[str, Any]] = []
     changes: list[dict[str, Any]] = []
     for name, part in scores.groupby("generator", sort=True):
-        own_levels, own_changes = _of_generator(str(name), part, seed, resamples)
+        own_levels, own_changes = _of_generator(str(name), part, (one, *against), seed, resamples)
         levels += own_levels
         changes += own_changes
     generators = scores["generator"].nunique()
@@ -80,7 +88,7 @@ def certificate(
 
 
 def _of_generator(
-    name: str, part: pd.DataFrame, seed: int, resamples: int
+    name: str, part: pd.DataFrame, compared: Sequence[str], seed: int, resamples: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     keys = list(dict.fromkeys(zip(part["detector"], part["draw"], part["condition"], strict=True)))
     groups = dict(iter(part.groupby(["detector", "draw", "condition"], sort=False)))
@@ -123,10 +131,10 @@ def _of_generator(
     ]  # fmt: skip
     changes = []
     for condition in conditions:
-        for less in (one for one in AGAINST if one in versions):
-            cell = _less(cells[PRUNED, condition], cells[less, condition], labels, clusters)
+        for less in (name for name in compared[1:] if name in versions):
+            cell = _less(cells[compared[0], condition], cells[less, condition], labels, clusters)
             own = [single[less, draw, condition]["ap"].value for draw in versions[less]]
-            good = sum(one >= single[PRUNED, 0, condition]["ap"].value for one in own)
+            good = sum(one >= single[compared[0], 0, condition]["ap"].value for one in own)
             changes.append({**facts, "condition": condition, "less": less, "cell": cell,
                             "draws": len(own), "draws_as_good": good})  # fmt: skip
     levels += _processed(levels, "detector", 0.0)
@@ -147,16 +155,24 @@ def _less(
 
 
 def _mean(cells: Sequence[Mapping[str, _Number]], least: float) -> _Cell:
-    """Return the mean of the same metrics; its interval is that of the mean of their draws."""
+    """Return the mean of the same metrics; its interval is that of the mean of their draws.
+
+    A level's is widened by what each one's has beyond its draws; a change (least below 0) that
+    moves under redrawing is its draws' alone, for the same photographs stand behind all of them.
+    """
     found: _Cell = dict(cells[0])
     if len(cells) == 1:
         return found
     for metric in METRICS:
         own = [cell[metric] for cell in cells]
         drawn = [one.drawn for one in own]
-        ends = macro_interval(drawn, [(one.low, one.high) for one in own], least)
-        value = float(np.mean([one.value for one in own]))
-        found[metric] = _Number(value, np.mean(drawn, axis=0), *ends)
+        value, mean = float(np.mean([one.value for one in own])), np.mean(drawn, axis=0)
+        low, high = percentile_interval(mean)
+        if least < 0 and high - low > 1e-12:
+            ends = min(low, value), max(high, value)
+        else:
+            ends = macro_interval(drawn, [(one.low, one.high) for one in own], least)
+        found[metric] = _Number(value, mean, *ends)
     return found
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 
 from ..ablation import Ablation
@@ -13,6 +14,7 @@ from ..data import Batch
 from ..data.conditions import CLEAN
 from ..detectors import Detector, head, observed
 from ..errors import UserError
+from ..evaluation import sigmoid
 from ..records import FeatureMap, ImageSet
 from ..sweep import Look, PerImage, Rows, Seen
 from .heads import LastLayer
@@ -38,11 +40,13 @@ class _WithoutMaps(Look):
         masks: Sequence[Maps],
         conditions: Sequence[str],
         facts: Mapping[str, object],
+        last: bool = True,
     ) -> None:
+        """last: whether what goes into the last layer is wanted."""
         self.ablation = ablation
         self.jobs: dict[frozenset[FeatureMap], int] = {}
         self.job_of = [self.jobs.setdefault(frozenset(one), len(self.jobs)) for one in masks]
-        self.head = head(ablation.detector.network)
+        self.head = head(ablation.detector.network) if last else ""
         told = {"masks": [sorted(map(str, one)) for one in self.jobs], **ablation.facts, **facts}
         super().__init__(
             ablation.detector, PerImage(), colours=(), conditions=conditions, facts=told
@@ -51,6 +55,9 @@ class _WithoutMaps(Look):
     def passes(self, batch: Batch) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield logits (N,) and what goes into the last layer (N, D) without each set of maps."""
         for job in self.jobs:
+            if not self.head:
+                yield self.ablation.logits(batch, job), np.empty((len(batch), 0))
+                continue
             with observed(self.detector.network, [self.head], _vectors, inputs=True) as last:
                 logits = self.ablation.logits(batch, job)
             yield logits, _one_each(self.detector, last[self.head], len(batch))
@@ -91,7 +98,8 @@ class JudgedLook(_WithoutMaps):
         self.judges = judges
         layers = [one.layer for one in judges]
         facts = {"layers": [one.digest() if one else "its own" for one in layers]}
-        super().__init__(ablation, [one.feature_maps for one in judges], conditions, facts)
+        masks = [one.feature_maps for one in judges]
+        super().__init__(ablation, masks, conditions, facts, any(layers))
 
     def observe(self, batch: Batch, seen: Mapping[str, Seen]) -> Rows:
         """Return logits (N, judges), float64.
@@ -110,10 +118,23 @@ class JudgedLook(_WithoutMaps):
             raise UserError(f"{self.detector.name} gives a logit that is not finite for {path}")
         return {"logit": found}
 
-    def logits(self, images: ImageSet, condition: str) -> np.ndarray:
-        """Return the logits (judges, N) of images that were all seen."""
+    def table(self, images: ImageSet, names: Sequence[tuple[str, int]]) -> pd.DataFrame:
+        """Return detector, draw, condition, path, label, generator, class, logit, score.
+
+        names: of the judges, and their draw; images: that were all seen.
+        """
         ids = [images.image_id(entry) for entry in images]
-        return self.statistic.of(ids, "logit", condition).T
+        facts = [(e.label, e.generator, e.class_name) for e in images]
+        plain = pd.DataFrame(facts, columns=["label", "generator", "class"])
+        plain.insert(0, "path", ids)
+        parts = []
+        for condition in self.conditions:
+            every = self.statistic.of(ids, "logit", condition).T
+            for (name, draw), logits in zip(names, every, strict=True):
+                own = plain.assign(logit=logits, score=sigmoid(logits))
+                heads = {"detector": name, "draw": draw, "condition": condition}
+                parts.append(own.assign(**heads)[[*heads, *own.columns]])
+        return pd.concat(parts, ignore_index=True)
 
 
 def last_input(detector: Detector, pixels: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

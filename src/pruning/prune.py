@@ -15,7 +15,6 @@ from ..data.conditions import CLEAN, parse_conditions
 from ..data.photos import photograph_names
 from ..detectors import Detector, head
 from ..errors import UserError
-from ..evaluation import sigmoid
 from ..records import ImageSet, Ranking, Result, Skipped
 from ..sweep import How, Pass, sweep
 from .certificate import PRUNED, REFITTED, UNFITTED, WHOLE, certificate
@@ -176,17 +175,7 @@ def _judged(
     look = JudgedLook(place, list(judges.values()), conditions)
     done = sweep(images, [look], what="testing", **how)
     require_both_classes(done.used)
-    used = [(images.image_id(e), e.label, e.generator, e.class_name) for e in done.used]
-    plain = pd.DataFrame(used, columns=["path", "label", "generator", "class"])
-    parts = []
-    for condition in conditions:
-        for (name, draw), logits in zip(judges, look.logits(done.used, condition), strict=True):
-            own = plain.assign(logit=logits, score=sigmoid(logits))
-            own.insert(0, "condition", condition)
-            own.insert(0, "draw", draw)
-            own.insert(0, "detector", name)
-            parts.append(own)
-    return pd.concat(parts, ignore_index=True), done
+    return look.table(done.used, list(judges)), done
 
 
 def _copied(place: Ablation, version: Version, own: Fit, images: ImageSet, seed: int) -> Detector:

@@ -26,6 +26,7 @@ WHERE = {
     "LooseScores": "score",
     "MedianTestResult": "median_test",
     "MethodList": "methods",
+    "BiasUnits": "bias_units",
     "Collages": "patches",
     "Patches": "patches",
     "Pruning": "pruning",

@@ -19,7 +19,7 @@ CAPTION = "percent, at threshold 0.5; [ ] 95 % intervals over {over}"
 
 def view(result: Pruning) -> View:
     """Return what pruning did beside the whole detector, fitting alone, and random pruning."""
-    facts, levels = result.facts, _whole(result.certificate)
+    facts, levels = result.facts, whole(result.certificate)
     over = levels["intervals_over"].iloc[0]
     title = f"{facts['pruned']} of {facts['of']} {facts['units']} pruned by {facts['method']}"
     where = f"mean over {n} generators; " if (n := _generators(result)) > 1 else ""
@@ -27,7 +27,7 @@ def view(result: Pruning) -> View:
         Shown(where + CAPTION.format(over=over), rows(levels, "detector"), keys=2),
         Shown(
             f"{where}the pruned detector less another, in points, on the same draws (paired)",
-            rows(_whole(result.differences), "less", sign=True),
+            rows(whole(result.differences), "less", sign=True),
             keys=2,
         ),
     )
@@ -63,8 +63,8 @@ def rows(table: pd.DataFrame, kind: str, *, sign: bool = False) -> pd.DataFrame:
 def said(result: Pruning) -> str:
     """Say what became better or worse, and whether it is the pruning that did it."""
     facts = result.facts
-    levels = _whole(result.certificate).set_index(["condition", "detector"])
-    changes = _whole(result.differences).set_index(["condition", "less"])
+    levels = whole(result.certificate).set_index(["condition", "detector"])
+    changes = whole(result.differences).set_index(["condition", "less"])
     conditions = list(dict.fromkeys(levels.index.get_level_values(0)))
     last = PROCESSED if PROCESSED in conditions else conditions[-1]
     parts = [
@@ -134,7 +134,7 @@ def _points(levels: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _whole(table: pd.DataFrame) -> pd.DataFrame:
+def whole(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the mean over generators, or the only generator's."""
     macro = table[table["generator"] == MACRO]
     return macro if len(macro) else table
