@@ -23,6 +23,7 @@ from forensift.errors import UserError
 from forensift.fmap_ranking import load_ranking, rank, rankings
 from forensift.fmap_ranking.agreement import alike_table
 from forensift.fmap_ranking.buckets import buckets_by_photograph
+from forensift.fmap_ranking.omega import ranking_table
 from forensift.fmap_ranking.path import path_effects
 from forensift.fmap_ranking.scores import ScoreStatistic
 from forensift.forge import Trace, forge_planted
@@ -192,6 +193,24 @@ def test_rankings_that_are_one_agree_and_those_that_are_not_do_not() -> None:
     assert 0.9 < table.loc[("one", "one"), "spearman"] < 1  # noise is all that tells halves apart
     assert abs(table.loc[("other", "other"), "spearman"]) < 0.3
     assert (table["overlap_by_chance"] == 0.1).all()
+
+
+def test_a_ranking_of_few_maps_is_compared_on_these_alone() -> None:
+    maps = [FeatureMap("a", at, 30) for at in range(30)]
+    whole = ranking_of(maps, np.arange(30.0)[::-1])
+    few = ranking_of([maps[at] for at in (4, 0, 9, 20)], np.array([4.0, 3.0, 2.0, 1.0]))
+    table = alike_table({"whole": whole, "few": few}, {}, maps, 10)
+    row = table[table["kind"] == "two rankings"].iloc[0]
+    assert (row["k"], row["maps"], row["shared"]) == (4, 4, 1)  # of the first 4: map 0
+    assert row["overlap"] == 0.25
+    assert row["overlap_by_chance"] == pytest.approx(4 / 30)
+    assert row["spearman"] == pytest.approx(spearmanr([1, 0, 2, 3], range(4)).statistic)
+    assert np.isnan(row["spearman_low"])
+
+
+def ranking_of(maps: list[FeatureMap], scores: np.ndarray) -> Ranking:
+    table = ranking_table(maps, scores, "pursuit").reset_index(drop=True)
+    return Ranking(table, FAKE, by="pursuit")
 
 
 def test_signed_sums_lose_no_digits_below_zero() -> None:

@@ -32,7 +32,7 @@ def recentred(value: float, redrawn: np.ndarray, floor: float) -> tuple[float, f
     if len(known) < 2 or np.isnan(value):
         return np.nan, np.nan
     low, high = np.quantile(known, [0.025, 0.975]) - known.mean() + value
-    return max(float(low), floor), min(float(high), 1.0)
+    return max(float(low), floor), min(max(float(high), value), 1.0)
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:
@@ -63,13 +63,14 @@ def alike_table(
     scored: the scores as a function of the photographs drawn; None where that is not known.
     Columns: first, second, kind, spearman (rank correlation over all maps), spearman_low, _high,
     overlap (share of the top k that is in both), overlap_low, _high, shared (maps in both top k),
-    k, overlap_by_chance.
+    k, maps, overlap_by_chance. Where a ranking does not name every map (pursuit), the correlation
+    is over the maps that both name, and k is at most the number that the shorter one names.
 
     Intervals: the photographs are redrawn in up to 20 groups, the same draws for all rankings, see
     :func:`recentred`. Rows of kind 'halves of one' hold the mean agreement of a ranking's two
     random halves of the groups (low, high: over splits, 2.5 to 97.5 %): two rankings that agree as
-    much are not told apart by these images. Maps that a ranking does not name share its last place.
-    NaN where the photographs fall into fewer than two groups.
+    much are not told apart by these images. NaN where the photographs fall into fewer than two
+    groups.
     """
     names = list(rankings)
     values = {name: _in_order(rankings[name], feature_maps) for name in names}
@@ -87,40 +88,47 @@ def alike_table(
             redrawn[pair].append(found)
     rows = []
     for place, first in enumerate(names):
-        rows.append(_halves(first, known.get(first), k, seed))
+        every = {"k": k, "maps": len(feature_maps)}
+        rows.append(_halves(first, known.get(first), k, seed) | every)
         for second in names[place + 1 :]:
+            both = [np.isfinite(values[name]) for name in (first, second)]
+            own = min(k, *(int(one.sum()) for one in both))
+            counts = {"k": own, "maps": int((both[0] & both[1]).sum())}
             row: dict[str, object] = {"first": first, "second": second, "kind": BETWEEN}
             draws = np.array(redrawn[first, second]).reshape(-1, len(MEASURES))
             for at, (key, floor) in enumerate(MEASURES.items()):
                 value = measured[first, second][at]
                 low, high = recentred(value, draws[:, at], floor)
                 row |= {key: value, f"{key}_low": low, f"{key}_high": high}
-            rows.append(row | {"shared": round(measured[first, second][1] * k)})
-    return pd.DataFrame(rows).assign(k=k, overlap_by_chance=k / len(feature_maps))
+            rows.append(row | {"shared": round(measured[first, second][1] * own)} | counts)
+    return pd.DataFrame(rows).assign(overlap_by_chance=lambda one: one["k"] / len(feature_maps))
 
 
 def _in_order(ranking: Ranking, feature_maps: Sequence[FeatureMap]) -> np.ndarray:
-    """Return the scores (M,) of maps in network order; those not ranked are below all."""
+    """Return the scores (M,) of maps in network order, −∞ of those that are not ranked."""
     found = dict(zip(ranking.feature_maps(), ranking.scores, strict=True))
     return np.array([found.get(one, -np.inf) for one in feature_maps])
 
 
 def _pairs(scores: Mapping[str, np.ndarray], k: int) -> dict[Pair, tuple[float, float]]:
-    """Return Spearman's ρ and the overlap of the top k of every two."""
-    tops = {name: descending(one)[:k] for name, one in scores.items()}
+    """Return Spearman's ρ and the overlap of the top k of every two, of maps that both name."""
+    tops = {name: descending(one)[: min(k, np.isfinite(one).sum())] for name, one in scores.items()}
     ranks = {name: _standard(rankdata(one)) for name, one in scores.items()}
-    return {
-        (one, two): (
-            float(ranks[one] @ ranks[two]),
-            len(np.intersect1d(tops[one], tops[two])) / k,
-        )
-        for one, two in combinations(scores, 2)
-    }
+    found = {}
+    for one, two in combinations(scores, 2):
+        first, second = ranks[one], ranks[two]
+        both = np.isfinite(scores[one]) & np.isfinite(scores[two])
+        if not both.all():
+            first, second = (_standard(rankdata(scores[name][both])) for name in (one, two))
+        own = min(len(tops[one]), len(tops[two]))
+        shared = len(np.intersect1d(tops[one][:own], tops[two][:own]))
+        found[one, two] = (float(first @ second), shared / own)
+    return found
 
 
 def _standard(ranks: np.ndarray) -> np.ndarray:
-    away = ranks - ranks.mean()
-    length = np.sqrt(away @ away)
+    away = ranks - ranks.mean() if len(ranks) else ranks
+    length = np.sqrt(away @ away) if len(away) else 0.0
     return away / length if length else np.full_like(away, np.nan)
 
 

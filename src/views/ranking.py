@@ -9,10 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from .. import figures
+from ..errors import counted
 from ..fmap_ranking import Rankings, count_by_layer, save_ranking, usual_k
 from ..fmap_ranking.agreement import BETWEEN
 from ..records import FAKE, Ranking
-from .text import number, other_rules, with_interval
+from .text import other_rules, with_interval
 from .view import Draw, Shown, View, Write
 
 SHOWN = 10
@@ -61,9 +62,10 @@ def view(result: Ranking | Rankings) -> View:
     if alike is not None:
         tables["alike"] = alike
         shown.append(_alike_rows(alike))
-        title = str(result.facts.get("detector", ""))
-        drawn["alike"] = lambda: figures.plot_alike(alike, title=title)
-    return View("Relevance", said(result, k), tables, tuple(shown), drawn, files, result.facts)
+        name = str(result.facts.get("detector", ""))
+        drawn["alike"] = lambda: figures.plot_alike(alike, title=name)
+    title = "Relevance" if set(result.of) <= {"fake", "real"} else "Rankings"
+    return View(title, said(result, k), tables, tuple(shown), drawn, files, result.facts)
 
 
 def frame(rankings: Mapping[str, Ranking]) -> pd.DataFrame:
@@ -110,7 +112,6 @@ def said(result: Rankings, k: int) -> str:
     parts = []
     for kind, ranking in result.of.items():
         if ranking.by != "omega":
-            parts.append(_said_of_other(ranking, k))
             continue
         omega = ranking.table["omega"]
         if not omega.any():
@@ -123,6 +124,8 @@ def said(result: Rankings, k: int) -> str:
             f"On {kind}s the top {top} of {len(ranking)} feature maps hold {100 * held:.0f} % of "
             f"all ω; they lie in {len(used)} of {layers} layers."
         )
+    others = {one.by: one for one in result.of.values() if one.by != "omega"}
+    parts += _said_of_others(others, k)
     parts += [_missing(kind, why) for kind, why in result.missing.items()]
     if result.alike is not None:
         parts.append(_said_alike(result.alike))
@@ -133,24 +136,39 @@ def _missing(kind: str, why: str) -> str:
     return f"No ranking {f'by {kind}' if kind in BY_LRP else f'on {kind}s'}: {why}."
 
 
-def _said_of_other(ranking: Ranking, k: int) -> str:
-    """Say in which layers the top lies, on what it rests, and what stood in for pairs."""
-    top = min(k, len(ranking))
-    layers = count_by_layer(ranking.feature_maps(slice(0, top)))
-    facts, by = ranking.facts, ranking.by
-    text = f"By {by} the top {top} of {len(ranking)} feature maps lie in {len(layers)} layers"
-    if facts.get("pairs"):
-        text += f", on {facts['pairs']} fakes with their photographs"
-        text += f" ({n} without left out)" if (n := facts.get("fakes_without_photograph")) else ""
-    elif "pairs" in facts and by != "single":
-        stand_in = {
-            "contrast": "difference of the means of fakes and reals",
-            "gradient-activation": "the mean over reals stands in a map's place",
-        }.get(by, "paths begin at neutral grey")
-        text += f"; no fake has its photograph: {stand_in}"
-    if "measured" in facts:
-        text += f"; {facts['measured']} maps are measured, the others predicted to first order"
-    return f"{text}."
+STAND_INS = {
+    "contrast": "it is the difference of the means of fakes and reals",
+    "gradient-activation": "the mean over reals stands in a map's place",
+    "eap-ig": "the path begins at neutral grey",
+    "conductance": "the path begins at neutral grey",
+}
+
+
+def _said_of_others(rankings: Mapping[str, Ranking], k: int) -> list[str]:
+    """Say in how many layers the tops lie, on what that rests, and what stood in for pairs."""
+    if not rankings:
+        return []
+    told = []
+    for by, ranking in rankings.items():
+        own = min(k, len(ranking))
+        layers = count_by_layer(ranking.feature_maps(slice(0, own)))
+        few = "" if own == k else f" (of {own})"
+        told.append(f"{counted(len(layers), 'layer')} by {by}{few}")
+    parts = [f"The top {k} feature maps lie in {', in '.join(told)}."]
+    facts = [ranking.facts for ranking in rankings.values() if ranking.facts.get("pairs")]
+    if facts:
+        without = facts[0].get("fakes_without_photograph")
+        left_out = f"; {counted(without, 'fake')} without one left out" if without else ""
+        parts.append(f"Compared: {facts[0]['pairs']} fakes with their photographs{left_out}.")
+    for by, ranking in rankings.items():
+        if by in STAND_INS and ranking.facts.get("pairs") == 0:
+            parts.append(f"By {by}: no fake has its photograph; {STAND_INS[by]}.")
+        if "measured" in ranking.facts:
+            parts.append(
+                f"By {by}: {counted(ranking.facts['measured'], 'map')} measured, the others "
+                "predicted to first order."
+            )
+    return parts
 
 
 def _said_alike(alike: pd.DataFrame) -> str:
@@ -161,7 +179,7 @@ def _said_alike(alike: pd.DataFrame) -> str:
     ends = [between.loc[at] for at in (alone.idxmax(), alone.idxmin())]
     told = [
         f"{row['first']} and {row['second']} (ρ = {row['spearman']:.2f}, {row['shared']:.0f} of "
-        f"the top {row['k']:.0f} in both)"
+        f"the top {row['k']} in both)"
         for row in ends
     ]
     if len(between) == 1:
@@ -176,13 +194,13 @@ def _alike_rows(alike: pd.DataFrame) -> Shown:
             "second": row["second"] if row["kind"] == BETWEEN else "its own halves",
             "Spearman's ρ": with_interval(row, "spearman", 2),
             "top k in both, %": with_interval(row, "overlap", 0, scale=100),
-            "maps": number(row["shared"], 0),
+            "maps": f"{row['shared']:.0f} of {row['k']}" if row["kind"] == BETWEEN else "",
         }
         for row in alike.to_dict("records")
     ]
-    k, chance = alike["k"].iloc[0], alike["overlap_by_chance"].iloc[0]
+    chance = alike["overlap_by_chance"].max()
     caption = (
-        f"k = {k}; by chance {100 * chance:.1f} % of the top k would be in both; [95 %]: "
+        f"by chance {100 * chance:.1f} % of the top k would be in both; [95 %]: "
         "photographs redrawn in 20 groups; its own halves: two rankings as alike as that are not "
         "told apart"
     )
@@ -191,12 +209,11 @@ def _alike_rows(alike: pd.DataFrame) -> Shown:
 
 def _caption(ranking: Ranking, kind: str) -> str:
     if ranking.by == "omega":
-        return f"{_counted(ranking, kind)}; {CAPTION}"
-    counted = _counted(ranking, "fake")
-    return f"{counted}; {ranking.by}: {IN_WORDS[ranking.by]}; {ERRORS}"
+        return f"{_used(ranking, kind)}; {CAPTION}"
+    return f"{_used(ranking, 'fake')}; {ranking.by}: {IN_WORDS[ranking.by]}; {ERRORS}"
 
 
-def _counted(ranking: Ranking, kind: str) -> str:
+def _used(ranking: Ranking, kind: str) -> str:
     counts = dict(ranking.counts)
     used, reals = counts.pop("used", 0), counts.pop("reals", 0)
     left_out = ", ".join(f"{n} {reason}" for reason, n in counts.items() if n)
