@@ -16,6 +16,8 @@ from forensift.evaluation import (
     clusters_of,
     draws_needed,
     holm,
+    jackknife_interval,
+    left_out,
     macro_interval,
     macro_mean,
     metric_interval,
@@ -125,6 +127,61 @@ def test_the_ap_interval_covers_the_true_value_about_as_often_as_it_says() -> No
         covered += low <= truth <= high
     # 95 % of 200 with a binomial spread of 1.5 %, and the percentile bootstrap's own shortfall.
     assert 0.89 <= covered / 200 <= 0.99
+
+
+def _few_photographs(rng: np.random.Generator, number: int, apart: float) -> np.ndarray:
+    """Return scores of reals, then of fakes, three crops of each photograph, alike in part."""
+    own = rng.normal(size=(2, number))
+    both = np.stack([own[0], apart + 0.5 * own[0] + 0.87 * own[1]])
+    crops = np.sqrt(0.6) * both[..., None] + np.sqrt(0.4) * rng.normal(size=(2, number, 3))
+    return crops.reshape(-1) + (np.arange(2).repeat(number * 3) * apart * (1 - np.sqrt(0.6)))
+
+
+@pytest.mark.parametrize("apart", [0.7, 1.5, 2.5])
+def test_a_jackknife_covers_ap_of_15_photographs_where_the_bootstrap_does_not(apart: float) -> None:
+    rng, number, worlds = np.random.default_rng(4), 15, 600
+    many = [_few_photographs(rng, 3000, apart) for _ in range(4)]
+    truth = np.mean([average_precision_score(np.arange(2).repeat(9000), own) for own in many])
+    labels = np.arange(2).repeat(3 * number)
+    clusters = np.tile(np.arange(number).repeat(3), 2)
+    weights = left_out(clusters)
+    assert weights.shape == (number + 1, len(labels))
+    covered, plain = [], []
+    for at in range(worlds):
+        scores = _few_photographs(rng, number, apart)
+        low, high = jackknife_interval(weighted_average_precision(labels, scores, weights), "logit")
+        covered.append(low <= truth <= high)
+        if at < 250:
+            drawn = bootstrap(labels, scores, clusters=clusters, resamples=200, seed=at)["ap"]
+            low, high = percentile_interval(drawn)
+            plain.append(low <= truth <= high)
+    assert np.mean(covered) >= 0.93 - 2 * np.sqrt(0.07 * 0.93 / worlds)
+    assert np.mean(plain) < 0.9 < np.mean(covered)
+
+
+@pytest.mark.parametrize("number", [6, 15, 40])
+def test_a_jackknife_covers_means_and_ratios(number: int) -> None:
+    rng = np.random.default_rng(5)
+    weights = left_out(np.arange(number).repeat(2))
+    hits = {"mean": 0, "ratio": 0}
+    for _ in range(1500):
+        own = rng.normal(size=(2, number)).repeat(2, axis=1) + rng.normal(size=(2, 2 * number))
+        up, down = (weights @ one / weights.sum(axis=1) for one in (own[0] + 2, own[1] + 6))
+        for name, values, truth in (("mean", up, 2), ("ratio", up / down, 1 / 3)):
+            low, high = jackknife_interval(values)
+            hits[name] += low <= truth <= high
+    assert all(0.935 <= one / 1500 <= 0.97 for one in hits.values())
+
+
+def test_a_jackknife_of_a_mean_is_students_interval_of_the_photographs() -> None:
+    values = np.array([1.0, 4.0, 2.0, 7.0])
+    weights = left_out(np.arange(4))
+    low, high = jackknife_interval(weights @ values / weights.sum(axis=1))
+    half = 3.182446 * values.std(ddof=1) / 2
+    assert (low, high) == pytest.approx((3.5 - half, 3.5 + half), abs=1e-5)
+    assert all(math.isnan(end) for end in jackknife_interval(np.array([1.0, 1.0])))
+    assert all(math.isnan(end) for end in jackknife_interval(np.array([1.0, np.nan, 1.0, 2.0])))
+    assert jackknife_interval(np.full(5, 0.3), "fisher") == pytest.approx((0.3, 0.3))
 
 
 def test_shares_of_all_and_none_have_a_width_with_clusters_too() -> None:

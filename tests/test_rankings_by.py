@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from captum.attr import LayerConductance
 from torch import Tensor, nn
 
-from forensift.ablation import ablation
-from forensift.data import Batch, get_preset, read_image
+from forensift.ablation import ablation, put
+from forensift.data import Batch, Preset, get_preset, read_image
+from forensift.detectors import own_detector, with_units
 from forensift.detectors.detector import Detector, WeightsOrigin
 from forensift.detectors.units import find_feature_maps
 from forensift.fmap_ranking import rank, rankings
@@ -19,6 +21,7 @@ from forensift.fmap_ranking.path import path_effects
 from forensift.records import FAKE, REAL, ImageSet
 
 from .planted import fingerprint, planted_detector, planted_images
+from .test_lrp_transformers import headed
 
 PATHS = ("gradient-activation", "eap-ig", "conductance")
 ALL = ("contrast", *PATHS, "single", "pursuit")
@@ -136,6 +139,32 @@ def test_attribution_patching_is_the_difference_in_the_limit() -> None:
                 handle.remove()
                 column = found[:, 4 * at + channel]
                 np.testing.assert_allclose(column, change, rtol=1e-3, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["neurons", "heads", "channels", "windows"])
+def test_units_of_transformers_are_patched_alike(kind: str) -> None:
+    """In the limit of images that differ little; windows of Swin are images of a batch."""
+    torch.manual_seed(0)
+    side, network = 16, headed()
+    if kind == "windows":
+        side = 56
+        network = timm.create_model(
+            "swin_tiny_patch4_window7_224", img_size=side, depths=(2, 1), embed_dim=16,
+            num_heads=(2, 2), num_classes=1,
+        ).eval()  # fmt: skip
+    units = "heads" if kind == "windows" else kind
+    detector = with_units(own_detector(network.float(), preset=Preset("x", crop=side)), units)
+    network = detector.network.double()
+    start = torch.randn(2, 3, side, side).double()
+    end = start + 1e-5 * torch.randn_like(start)
+    found = path_effects(detector, start, end, ["gradient-activation"])["gradient-activation"]
+    with torch.no_grad():
+        whole = network(end)[:, 0]
+        for at in range(0, len(detector.feature_maps), 5):
+            with put(network, [detector.feature_maps[at]], from_first_half=True):
+                patched = network(torch.cat([start, end]))[2:, 0]
+            np.testing.assert_allclose(found[:, at], whole - patched, rtol=1e-2, atol=1e-11)
+    assert np.abs(found).max() > 1e-9
 
 
 def test_the_planted_maps_are_on_top_of_every_ranking(world: tuple[Detector, ImageSet]) -> None:

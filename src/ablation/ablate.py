@@ -16,7 +16,7 @@ from ..detectors import Detector
 from ..errors import UserError
 from ..records import FAKE, REAL, FeatureMap, ImageEntry, ImageSet
 from ..rng import keyed
-from ..sweep import How
+from ..sweep import How, first_alike
 from .means import Means, means
 from .optimal import learnt
 from .pairs import Pairs, pairs_of, pixels_of
@@ -199,15 +199,17 @@ def _chains(detector: Detector, images: ImageSet, site: Site) -> Mapping[str, An
 
 
 def _drawn(images: ImageSet, others: ImageSet, seed: int) -> dict[str, ImageEntry]:
-    """Return for each image a real of ``others`` that is not it, keyed by its id."""
+    """Return for each image a real of ``others`` of other bytes, keyed by the first of its own."""
     reals: Sequence[ImageEntry] = others.only(label=REAL).entries
-    if len(reals) < 2:
+    same_as = first_alike(ImageSet(images.root, (*images.entries, *reals)))
+    pool: dict[int, ImageEntry] = {}
+    for first, entry in zip(same_as[len(images) :], reals, strict=True):
+        pool.setdefault(int(first), entry)
+    if len(pool) < 2:
         raise UserError(f"{others.root}: value resample needs two reals or more")
-    found = {}
-    for entry in images:
-        key = images.image_id(entry)
-        rng = keyed("resample", seed, key)
-        order = rng.permutation(len(reals))[:2]
-        first, second = (reals[int(at)] for at in order)
-        found[key] = second if first.path == entry.path else first
+    found, places = {}, list(pool)
+    for entry, own in zip(images, same_as[: len(images)], strict=True):
+        rng = keyed("resample", seed, images.image_id(images.entries[own]))
+        first, second = (places[int(at)] for at in rng.permutation(len(places))[:2])
+        found[images.image_id(entry)] = pool[second if first == own else first]
     return found

@@ -151,7 +151,7 @@ def rankings(
         **_facts_of(question, omegas, start, min_confidence),
     }
     for one in set(of) - {"fake", "real"}:
-        of[one] = replace(of[one], facts={**_common(question), **of[one].facts})
+        of[one] = replace(of[one], facts={**_common(question), "by": one, **of[one].facts})
     k = ways.get("k") or usual_k(detector.name, len(detector.feature_maps))
     several = {"omega" if one == "fake" else one: of[one] for one in of if one != "real"}
     alike = (

@@ -154,8 +154,13 @@ def _said_of_others(rankings: Mapping[str, Ranking], k: int) -> list[str]:
         layers = count_by_layer(ranking.feature_maps(slice(0, own)))
         few = "" if own == k else f" (of {own})"
         told.append(f"{counted(len(layers), 'layer')} by {by}{few}")
-    parts = [f"The top {k} feature maps lie in {', in '.join(told)}."]
-    facts = [ranking.facts for ranking in rankings.values() if ranking.facts.get("pairs")]
+    parts = [f"The top {counted(k, 'feature map')} lie in {', in '.join(told)}."]
+    masked = [one.facts.get("regions") == "masks" for one in rankings.values()]
+    facts = [
+        one.facts
+        for one, has in zip(rankings.values(), masked, strict=True)
+        if one.facts.get("pairs") and not has
+    ]
     if facts:
         without = facts[0].get("fakes_without_photograph")
         left_out = f"; {counted(without, 'fake')} without one left out" if without else ""
@@ -163,11 +168,12 @@ def _said_of_others(rankings: Mapping[str, Ranking], k: int) -> list[str]:
     for by, ranking in rankings.items():
         if by in STAND_INS and ranking.facts.get("pairs") == 0:
             parts.append(f"By {by}: no fake has its photograph; {STAND_INS[by]}.")
-        if "measured" in ranking.facts:
-            parts.append(
-                f"By {by}: {counted(ranking.facts['measured'], 'map')} measured, the others "
-                "predicted to first order."
-            )
+        if "regions" in ranking.facts:
+            parts.append(f"By {by}: regions are {ranking.facts['regions']}.")
+        measured = ranking.facts.get("measured", len(ranking))
+        if measured < len(ranking):
+            rest = "the others predicted to first order"
+            parts.append(f"By {by}: {counted(measured, 'map')} measured, {rest}.")
     return parts
 
 
@@ -201,8 +207,8 @@ def _alike_rows(alike: pd.DataFrame) -> Shown:
     chance = alike["overlap_by_chance"].max()
     caption = (
         f"by chance {100 * chance:.1f} % of the top k would be in both; [95 %]: "
-        "photographs redrawn in 20 groups; its own halves: two rankings as alike as that are not "
-        "told apart"
+        "photographs redrawn in up to 20 groups; its own halves: two rankings as alike as that are "
+        "not told apart"
     )
     return Shown(caption, pd.DataFrame(found), keys=2)
 
