@@ -427,6 +427,8 @@ def test_wrong_words_are_one_line(pairs: ImageSet, tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=said):
             prune(detector, pairs, pairs, **given)
+    with pytest.raises(UserError, match="one logit or two"):
+        prune(load_detector("dna-det"), pairs, pairs, ranking=some, k=1)
     words = ("prune", "npr", "--data", pairs.root, "--refit", pairs.root, "--out", tmp_path)
     assert "--ranking and --k" in refused(*words).replace("ranking and k", "--ranking and --k")
     assert ".safetensors" in refused(*words, "--k", "1", "--save", tmp_path / "a.pth")

@@ -29,7 +29,7 @@ from .choose import (
 )
 from .heads import Fit
 from .looks import Judge, JudgedLook, LastInputLook, last_input
-from .stored import stored
+from .stored import last_layer, stored
 
 Method = Literal["ranking", "dear-corvi", "dear-rajan", "gaintseva"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -143,6 +143,7 @@ def _checked(
     draws: int,
 ) -> None:
     require_both_classes(images)
+    last_layer(detector, detector.network)
     if method not in METHODS or value not in VALUES:
         raise UserError(
             f"method {method!r} with value {value!r}: choose of {', '.join(METHODS)} and of "

@@ -56,7 +56,7 @@ def stored(
             reader = _reader(modules, name, unit)
             _leave_out(f"{detector.name}: {name}", reader, unit, channels, values)
     if layer is not None:
-        _put_last(detector, modules[head(network)], layer)
+        _put_last(detector, last_layer(detector, network), layer)
     origin = WeightsOrigin(f"pruned from {detector.weights.path}", "", detector.weights.wrapper)
     return replace(detector, network=network, weights=origin)
 
@@ -148,14 +148,25 @@ def _leave_out(
         reader.bias.add_(added.to(reader.bias))
 
 
+def last_layer(detector: Detector, network: nn.Module) -> Any:
+    """Return the last linear layer of the detector's network, or of a copy of it.
+
+    Raises:
+        UserError: it gives more than two logits, or has no bias, so that it is not fitted anew.
+    """
+    last: Any = network.get_submodule(head(network))
+    if last.out_features > 2 or last.bias is None:
+        without = ", without a bias" * (last.bias is None)
+        raise UserError(
+            f"{detector.name}: the last layer is fitted anew where it gives one logit or two, with "
+            f"a bias; this one gives {last.out_features}{without}"
+        )
+    return last
+
+
 def _put_last(detector: Detector, last: Any, layer: LastLayer) -> None:
     """Write the layer's weights; of two classes the real one's row becomes zero."""
     rows = last.out_features
-    if rows > 2 or last.bias is None:
-        raise UserError(
-            f"{detector.name}: the last layer is fitted anew where it gives one logit or two, with "
-            f"a bias; this one gives {rows}"
-        )
     last.weight.zero_()
     last.bias.zero_()
     fake = 0 if rows == 1 else 1 - int(detector.real or 0)
