@@ -19,7 +19,6 @@ from pathlib import Path
 
 import torch
 
-from forensift.detectors.building import built
 from forensift.lrp import LRP
 
 NAMES = ("vit_b_16", "swin_t", "convnext_tiny", "timm:vit_small_patch14_reg4_dinov2")
@@ -32,15 +31,16 @@ def network(name: str) -> tuple[torch.nn.Module, int]:
     if name.startswith("timm:"):
         import timm
 
-        made = built(timm.create_model, name[5:], pretrained=False, num_classes=1)
-        return made.eval(), made.default_cfg["input_size"][-1]
-    from torchvision.models import get_model
+        made = timm.create_model(name[5:], pretrained=False, num_classes=1)
+        side = made.default_cfg["input_size"][-1]
+    else:
+        from torchvision.models import get_model
 
-    made = get_model(name, weights=None, num_classes=2).eval()
+        made, side = get_model(name, weights=None, num_classes=2), 224
     for parameter in made.parameters():
-        if parameter.abs().max() == 0:
+        if parameter.abs().max() < 1e-4:  # heads, tokens, layer scales
             torch.nn.init.normal_(parameter, std=0.02)
-    return made, 224
+    return made.eval(), side
 
 
 def resident() -> float:

@@ -22,7 +22,7 @@ from forensift.cli.app import app
 from forensift.detectors import ARCHITECTURES
 from forensift.detectors.registry import shipped_weights
 from forensift.errors import UserError
-from forensift.explain import METHODS, explainer, list_methods, named_methods
+from forensift.explain import METHODS, attribution, explainer, list_methods, named_methods
 from forensift.explain.attribution import DRAWS, NOISE, STEPS, _drawn_by
 from forensift.explain.cam_family import spread
 from forensift.explain.separate import PairedMax, separated
@@ -175,6 +175,35 @@ def test_kernel_shap_of_a_linear_network_is_each_part_s_own_share() -> None:
     for part in np.unique(parts):
         inside = parts == part
         np.testing.assert_allclose(got[inside], share[inside].sum(), rtol=1e-3, atol=1e-4)
+
+
+def test_methods_of_many_passes_see_a_large_image_smaller(
+    monkeypatch: pytest.MonkeyPatch, few_passes: None
+) -> None:
+    methods = [name for name, method in METHODS.items() if method.small]
+    assert {"occlusion", "kernel-shap", "scorecam", "ablationcam", "deeplift"} <= set(methods)
+    detector = planted_detector()
+    image = np.random.default_rng(0).integers(0, 256, (1, 3, 47, 61), dtype=np.uint8)
+    batch = detector.normalised(torch.from_numpy(image))
+    whole = explain(detector, image, methods)
+    assert not whole.notes
+    monkeypatch.setattr(attribution, "LARGE", 47 * 61)
+    again = explain(detector, image, methods)
+    for one, other in zip(whole, again, strict=True):  # as large as may be, as it was
+        np.testing.assert_array_equal(one.relevance, other.relevance)
+    monkeypatch.setattr(attribution, "LARGE", 47 * 61 - 1)
+    monkeypatch.setattr(attribution, "WORKING", 400)  # squares of 3 × 3
+    less = explain(detector, image, methods)
+    assert "means of 3 × 3" in " ".join(less.notes)
+    small = F.avg_pool2d(batch, 3, ceil_mode=True, count_include_pad=False)
+    for one in less:
+        assert one.relevance.shape[-2:] == (47, 61)
+        if one.method in ("integrated-gradients", "deeplift"):
+            own = explainer(detector, one.method)(small, None).relevance
+            assert one.relevance.sum() == pytest.approx(float(own.sum()), rel=1e-4)
+        if one.relevance.ndim == 3 or one.method in ("occlusion", "kernel-shap"):
+            flat = one.relevance[..., :45, :60].reshape(-1, 15, 3, 20, 3)
+            assert np.ptp(flat, axis=(2, 4)).max() == 0
 
 
 def test_superpixels_follow_the_colours() -> None:

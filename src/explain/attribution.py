@@ -7,6 +7,7 @@ what its images give. captum is loaded when a method is first called.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from ..detectors.building import random_state_kept
 from ..detectors.precision import full_float32
@@ -22,6 +24,7 @@ from .guided import evaluation_copy
 from .separate import separated
 from .superpixels import superpixels
 from .target import RawExplanation, Target, chosen
+from .tokens import of_tokens
 
 STEPS = 50  # of the path of integrated gradients (Gauss–Legendre)
 DRAWS = 16  # noisy copies of smoothgrad, points of gradient-shap
@@ -29,6 +32,8 @@ NOISE = 0.1  # of the image's range, standard deviation
 WINDOWS = 6  # occluding squares along the shorter side; they overlap by half
 SUPERPIXELS, COALITIONS = 48, 256
 AT_ONCE = 2**19  # pixels that go through the network together, within one image
+# Pixels of an image, above which methods of many passes see it smaller, of at most so many.
+LARGE, WORKING = 2**16, 2**15
 
 Forward = Callable[[Tensor], Tensor]
 Attribute = Callable[[nn.Module, Forward, Tensor, Tensor], Tensor]
@@ -38,7 +43,8 @@ class Attribution:
     """One of captum's methods on a private copy of a network.
 
     attribute: (network, forward, pixels (N, 3, H, W), targets (N,)) → of the target's logit
-        (N, 3, H, W) or (N, H, W); alone: whether it gets one image at a time.
+        (N, 3, H, W) or (N, H, W); alone: whether it gets one image at a time; small: whether it
+        sees a large image smaller, see :func:`shrink`.
     """
 
     def __init__(
@@ -48,9 +54,10 @@ class Attribution:
         *,
         alone: bool = True,
         separate: bool = False,
+        small: bool = False,
     ) -> None:
         self.network = separated(network) if separate else evaluation_copy(network)
-        self.attribute, self.alone = attribute, alone
+        self.attribute, self.alone, self.small = attribute, alone, small
 
     def __call__(self, batch: Tensor, target: Target = None) -> RawExplanation:
         """Return the signed attribution of each image's target.
@@ -66,17 +73,47 @@ class Attribution:
             for first in range(0, len(batch), size):
                 part = slice(first, first + size)
                 pixels = batch[part].detach().clone()
+                side = shrink(self.network, pixels.shape[2:]) if self.small else 1
+                pixels = shrunk(pixels, side)
                 with torch.enable_grad(), _drawn_by(pixels), warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # of hooks that captum puts and removes
-                    found.append(
-                        self.attribute(self.network, self._forward, pixels, targets[part]).detach()
-                    )
+                    own = self.attribute(self.network, self._forward, pixels, targets[part])
+                found.append(_enlarged(own.detach(), side, batch.shape[2:]))
         relevance = torch.cat(found).to(batch.dtype)
         signs_of = signs.reshape(-1, *[1] * (relevance.dim() - 1))
         return RawExplanation(logits.detach(), targets, signs, relevance * signs_of)
 
     def _forward(self, pixels: Tensor) -> Tensor:
         return self.network(pixels.clone()).reshape(len(pixels), -1)
+
+
+def shrink(network: nn.Module, size: tuple[int, ...]) -> int:
+    """Return the side of the squares of pixels that become one where a method takes many passes.
+
+    size: (H, W). More than 1 where an image has more than ``LARGE`` pixels; networks of tokens,
+    which are of one size, see all of it.
+    """
+    if size[0] * size[1] <= LARGE or of_tokens(network):
+        return 1
+    return math.ceil(math.sqrt(size[0] * size[1] / WORKING))
+
+
+def shrunk(pixels: Tensor, side: int) -> Tensor:
+    """Return the means of squares of ``side`` pixels; at the border they may be cut."""
+    if side <= 1:
+        return pixels
+    return avg_pool2d(pixels, side, ceil_mode=True, count_include_pad=False)
+
+
+def _enlarged(found: Tensor, side: int, size: tuple[int, ...]) -> Tensor:
+    """Return values of shrunk pixels on the pixels: maps as they are, shares of a logit shared."""
+    if side <= 1:
+        return found
+    if found.dim() == 4:
+        ones = torch.ones(1, 1, *size, dtype=found.dtype, device=found.device)
+        found = found / avg_pool2d(ones, side, ceil_mode=True, divisor_override=1)
+    whole = found.repeat_interleave(side, dim=-2).repeat_interleave(side, dim=-1)
+    return whole[..., : size[0], : size[1]]
 
 
 def at_once(pixels: Tensor) -> int:

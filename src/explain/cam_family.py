@@ -19,7 +19,7 @@ from torch.nn.functional import interpolate
 
 from ..detectors.precision import full_float32
 from ..errors import UserError
-from .attribution import at_once
+from .attribution import at_once, shrink, shrunk
 from .cam import GradCAM
 from .guided import evaluation_copy
 from .target import RawExplanation, Target, recorded
@@ -83,7 +83,8 @@ class EigenCAM(FamilyCAM):
 class ScoreCAM(FamilyCAM):
     """Maps weighted by the softmax over channels of the logit of the image that each lets through.
 
-    Of the ``CHANNELS`` channels that vary most over the image, each of which takes a pass.
+    Of the ``CHANNELS`` channels that vary most over the image, each of which takes a pass, of a
+    large image over a smaller one.
     """
 
     def _image(
@@ -91,6 +92,7 @@ class ScoreCAM(FamilyCAM):
     ) -> np.ndarray:
         from pytorch_grad_cam import score_cam
 
+        batch = shrunk(batch, shrink(self.network, batch.shape[2:]))
         self.library.batch_size = at_once(batch)
         found = []
         with silent(score_cam):
@@ -109,7 +111,8 @@ class AblationCAM(FamilyCAM):
 
     Of the ``ABLATED`` channels of the largest mean magnitude; the rest weighs nothing. The channel
     is 0 as the paper has it, where grad-cam takes −10⁷ if the layer has negative values. Weights
-    are divided by |logit|, so that a negative logit does not turn them round.
+    are divided by |logit|, so that a negative logit does not turn them round. Those of a large
+    image are measured on a smaller one.
     """
 
     def _image(
@@ -117,7 +120,7 @@ class AblationCAM(FamilyCAM):
     ) -> np.ndarray:
         from pytorch_grad_cam import ablation_cam
 
-        weights = []
+        batch, weights = shrunk(batch, shrink(self.network, batch.shape[2:])), []
         with silent(ablation_cam):
             for layer in self.layers:
                 own = [

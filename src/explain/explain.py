@@ -20,8 +20,9 @@ from ..detectors.detector import Detector
 from ..errors import UserError
 from ..evaluation import sigmoid
 from ..records import ImageEntry, ImageSet, Result, Skipped
-from ..sweep import BATCH_SIZE, How, Look, Rows, Seen, sweep
-from .methods import Explainer, explainer, named_methods, pixel_map, shared
+from ..sweep import BATCH_SIZE, How, Look, Progress, Rows, Seen, sweep
+from .attribution import LARGE, shrink
+from .methods import METHODS, Explainer, explainer, named_methods, pixel_map, shared
 from .target import RawExplanation, Target, named_target, target_name
 
 NO_FILE = Path("pixels")  # root of images that have no file
@@ -132,6 +133,7 @@ class ExplainLook(Look):
         super().__init__(detector, Taken(detector, take), colours=(), facts=facts)
         self.by_id: dict[str, int] | None = None
         self.worked: set[str] = set()
+        self.told: Progress | None = None
         several = isinstance(self.target, (Sequence, Tensor)) and not isinstance(self.target, str)
         if several and images is not None:
             given = torch.as_tensor(self.target).reshape(-1)
@@ -148,7 +150,9 @@ class ExplainLook(Look):
         if self.by_id is not None:
             target = [self.by_id.get(one, 0) for one in batch.ids]
         rows: dict[str, np.ndarray] = {}
-        for method, explain in list(self.explain.items()):
+        for place, (method, explain) in enumerate(list(self.explain.items())):
+            if self.told is not None and len(self.explain) > 1:
+                self.told("methods, of these images", place, len(self.explain))
             found: RawExplanation | None = None
             with self._left_out(method, on_purpose=self.lenient and method not in self.worked):
                 found = explain(pixels, target)
@@ -298,6 +302,7 @@ def explain(
     else:
         known = images if isinstance(images, ImageSet) else image_files(images)
         look = ExplainLook(detector, methods, target, layer, known, take, composite)
+        look.told = how.get("progress")
         done = sweep(known, [look], what="explaining", **how)
         known, skipped = done.used, done.skipped
     taken, methods = look.statistic, named_methods(methods)
@@ -308,8 +313,25 @@ def explain(
     table = pd.DataFrame([taken.rows[key] for key in keys]).drop(columns="sign")
     found = tuple(taken.found[key] for key in keys if key in taken.found)
     facts = {"detector": detector.name, "preset": detector.preset.name, **look.facts}
-    notes = tuple(look.notes.values())
+    notes = (*look.notes.values(), *_seen_smaller(detector, table))
     return Explanations(found, table, skipped, notes, {**facts, "used": len(known)})
+
+
+def _seen_smaller(detector: Detector, table: pd.DataFrame) -> list[str]:
+    """Say which methods saw a large image smaller, and by how much."""
+    small = table[table["method"].map(lambda one: METHODS[one].small)]
+    sides = {
+        size: shrink(detector.network, size)
+        for size in set(zip(small["height"], small["width"], strict=True))
+    }
+    most = max(sides.values(), default=1)
+    if most <= 1:
+        return []
+    squares = f"{'up to ' * (len(set(sides.values())) > 1)}{most} × {most}"
+    return [
+        f"{', '.join(dict.fromkeys(small['method']))} saw images of more than {LARGE} pixels as "
+        f"means of {squares}: they take many passes, and traces finer than that are not in them."
+    ]
 
 
 def decided(detector: Detector, logits: np.ndarray) -> tuple[str, float]:

@@ -95,6 +95,11 @@ class Method:
     library: str
     source: str
 
+    @property
+    def small(self) -> bool:
+        """Whether it sees a large image smaller, see :func:`.attribution.shrink`."""
+        return "passes" in self.needs or "baseline" in self.needs
+
 
 def _plain(kind: Callable[[nn.Module], Explainer]) -> Make:
     return lambda explained, layer: kind(_network(explained))
@@ -132,25 +137,28 @@ METHODS: dict[str, Method] = {
         "Shrikumar et al. 2016",
     ),
     "integrated-gradients": Method(
-        _captum(integrated_gradients), ("gradient", "baseline", "passes"), "sum", "captum",
-        "Sundararajan et al. 2017",
+        _captum(integrated_gradients, small=True), ("gradient", "baseline", "passes"), "sum",
+        "captum", "Sundararajan et al. 2017",
     ),
     "smoothgrad": Method(
-        _captum(smoothgrad), ("gradient", "passes"), "absolute", "captum", "Smilkov et al. 2017"
+        _captum(smoothgrad, small=True), ("gradient", "passes"), "absolute",
+        "captum", "Smilkov et al. 2017"
     ),
     "gradient-shap": Method(
-        _captum(gradient_shap), ("gradient", "baseline", "passes"), "sum", "captum",
-        "Lundberg & Lee 2017",
+        _captum(gradient_shap, small=True), ("gradient", "baseline", "passes"), "sum",
+        "captum", "Lundberg & Lee 2017",
     ),
     "deeplift": Method(
-        _captum(deeplift, alone=False, separate=True), ("rules", "baseline"), "sum", "captum",
-        "Shrikumar et al. 2017, rescale",
+        _captum(deeplift, alone=False, separate=True, small=True), ("rules", "baseline"), "sum",
+        "captum", "Shrikumar et al. 2017, rescale",
     ),
     "occlusion": Method(
-        _captum(occlusion), ("baseline", "passes"), "map", "captum", "Zeiler & Fergus 2014"
+        _captum(occlusion, small=True), ("baseline", "passes"), "map",
+        "captum", "Zeiler & Fergus 2014"
     ),
     "kernel-shap": Method(
-        _captum(kernel_shap), ("baseline", "passes"), "map", "captum", "Lundberg & Lee 2017"
+        _captum(kernel_shap, small=True), ("baseline", "passes"), "map",
+        "captum", "Lundberg & Lee 2017"
     ),
     "gradcam++": Method(
         _layered(family("GradCAMPlusPlus")), _LAYER, "map", "grad-cam", "Chattopadhay et al. 2018"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from ..explain import MethodList
+from ..explain.attribution import LARGE
 from .view import Shown, View
 
 
@@ -12,12 +13,13 @@ def view(result: MethodList) -> View:
     """Return what each method needs and where it comes from, and what it costs."""
     table, facts = result.table, result.facts
     tables = {"methods": table}
-    shown = [Shown("needs, how a map is read, whose code, and the paper", rows(table))]
+    small = f"what needs a baseline or passes sees images of more than {LARGE} pixels smaller"
+    shown = [Shown(f"needs, how a map is read, whose code, and the paper; {small}", rows(table))]
     said = f"{len(table)} explanation methods."
     if "applies" in table:
         caption = (
             f"time of one image of {facts['height']} × {facts['width']} pixels; one gradient, "
-            f"{facts['gradient_seconds'] * 1000:.0f} ms of the processor here, is 1"
+            f"{facts['gradient_seconds'] * 1000:.0f} ms of the processor here, is 1; {small}"
         )
         shown = [Shown(caption, rows(table))]
         applies = int(table["applies"].sum())
