@@ -29,7 +29,7 @@ def causal(
     ] = False,
     pairs: Annotated[
         int, typer.Option("--pairs", min=2, help="Real and fake of each family, of the test.")
-    ] = 30,
+    ] = 15,
     size: Annotated[int, typer.Option("--size", min=16, help="Side of an image.")] = 128,
     draws: Annotated[
         str,

@@ -81,8 +81,9 @@ def new_figure(width: float, height: float) -> Drawing:
 def laid_out(figure: Figure, dots: float = Drawing.dots) -> Iterator[None]:
     """Lay a figure out once, at what it is saved at; each savefig would draw all of it to do so."""
     engine, screen = figure.get_layout_engine(), figure.dpi
+    placed = any(axes.get_subplotspec() is not None for axes in figure.get_axes())
     try:
-        if engine is not None:
+        if engine is not None and placed:  # a figure of a legend alone has nothing to lay out
             figure.set_dpi(dots)
             engine.execute(figure)
             figure.set_layout_engine("none")

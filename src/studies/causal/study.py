@@ -77,7 +77,7 @@ def causal(
     folder: Path,
     detectors: Sequence[str],
     *,
-    pairs: int = 30,
+    pairs: int = 15,
     side: int = 128,
     draws: int | Literal["auto"] = "auto",
     device: str = "cpu",
@@ -102,7 +102,7 @@ def causal(
         detector = load_detector(name, device=device)
         for arm in arms(detector):
             found[name, arm.name] = experiment(
-                detector, test, arm, draws=draws, max_draws=MAX_DRAWS, band_draws=3,
+                detector, test, arm, draws=draws, max_draws=MAX_DRAWS, band_draws=2,
                 controls=(LAYER_MATCHED,), **how,
             )  # fmt: skip
             views.save(found[name, arm.name], folder / name / arm.name)
