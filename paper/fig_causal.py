@@ -43,7 +43,8 @@ def fig_causal(
         for arm in both:
             found[arch, arm.name] = experiment(detector, run.images, arm, draws=draws, **run.how)
             run.keep(f"{arch}-{arm.name}", found[arch, arm.name])
-    run.keep("causal", Causal(found, {}))
+    facts = {"seed": run.seed, "pairs": run.pairs, "side": run.size}
+    run.keep("causal", Causal(found, {}, facts))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from ..errors import counted
 from ..evaluation import LEVEL, MACRO, draws_needed, holm
 from .dropout import DropoutResult
 from .masks import BASELINE, LAYER_MATCHED, MAGNITUDE_MATCHED, RANDOM, TOP
@@ -59,7 +60,7 @@ def sentence(result: DropoutResult) -> str:
     for mask, verdict in zip(there, verdicts, strict=True):
         row = own.loc[mask]
         lines.append(
-            f"As many {CONTROLS[mask]} ({int(row['draws'])} draws) leave AP at "
+            f"As many {CONTROLS[mask]} ({counted(int(row['draws']), 'draw')}) leave AP at "
             f"{100 * row['ap']:.1f} and remove {_share(gap.loc[mask], 'gap_removed')} of the gap "
             f"({_moves(row)}): {row['effect']}. {_shared(result, mask)}{verdict}"
         )
@@ -152,7 +153,7 @@ def _verdict(
     if groups["open"]:
         more = "" if sequential else " (draws auto)"
         said.append(
-            f"{draws} draws cannot tell whether they stand out in {_list(groups['open'])}: that "
+            f"{counted(draws, 'draw')} cannot tell whether they stand out in {_list(groups['open'])}: that "
             f"takes {needed}, corrected for {asked} numbers{more}"
         )
     return "".join(f"{one}. " for one in said).strip()
