@@ -153,8 +153,8 @@ def _verdict(
     if groups["open"]:
         more = "" if sequential else " (draws auto)"
         said.append(
-            f"{counted(draws, 'draw')} cannot tell whether they stand out in {_list(groups['open'])}: that "
-            f"takes {needed}, corrected for {asked} numbers{more}"
+            f"{counted(draws, 'draw')} cannot tell whether they stand out in "
+            f"{_list(groups['open'])}: that takes {needed}, corrected for {asked} numbers{more}"
         )
     return "".join(f"{one}. " for one in said).strip()
 
