@@ -69,7 +69,9 @@ def sentence(result: DropoutResult) -> str:
 
 def _share(row: pd.Series, column: str) -> str:
     """Return a share in percent with its interval, where there is one."""
-    value, low, high = (100 * row[f"{column}{end}"] for end in ("", "_low", "_high"))
+    value, low, high = (
+        np.round(100 * row[f"{column}{end}"]) + 0.0 for end in ("", "_low", "_high")
+    )
     return f"{value:.0f} %" + ("" if np.isnan(low) else f" [{low:.0f}, {high:.0f}]")
 
 
@@ -117,8 +119,7 @@ def _spoofing(result: DropoutResult, where: str) -> list[str]:
     ]
     if not shares:
         return ["What zero does cannot be told from nothing, so neither can its share of damage."]
-    return [f"With learnt constants in their place it is less: {_list(shares)} under zero is "
-            "damage that zero itself does."]  # fmt: skip
+    return [f"By learnt constants beside it, damage of zero itself is {_list(shares)}."]
 
 
 def _verdicts(controls: pd.DataFrame, sequential: bool) -> list[str]:
