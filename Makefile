@@ -33,9 +33,9 @@ bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/lrp.py
 	$(BIN)/python benchmarks/dropout.py
 
-# A larger demo, whose tables become docs/results.md, with the studies of several classes below.
+# A demo, whose tables become docs/results.md, with the studies of several classes below.
 results: $(VENV)/run.stamp
-	$(BIN)/forensift demo --per-family 40 --out runs/results
+	$(BIN)/forensift demo --out runs/results
 	cp runs/results/results.md docs/results.md
 	for page in deepfeaturex attribution; do \
 	    test ! -f docs/$$page.md || { echo; sed 's/^#/##/' docs/$$page.md; } >> docs/results.md; \

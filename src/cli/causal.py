@@ -36,7 +36,7 @@ def causal(
         typer.Option(
             metavar="N|auto", help="Of each random control; auto: until the answer is clear."
         ),
-    ] = "auto",
+    ] = "20",
 ) -> Causal | Choices:
     """Ask whether dropout removes evidence or damages the network, on test photographs.
 

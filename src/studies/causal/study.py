@@ -79,7 +79,7 @@ def causal(
     *,
     pairs: int = 15,
     side: int = 128,
-    draws: int | Literal["auto"] = "auto",
+    draws: int | Literal["auto"] = 20,
     device: str = "cpu",
     **how: Unpack[How],
 ) -> Causal:
