@@ -20,6 +20,7 @@ MASKS = (
     "low-k",
     "lowest-non-zero",
 )
+LINES = ("random-k", "random-k-layer-matched", "top-k")
 MANY = 6  # generators, above which the panels stand in two rows
 PANELS = (
     ("ap", "AP\n(%)"),
@@ -92,8 +93,10 @@ def plot_ap_curve(curve: pd.DataFrame, k: int, *, title: str = "") -> Figure:
         own = curve[curve["generator"] == generator]
         base = own.loc[own["mask"] == "baseline", "ap"].iloc[0]
         axes.axhline(100 * base, color="black", linewidth=0.6, linestyle=":", label="none dropped")
-        for mask in ("random-k", "random-k-layer-matched", "top-k"):
+        for mask in LINES:
             rows = own[own["mask"] == mask].sort_values("k")
+            if not len(rows):
+                continue
             colour = MASK_COLOURS[mask]
             axes.plot(rows["k"], 100 * rows["ap"], color=colour, marker=".", lw=1, ms=3, label=mask)
             if (rows["draws"] > 1).any():
@@ -118,8 +121,10 @@ def plot_gap_curve(curve: pd.DataFrame, k: int, *, title: str = "") -> Figure:
         own = curve[curve["generator"] == generator]
         for height in (0, 100):
             axes.axhline(height, color="black", linewidth=0.6, linestyle=":")
-        for mask in ("random-k", "random-k-layer-matched", "top-k"):
+        for mask in LINES:
             rows = own[own["mask"] == mask].sort_values("k")
+            if not len(rows):
+                continue
             colour, share = MASK_COLOURS[mask], 100 * rows["gap_removed"]
             axes.plot(rows["k"], share, color=colour, marker=".", lw=1, ms=3, label=mask)
             low, high = 100 * rows["gap_removed_low"], 100 * rows["gap_removed_high"]
