@@ -45,7 +45,8 @@ results: $(VENV)/run.stamp
 causal: $(VENV)/run.stamp
 	$(BIN)/forensift causal --seed 11 --resume --out runs/causal
 	cp runs/causal/causal.md docs/causal.md
-	cp runs/causal/causal.png docs/causal.png
+	$(BIN)/python -c "from PIL import Image; one = Image.open('runs/causal/causal.png').convert('RGB'); \
+	    one.thumbnail((1300, 1300)); one.quantize(48).save('docs/causal.png', optimize=True)"
 
 # The rankings by pursuit that it uses, and what was chosen on validation photographs.
 causal-choice: $(VENV)/run.stamp
