@@ -77,7 +77,7 @@ def example(name: str) -> list[str]:
 
 
 # Commands that make their own input, or have it in the clone.
-NO_INPUT = {"doctor", "demo", "forge", "planted", "attribute forge"} | {
+NO_INPUT = {"doctor", "demo", "forge", "planted", "causal", "attribute forge"} | {
     name for name in COMMANDS if name.startswith("forge-train ")
 }
 
