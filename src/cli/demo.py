@@ -38,7 +38,7 @@ def demo(
         str,
         typer.Option("--k", metavar="N,N", help="Numbers of maps to drop beside the published."),
     ] = "",
-    draws: Annotated[int, typer.Option("--draws", min=2, help="Of each random control.")] = 20,
+    draws: Annotated[int, typer.Option("--draws", min=2, help="Of each random control.")] = 5,
 ) -> Demo:
     """Find the transferable forensic features of the detectors that forensift carries.
 
@@ -47,7 +47,7 @@ def demo(
     Held-out photographs are forged into all families; the detectors, trained on one family, are
     evaluated on all; their feature maps are ranked by omega and the top ones dropped, beside
     controls; then colour ablation, median tests, patches, t-SNE, the transfer matrix, explanations
-    and their tests. About nine minutes on two cores, 3 GB.
+    and their tests. About eight minutes on two cores, 3 GB.
 
     Writes a folder DETECTOR/STAGE a result, with the files of the verb of that name, and
     `index.html`, `results.md` and `manifest.json`.
