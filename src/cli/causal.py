@@ -44,9 +44,10 @@ def causal(
 
     For each detector two experiments on the same images of eight families: the published one (top
     maps by omega, zero in their place) and a causal one (maps by pursuit on pairs of the training
-    family, their mean over real photographs in their place), each along k and beside random maps of
-    the same layers with the same value. Which layers, value and k were taken was decided on
-    validation photographs (`choice.csv` beside the shipped rankings; `--choose` does it again).
+    family, with what was chosen in their place), each along k and beside random maps of the same
+    layers with the same value. Which layers, value and k were taken was decided on validation
+    photographs (`choice.csv` beside the shipped rankings; `--choose` does it again, in half an hour
+    on two cores; the study takes about as long).
 
     Writes `causal.csv`, `asked.csv`, the results of `forensift dropout` for each experiment,
     `causal.md`, `manifest.json` and the figure `causal`. With `--choose`: of each detector
@@ -58,6 +59,8 @@ def causal(
     unknown = [name for name in names if name not in study.CANDIDATES]
     if unknown:
         raise UserError(f"--detectors {unknown[0]}: choose of {', '.join(study.CANDIDATES)}")
+    if draws != "auto" and not (draws.isdecimal() and int(draws)):
+        raise UserError(f"--draws {draws}: give auto or a number")
     if choose:
         return study.choices(run.folder, names, side=size, device=run.chosen_device, **run.how)
     return study.causal(
