@@ -7,7 +7,6 @@ the maps are needed for; what another constant loses beyond that is its own dama
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from ..detectors.precision import full_float32
 from ..errors import UserError
 from ..records import FeatureMap, ImageSet
 from ..rng import keyed
-from ..sweep import How, Look, PerImage, Rows, Seen, sweep
+from ..sweep import How, Look, PerImage, Rows, Seen, sweep, untold
 from .put import put
 
 STEPS = 6  # Gauss–Newton steps, each a pass over the reference
@@ -151,8 +150,7 @@ def _pass(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return logits, or their change against the plain ones, (N,) and slopes (N, K)."""
     look = SlopesLook(detector, spots, point)
-    once: Any = {key: how[key] for key in ("batch_size", "seed", "max_skipped") if key in how}
-    sweep(images, [look], what="learning constants", **once)
+    sweep(images, [look], what="learning constants", **untold(how))
     ids = [images.image_id(entry) for entry in images]
     logits = look.statistic.of(ids, "logit")
     if plain is None:

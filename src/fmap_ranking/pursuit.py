@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from functools import cached_property
 from typing import Any, Unpack
 
 import numpy as np
@@ -25,7 +26,7 @@ from ..errors import UserError
 from ..files import write_bytes
 from ..records import FAKE, REAL, FeatureMap, ImageSet, Ranking
 from ..rng import keyed
-from ..sweep import How, Look, PerImage, Rows, Seen, sweep
+from ..sweep import How, Look, PerImage, Rows, Seen, sweep, untold
 from .buckets import INTERVAL, RESAMPLES
 from .omega import ranking_table
 
@@ -91,7 +92,7 @@ def pursuit(
     allowed = _allowed(detector, layers)
     if not isinstance(reference, Means):
         chosen = world.images if reference is None else reference
-        reference = means(detector, chosen, **_quiet(how))
+        reference = means(detector, chosen, **untold(how))
     constants = reference.by_layer(reference.numbers("conv", ("real",)))
     walk = _Walk(detector, world, constants, allowed, beta, how)
     walk.go(maps)
@@ -173,14 +174,14 @@ class _Walk:
         picked = [self.detector.feature_maps[place] for place in self.picks]
         look = ChangesLook(self.detector, self.constants, picked)
         images = self.world.images
-        sweep(images, [look], what=f"pursuit, {len(picked)} maps", **_quiet(self.how))
+        sweep(images, [look], what=f"pursuit, {len(picked)} maps", **untold(self.how))
         ids = [images.image_id(entry) for entry in images]
         return look.statistic.of(ids, "logit"), look.statistic.of(ids, "changes").astype(float)
 
     def _keep(self) -> None:
         """Write down how far it is."""
         if "partials" in self.how:
-            state = [self._plan(), self.picks, self.rows, self.path[:-1]]
+            state = [self._plan, self.picks, self.rows, self.path[:-1]]
             write_bytes(self.how["partials"] / "pursuit.json", json.dumps(state).encode())
 
     def _kept(self) -> tuple[list[int], list[Row], list[Row]] | None:
@@ -189,8 +190,9 @@ class _Walk:
         if path is None or not path.is_file():
             return None
         plan, *found = json.loads(path.read_bytes())
-        return tuple(found) if plan == self._plan() else None  # type: ignore[return-value]
+        return tuple(found) if plan == self._plan else None  # type: ignore[return-value]
 
+    @cached_property
     def _plan(self) -> list[Any]:
         constants = {one: float(own.double().sum()) for one, own in self.constants.items()}
         weights, images = digest(self.detector.network), self.world.images.hash()
@@ -339,8 +341,3 @@ def _allowed(detector: Detector, patterns: Sequence[str]) -> np.ndarray:
     if not chosen:
         raise UserError(f"{detector.name} has no layer {', '.join(patterns)}; it has {names[0]} …")
     return np.array([one.layer in chosen for one in detector.feature_maps])
-
-
-def _quiet(how: How) -> How:
-    kept: Any = {key: how[key] for key in ("batch_size", "seed", "max_skipped") if key in how}
-    return kept  # type: ignore[no-any-return]

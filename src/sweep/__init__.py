@@ -8,4 +8,4 @@ from .partials import Partials
 from .per_image import PerImage, PixelLook
 from .repeats import first_alike
 from .statistics import Rows, Statistic
-from .sweep import BATCH_SIZE, SHARD, How, Pass, Progress, sweep
+from .sweep import BATCH_SIZE, SHARD, How, Pass, Progress, sweep, untold

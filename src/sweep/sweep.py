@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -44,6 +44,12 @@ class How(TypedDict, total=False):
     progress: Progress
     partials: Path
     resume: bool
+
+
+def untold(how: How) -> How:
+    """Return ``how`` for one pass of many: nothing told, listed or kept of it alone."""
+    kept: Any = {key: how[key] for key in ("batch_size", "seed", "max_skipped") if key in how}
+    return kept  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)

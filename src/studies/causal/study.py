@@ -100,13 +100,14 @@ def causal(
     damage: dict[str, DropoutResult] = {}
     for name in detectors:
         detector = load_detector(name, device=device)
-        for arm in arms(detector):
+        published, own = arms(detector)
+        for arm in (published, own):
             found[name, arm.name] = experiment(
                 detector, test, arm, draws=draws, max_draws=MAX_DRAWS, band_draws=2,
                 controls=(LAYER_MATCHED,), **how,
             )  # fmt: skip
             views.save(found[name, arm.name], folder / name / arm.name)
-        damage[name] = _damage(detector, test, validation, arms(detector)[0], how)
+        damage[name] = _damage(detector, test, validation, published, how)
         views.save(damage[name], folder / name / "damage")
     sets = {"test": test.hash(), "validation": validation.hash()}
     facts = {"pairs": pairs, "side": side, "seed": seed, "image_set_sha256": sets}
