@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..detectors import Detector
 from ..detectors.precision import full_float32
-from ..detectors.units import token_units
+from ..detectors.units import by_map, token_units
 from ..records import FeatureMap
 from .put import Constants, put
 
@@ -47,10 +47,7 @@ def first_order(
         if gradient is None:
             continue
         unit = units.get(layer)
-        maps, slopes = (
-            one.detach().movedim(1, 0)[..., None] if unit is None else unit.by_map(one.detach())
-            for one in (output, gradient)
-        )
+        maps, slopes = (by_map(one.detach(), unit) for one in (output, gradient))
         changes[layer] += _change(maps, slopes, (constants or {}).get(layer), len(batch))
     found = torch.cat([changes[layer] for layer in detector.layers], dim=1)
     return logits.detach().double().cpu(), found

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..data import Batch
 from ..detectors import Detector
-from ..detectors.units import token_units
+from ..detectors.units import by_map, token_units
 from ..errors import UserError
 from ..files import whole
 from ..records import FAKE, REAL, ImageSet
@@ -221,11 +221,11 @@ def _caught(network: nn.Module, layers: list[str], chains: Mapping[str, Chain] |
     def keep(layer: str, output: Any) -> None:
         tensor = output[0] if isinstance(output, tuple) else output
         unit, chain = units.get(layer), (chains or {}).get(layer)
-        maps = tensor.movedim(1, 0)[..., None] if unit is None else unit.by_map(tensor)
+        maps = by_map(tensor, unit)
         add(("conv", layer), maps)
         if chains is not None:
             behind = chain.behind(tensor, "activation") if chain else tensor
-            maps = behind.movedim(1, 0)[..., None] if unit is None else unit.by_map(behind)
+            maps = by_map(behind, unit)
             add(("activation", layer), maps)
 
     handles = [network.register_forward_pre_hook(begun)]

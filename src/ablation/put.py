@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..detectors.units import Unit, token_units
+from ..detectors.units import Unit, by_map, token_units
 from ..errors import UserError
 from ..records import FeatureMap
 
@@ -84,7 +84,7 @@ def _write(
     if output.requires_grad or (given is not None and given.requires_grad):
         output = output.clone()  # a gradient may need it as it was
     rows = rows.to(output.device)
-    maps = output.movedim(1, 0) if unit is None else unit.by_map(output)  # (width, N, …)
+    maps = by_map(output, unit)
     if halves:
         half = output.shape[0] // 2
         maps[rows, half:] = maps[rows, :half]

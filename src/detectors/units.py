@@ -77,6 +77,11 @@ class Unit:
         return -1 if tokens.shape[-1] == self.width else 1
 
 
+def by_map(output: Tensor, unit: Unit | None) -> Tensor:
+    """Return a view (width, N, …, d) of a layer's output: maps (N, C, h, w), or a unit's tokens."""
+    return output.movedim(1, 0)[..., None] if unit is None else unit.by_map(output)
+
+
 def token_units(network: nn.Module) -> dict[str, Unit]:
     """Return the modules whose outputs or inputs are units of a transformer.
 
