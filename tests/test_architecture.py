@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,13 @@ def test_the_table_of_rooms_is_the_tree() -> None:
     assert len(set(ORDER)) == len(ORDER)
     files = {path.stem for path in SOURCE.glob("*.py")} - {"__init__", "__main__"}
     assert set(BASE) == files
+
+
+def test_every_package_is_installed_with_the_wheel() -> None:
+    with CONTRIBUTING.with_name("pyproject.toml").open("rb") as file:
+        listed = tomllib.load(file)["tool"]["setuptools"]["packages"]
+    there = {path.parent.relative_to(SOURCE) for path in SOURCE.rglob("__init__.py")}
+    assert sorted(listed) == sorted(".".join(("forensift", *path.parts)) for path in there)
 
 
 def test_no_study_imports_another() -> None:

@@ -44,6 +44,9 @@ RC: dict[Any, Any] = {
 # has decided already.
 UNUSED = (*subset.Options._drop_tables_default, "GSUB", "GPOS", "GDEF")
 
+FORMATS = {".pdf": {"CreationDate": None}, ".png": {"Software": None}, ".svg": {"Date": None}}
+MOST_CELLS = 2_000  # of images in a figure that is still a drawing: heat maps, no photographs
+
 PIXELS = 120  # of a notebook's page per inch of a figure: 7 inches fill the column
 
 styled = mpl.rc_context(RC)  # a decorator: the user's own settings are as before afterwards
@@ -93,12 +96,23 @@ def laid_out(figure: Figure, dots: float = Drawing.dots) -> Iterator[None]:
         figure.set_layout_engine(engine)
 
 
+def is_drawing(figure: Figure) -> bool:
+    """Return whether a figure is of lines and letters, not of photographs."""
+    cells = (image.get_array() for axes in figure.axes for image in axes.get_images())
+    return sum(one.shape[0] * one.shape[1] for one in cells if one is not None) <= MOST_CELLS
+
+
 @styled
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write ``name.pdf`` and ``name.png`` (300 dpi by default); equal figures give equal bytes."""
+    """Write ``name.pdf``, ``name.png`` (300 dpi by default) and, of a drawing, ``name.svg``.
+
+    Equal figures give equal bytes.
+    """
     written, dots = [], getattr(figure, "dots", Drawing.dots)
     with laid_out(figure, dots):
-        for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
+        for suffix, metadata in FORMATS.items():
+            if suffix == ".svg" and not is_drawing(figure):
+                continue
             path = Path(folder) / f"{name}{suffix}"
             with whole(path) as temporary:
                 figure.savefig(temporary, format=suffix[1:], dpi=dots, metadata=metadata)

@@ -34,7 +34,8 @@ class View:
 
     title: of its section; said: the sentence; tables: name → tidy table, saved as ``NAME.csv``
     unless the files hold ``NAME.parquet``;
-    shown: for people; figures: name → draws it, saved as ``NAME.png`` and ``NAME.pdf``;
+    shown: for people; figures: name → draws it, saved as ``NAME.png``, ``NAME.pdf`` and, of lines
+    and letters, ``NAME.svg``; captions: figure → how to read it, without what its title says;
     files: file name → writes it, for other formats; facts: for the manifest.
     """
 
@@ -45,6 +46,7 @@ class View:
     figures: Mapping[str, Draw] = field(default_factory=dict)
     files: Mapping[str, Write] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    captions: Mapping[str, str] = field(default_factory=dict)
 
     def plot(self, name: str | None = None, **options: Any) -> Any:
         """Return the first figure, or that of a name; see :meth:`forensift.records.Result.plot`."""
