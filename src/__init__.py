@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .records import FeatureMap, ImageSet, Ranking, Result
     from .report import report
     from .sensitivity import ColourResult, DropoutResult, Transfer, colour, dropout, transfer
+    from .studies.own import study
     from .studies.planted import planted
     from .sweep import How, Look, sweep
     from .training import train
@@ -91,6 +92,7 @@ _WHERE = {
     "save_ranking": "fmap_ranking",
     "scan": "data",
     "score": "evaluation",
+    "study": "studies.own",
     "sweep": "sweep",
     "train": "training",
     "transfer": "sensitivity",

@@ -13,7 +13,7 @@ from forensift.evaluation import MACRO
 from forensift.figures import plot_ap_curve, plot_dropout, plot_omega
 from forensift.sensitivity import UNSEEN
 from forensift.studies.demo import Scale, demo
-from forensift.studies.demo.asked import Asked
+from forensift.studies.demo.asked import Measured
 
 FAMILIES = ("progan-like", "dcgan-like")
 SCALE = Scale(
@@ -109,7 +109,7 @@ def test_what_was_asked_stands_beside_what_was_measured(small):
     assert measured["measured"] == f"{100 * own.loc['top-k', 'real_accuracy_05']:.1f}"
     assert causal.facts["ranking_by"] == "pursuit"
     worse = study["evaluation"].table.assign(ap=0.5)
-    judged = Asked.of(type("", (), {"table": worse}), {}, None, "progan-like").table
+    judged = Measured.of(type("", (), {"table": worse}), {}, None, "progan-like").table
     assert judged["met"].tolist() == ["no", "no"]
 
 

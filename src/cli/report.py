@@ -36,8 +36,9 @@ def report(
 
     Writes `report.html` and `manifest.json`.
     """
-    from ..report import report as made_of
+    from ..report.page import FILE
+    from ..report.page import report as page
 
-    made = made_of(results, title=title)
-    print(f"open {run.folder / made.name}")
+    made = page(results, title=title)
+    print(f"open {run.folder / FILE}")
     return made

@@ -43,7 +43,7 @@ def answer(parts: Sequence[Part]) -> list[str]:
     Where results do not say, a part's own first sentence stands for it.
     """
     found = [one for one in (_how_well(parts), _what_carries(parts), _what_costs(parts)) if one]
-    used = ("Evaluation", "DropoutResult", "Robustness", "ColourResult", "ColourRobust", "Asked")
+    used = ("Evaluation", "DropoutResult", "Robustness", "ColourResult", "ColourRobust", "Measured")
     for part in parts:
         first = part.said.split(". ")[0].rstrip(".")
         if len(found) < 3 and first and not part.is_whole and part.result not in used:

@@ -18,9 +18,9 @@ MANIFEST = "manifest.json"
 SKIPPED = "skipped.csv"
 # The order in which a study is read: how good, what carries it, what that is, what it hangs on.
 ORDER = (
-    "Asked", "Evaluation", "Ranking", "Rankings", "DropoutResult", "Patches", "Collages",
+    "Evaluation", "Ranking", "Rankings", "DropoutResult", "Patches", "Collages",
     "ColourResult", "ColourRobust", "MedianTestResult", "Embedding", "Transfer", "Explanations",
-    "Faithfulness", "Robustness", "Spectra", "Planted",
+    "Faithfulness", "Robustness", "Spectra", "Planted", "Measured",
 )  # fmt: skip
 WHOLE = ("Demo", "OwnStudy", "Report")  # results that are made of others, which have own folders
 MOST_ROWS = 200  # of a table without a view: the file has the rest
@@ -161,7 +161,7 @@ def _read(folder: Path, place: str) -> Part:
 
 # What an earlier version saved has no view; a table that one result alone writes says what it is.
 KNOWN_BY = {
-    "asked": "Asked", "evaluation": "Evaluation", "gap": "DropoutResult",
+    "asked": "Measured", "evaluation": "Evaluation", "gap": "DropoutResult",
     "dropout": "DropoutResult", "boxes": "ColourResult", "colour_robust": "ColourRobust",
     "median_test": "MedianTestResult", "patches": "Patches", "quality": "Embedding",
     "transfer": "Transfer",

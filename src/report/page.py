@@ -18,9 +18,9 @@ from ..figures import svg
 from ..records import Result
 from ..views import View
 from .answer import answer, drawn, dropped, leading
-from .found import Part, Picture, Table, read
+from .found import WHOLE, Part, Picture, Table, read
 
-PAGE = "page.html"
+FILE, PAGE = "report.html", "page.html"
 MOST_SVG = 400_000  # bytes of a drawing that stays one: more has too many points to be drawn fast
 WIDEST, QUALITY = 1800, 82  # pixels and WebP's quality of the other pictures
 MOST_CSV = 150_000  # bytes of a tidy table that the page carries
@@ -39,11 +39,10 @@ class Report(Result):
     parts: Sequence[Part]
     title: str
     facts: Mapping[str, Any] = field(default_factory=dict)
-    name: str = "report.html"
 
     def view(self) -> View:
         """Return the answer, and the file that is the page."""
-        made = {self.name: lambda path: path.write_text(self.html(), "utf-8")}
+        made = {FILE: lambda path: path.write_text(self.html(), "utf-8")}
         return View("Report", " ".join(answer(self.parts)), {}, files=made, facts=self.facts)
 
     def html(self) -> str:
@@ -75,23 +74,29 @@ class Report(Result):
         )
 
 
-def report(folders: Iterable[Path | str], *, title: str = "", name: str = "report.html") -> Report:
+def report(
+    folders: Iterable[Path | str], *, title: str = "", facts: Mapping[str, Any] | None = None
+) -> Report:
     """Return one page of all results saved in or below folders.
 
-    title: the question at its top, made from the detectors where it is empty; name: of the file.
+    title: the question at its top, made from the detectors where it is empty; facts: of the whole
+    that the results are parts of, before its own manifest is written.
 
     Raises:
         UserError: a folder is missing, holds no result, or a result there cannot be read.
     """
     asked = [Path(one) for one in folders]
     parts = read(asked)
+    if facts is not None:
+        parts = [part for part in parts if not (part.is_whole and part.folder == asked[0])]
+        parts.append(Part(asked[0], ".", WHOLE[0], "All", "", (), (), (), facts))
     detectors = list(dict.fromkeys(part.detector for part in parts if part.detector))
     if not title:
         one = detectors[0] if len(detectors) == 1 else "these detectors"
         title = f"What {'does' if len(detectors) == 1 else 'do'} {one} look at?"
         title = title if detectors else "What was found"
-    facts = {"results": [str(one) for one in asked], "parts": len(parts)}
-    return Report(parts, title, facts, name)
+    own = {"results": [str(one) for one in asked], "parts": len(parts)}
+    return Report(parts, title, own)
 
 
 def _lead(parts: Sequence[Part]) -> dict[str, Any] | None:

@@ -16,14 +16,14 @@ from ..arms import asked_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Asked(Result):
+class Measured(Result):
     """One row a thing asked: what, asked, measured, met ('yes', 'no' or '')."""
 
     table: pd.DataFrame
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, evaluation: Any, dropouts: Mapping[int, Any], causal: Any, family: str) -> Asked:
+    def of(cls, evaluation: Any, dropouts: Mapping[int, Any], causal: Any, family: str) -> Measured:
         """Return what an evaluation and dropouts measured; family: that was trained on.
 
         causal: the dropout by pursuit, None where there is none.
