@@ -16,6 +16,15 @@ $(VENV)/test.stamp: $(VENV)/run.stamp requirements-test.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	touch $@
 
+# Tests of pages need Chromium; where it cannot be installed they are skipped, with the reason.
+$(VENV)/browser.stamp:
+	@if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
+	    export DEBIAN_FRONTEND=noninteractive; \
+	    timeout 300 apt-get update -qq && timeout 600 apt-get install -qq -y chromium; \
+	fi >/dev/null 2>&1 || true
+	@if command -v chromium >/dev/null; then touch $@; \
+	    else echo "no Chromium here: the tests of pages in a browser are skipped"; fi
+
 demo: $(VENV)/run.stamp
 	$(BIN)/forensift demo --out demo-out
 
@@ -26,7 +35,7 @@ lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check src tests benchmarks paper notebooks
 	$(BIN)/mypy src
 
-unit: $(VENV)/test.stamp
+unit: $(VENV)/test.stamp $(VENV)/browser.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: $(VENV)/test.stamp

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 import forensift  # noqa: F401  # its guard must be in place before any test imports torchvision
+
+from .browser import Browser, started
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +50,12 @@ def image_folder(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return make
+
+
+@pytest.fixture(scope="module")  # Playwright holds an event loop as long as it runs
+def browser() -> Iterator[Browser]:
+    with started() as browser:
+        yield browser
 
 
 @pytest.fixture

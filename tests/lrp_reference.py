@@ -181,6 +181,8 @@ def slow_efficientnet(network: Any, batch: Tensor) -> tuple[Tensor, Tensor, dict
 def reference(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The meta data and arrays of one reference file, ``resnet50`` or ``efficientnet_b0``.
 
+    They are of the first of the two images that :func:`seeded_images` gives. Of EfficientNet-B0
+    there is what ``test_lrp_published`` can compare.
     Sums over feature maps were made in float64 and are kept in float32 (6e-8 relative).
     """
     with np.load(DATA / f"lrp_{name}_seed0.npz") as file:

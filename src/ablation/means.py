@@ -80,7 +80,9 @@ class Means:
         table["mean_real"] = self.numbers("conv", ("real",)).astype(np.float32)
         table.attrs = {"reals": self.counts["real"]}
         with whole(Path(path)) as target:
-            table.to_parquet(target, index=False, compression="zstd")
+            # Means are all different: a dictionary of them would be a second column of them.
+            table.to_parquet(target, index=False, compression="zstd", use_dictionary=["layer"],
+                             column_encoding={"mean_real": "BYTE_STREAM_SPLIT"})  # fmt: skip
 
 
 def load_means(path: Path, detector: Detector) -> Means:

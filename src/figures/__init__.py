@@ -12,6 +12,7 @@ from .doses import plot_doses
 from .dropout import plot_ap_curve, plot_dropout, plot_gap_curve
 from .embedding import caption as tsne_caption
 from .embedding import one_panel, plot_embedding
+from .evaluation import plot_calibration, plot_curves, plot_mistakes, plot_scores
 from .explanation import overlay, plot_explanations, plot_methods, plot_overlay, save_overlay
 from .faithfulness import plot_faithfulness
 from .histograms import plot_densities, plot_density_legend

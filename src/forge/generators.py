@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from ..eight_bits import packed, unpacked
+from ..eight_bits import SHAPES, State, deflated, inflated, packed, unpacked
 from ..errors import UserError
 from ..files import home, write_with
 from ..rng import keyed_short
@@ -52,15 +52,24 @@ def save_generator(
         name: tensor.half() if tensor.is_floating_point() else tensor
         for name, tensor in generator.state_dict().items()
     }
-    if bits == 8:
-        state = packed(state, FEW)
-    write_with(path, lambda out: safetensors.torch.save_file(state, out, metadata=facts))
+    _write(path, packed(state, FEW) if bits == 8 else state, facts)
 
 
 def save_critic(path: Path, critic: nn.Module, facts: dict[str, str]) -> None:
     """Write the critic that a generator was trained against, in half precision, with ``facts``."""
-    state = {name: tensor.half() for name, tensor in critic.state_dict().items()}
-    write_with(path, lambda out: safetensors.torch.save_file(state, out, metadata=facts))
+    _write(path, {name: tensor.half() for name, tensor in critic.state_dict().items()}, facts)
+
+
+def _write(path: Path, state: State, facts: dict[str, str]) -> None:
+    coded, shapes = deflated(state)
+    facts = {**facts, **shapes}
+    write_with(path, lambda out: safetensors.torch.save_file(coded, out, metadata=facts))
+
+
+def _read(path: Path) -> State:
+    with safetensors.safe_open(path, "pt") as opened:
+        facts = dict(opened.metadata() or {})
+    return inflated(safetensors.torch.load_file(path), facts)
 
 
 def load_critic(path: Path) -> Critic:
@@ -75,7 +84,7 @@ def load_critic(path: Path) -> Critic:
     with torch.random.fork_rng(devices=()):
         critic = Critic()
     try:
-        state = safetensors.torch.load_file(path)
+        state = _read(path)
         critic.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     except Exception as error:
         raise UserError(f"{path}: not a critic of forge-train --save-critic: {error}") from error
@@ -112,7 +121,7 @@ def load_generator(path: Path, family: str) -> nn.Module:
     try:
         with torch.random.fork_rng(devices=()):  # no draw of the user's for what is overwritten
             generator = get_family(family).generator(int(facts_of(path).get("member", 1)))
-        state = unpacked(safetensors.torch.load_file(path))
+        state = unpacked(_read(path))
         generator.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     except Exception as error:
         raise UserError(f"{path}: not the weights of {family}: {error}") from error
@@ -120,16 +129,17 @@ def load_generator(path: Path, family: str) -> nn.Module:
 
 
 def facts_of(path: Path) -> dict[str, str]:
-    """Return the facts that a generator was written with.
+    """Return the facts that a generator was written with, without those on how it is coded.
 
     Raises:
         UserError: it is no safetensors file.
     """
     try:
         with safetensors.safe_open(path, "pt") as opened:
-            return dict(opened.metadata() or {})
+            facts = dict(opened.metadata() or {})
     except Exception as error:
         raise UserError(f"{path}: not weights of a generator: {error}") from error
+    return {key: fact for key, fact in facts.items() if key != SHAPES}
 
 
 def load_family(
