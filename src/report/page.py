@@ -17,13 +17,15 @@ from ..errors import UserError, counted
 from ..figures import svg
 from ..records import Result
 from ..views import View
-from .answer import answer, drawn, dropped, leading
+from .answer import WORDS, answer, drawn, dropped, leading
 from .found import WHOLE, Part, Picture, Table, read
 
 FILE, PAGE = "report.html", "page.html"
 MOST_SVG = 400_000  # bytes of a drawing that stays one: more has too many points to be drawn fast
 WIDEST, QUALITY = 1800, 82  # pixels and WebP's quality of the other pictures
 MOST_CSV = 150_000  # bytes of a tidy table that the page carries
+LONG = 360  # characters after a section's first sentence: more stands folded
+PROSE = 28  # characters: a longer cell is words, and gets room for them
 FOLDED = 10  # rows of a table shown before it is unfolded
 NUMBER = re.compile(r"^[\[\s]*[-+−]?\d")
 GENERAL = "All detectors"
@@ -141,11 +143,14 @@ def _anchor(text: str) -> str:
 
 def _section(part: Part) -> dict[str, Any]:
     first, _, rest = part.said.partition(". ")
+    value = str(part.manifest.get("value", "")).split(",")[0]
+    instead = f", {WORDS[value]} in their place" if value in WORDS else ""
     return {
         "id": _anchor(f"{part.place}-{part.folder.name}" if part.place == "." else part.place),
-        "title": part.title,
+        "title": part.title + instead,
         "first": f"{first.rstrip('.')}." if first else "",
         "rest": rest,
+        "long": len(rest) > LONG,
         "figures": [_figure(part, one) for one in part.figures],
         "tables": [_table(one) for one in part.tables if one.rows],
         "more": _more(len(part.figures), sum(bool(one.rows) for one in part.tables)),
@@ -165,7 +170,11 @@ def _table(table: Table) -> dict[str, Any]:
     return {
         "caption": table.caption,
         "columns": [
-            {"name": name, "numeric": at >= table.keys and _is_numeric(columns[at])}
+            {
+                "name": name,
+                "numeric": at >= table.keys and _is_numeric(columns[at]),
+                "prose": max(map(len, columns[at])) > PROSE,
+            }
             for at, name in enumerate(table.columns)
         ],
         "rows": table.rows,

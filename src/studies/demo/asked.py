@@ -37,14 +37,15 @@ class Measured(Result):
             rows += _dropped(k, summary[summary["generator"] == UNSEEN].set_index("mask"))
         if causal is not None and UNSEEN in set(causal.gap["generator"]):
             rows += asked_of(causal.gap, causal.facts["k"], UNSEEN)
-        return cls(pd.DataFrame(rows, columns=["what", "asked", "measured", "met"]))
+        table = pd.DataFrame(rows, columns=["what", "asked", "measured", "met"])
+        return cls(table, {"detector": evaluation.facts["detector"]})
 
     def view(self) -> View:
         """Return the table, and how many rows are met."""
         judged = self.table[self.table["met"] != ""]
         said = f"{(judged['met'] == 'yes').sum()} of {len(judged)} are met."
         shown = Shown("points are of AP or accuracy in percent", self.table)
-        return View("Asked and measured", said, {"asked": self.table}, (shown,))
+        return View("Asked and measured", said, {"asked": self.table}, (shown,), facts=self.facts)
 
 
 Row = tuple[str, str, str, str]
