@@ -29,6 +29,7 @@ from .metrics import (
     roc_auc,
     sigmoid,
 )
+from .operating import FALSE_ALARMS, OPERATING, needed_reals
 from .pixel_audit import pixel_audit
 from .resampling import bootstrap, weighted_average_precision, weighted_roc_auc
 from .robustness import ROBUSTNESS, Robustness, robustness, robustness_table
@@ -43,4 +44,4 @@ from .significance import (
     sequential_p,
 )
 from .survey import Found, survey
-from .table import COLUMNS, THRESHOLD, metrics
+from .table import COLUMNS, THRESHOLD, measured, metrics

@@ -13,19 +13,25 @@ from ..detectors import Detector
 from ..records import ImageSet, Result, Skipped
 from ..sweep import How, Pass, sweep
 from .intervals import Cluster
+from .operating import reliability
 from .scores import ScoreLook
-from .table import THRESHOLD, metrics
+from .table import THRESHOLD, measured
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation(Result):
     """How well a detector does: ``table``, see :func:`metrics`, of ``scores``, see :func:`score`.
 
+    curves: ROC and precision against recall; reliability: shares of fakes along the probability;
+    images: what was scored, whose files the worst mistakes are drawn from;
     skipped: the images that could not be used; facts: what decided the numbers.
     """
 
     table: pd.DataFrame
     scores: pd.DataFrame
+    curves: pd.DataFrame
+    reliability: pd.DataFrame
+    images: ImageSet
     skipped: tuple[Skipped, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -65,7 +71,7 @@ def evaluation_of(
 ) -> Evaluation:
     """Return the evaluation of what a pass has shown."""
     scores = look.table(done.used)
-    table = metrics(scores, cluster=cluster, seed=seed)
+    table, curves = measured(scores, cluster=cluster, seed=seed)
     facts = {
         "detector": look.detector.name,
         "used": len(done.used),
@@ -74,4 +80,5 @@ def evaluation_of(
         "threshold": THRESHOLD,
         "intervals": {"confidence": 0.95, "cluster": cluster},
     }
-    return Evaluation(table, scores, done.skipped, facts)
+    reliable = reliability(scores, cluster, seed=seed)
+    return Evaluation(table, scores, curves, reliable, done.used, done.skipped, facts)

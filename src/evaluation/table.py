@@ -17,6 +17,7 @@ from .metrics import (
     equal_error_rate,
     roc_auc,
 )
+from .operating import CALIBRATION, OPERATING, operating_points
 from .resampling import RESAMPLES, bootstrap
 
 THRESHOLD = 0.5
@@ -38,6 +39,8 @@ COLUMNS = (
     *POINTS,
     *(f"{name}_{end}" for name in BOOTSTRAPPED for end in ("low", "high")),
     "intervals_over",
+    *(f"{name}{end}" for name in OPERATING + CALIBRATION for end in ("", "_low", "_high")),
+    "ece_by_chance",
 )
 
 
@@ -48,11 +51,24 @@ def metrics(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
-    """Return one row a generator, sorted by name, and the macro mean of two or more.
+    """Return one row a generator, see :func:`measured`, which has the curves too."""
+    return measured(scores, cluster=cluster, seed=seed, resamples=resamples)[0]
+
+
+def measured(
+    scores: pd.DataFrame,
+    *,
+    cluster: Cluster | np.ndarray = "photograph",
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return one row a generator, sorted by name, and the macro mean of two or more; and curves.
 
     scores: columns path, label, generator, score (class for 'class'), one row an image. All numbers
     are fractions, columns COLUMNS. The decision is score > 0.5; ``calibrated_…`` uses the
-    generator's own best threshold, so it is optimistic.
+    generator's own best threshold, so it is optimistic. ``tpr_at_fpr_X``: fakes found where no more
+    than the share X of the reals is called fake; NaN where there are fewer than 1 / X reals. Curves
+    and calibration: see :func:`forensift.evaluation.operating.operating_points`.
 
     cluster: what the 95 % intervals draw: 'photograph' (crops of one photograph by their file
     names, see :func:`forensift.data.photos.photograph_names`; images where no name is shared),
@@ -65,7 +81,7 @@ def metrics(
     """
     labels, values = checked(scores["label"].to_numpy(), scores["score"].to_numpy())
     names = scores["generator"].to_numpy(dtype=object)
-    rows, draws = [], []
+    rows, draws, curves = [], [], []
     for name in sorted(set(names)):
         chosen = names == name
         if isinstance(cluster, str):
@@ -73,18 +89,23 @@ def metrics(
         else:
             clusters, over = np.asarray(cluster)[chosen], "clusters given"
         row, drawn = _row(str(name), labels[chosen], values[chosen], seed, resamples, clusters)
-        rows.append(row | {"intervals_over": over})
-        draws.append(drawn)
-    if macro := macro_mean(rows, POINTS):
+        more, drawn_more, curve = operating_points(
+            labels[chosen], values[chosen], clusters, key=str(name), seed=seed, resamples=resamples
+        )
+        rows.append(row | {"intervals_over": over} | more)
+        draws.append(drawn | drawn_more)
+        curve.insert(0, "generator", str(name))
+        curves.append(curve)
+    if macro := macro_mean(rows, (*POINTS, *OPERATING, *CALIBRATION, "ece_by_chance")):
         macro["calibrated_threshold"] = math.nan  # each generator has its own
         macro["intervals_over"] = ", ".join(sorted({row["intervals_over"] for row in rows}))
-        for name in BOOTSTRAPPED:
+        for name in BOOTSTRAPPED + OPERATING + CALIBRATION:
             macro[f"{name}_low"], macro[f"{name}_high"] = macro_interval(
                 [drawn[name] for drawn in draws],
                 [(row[f"{name}_low"], row[f"{name}_high"]) for row in rows],
             )
         rows.append(macro)
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(COLUMNS)), pd.concat(curves, ignore_index=True)
 
 
 def _row(

@@ -11,11 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .style import BLUE, GREEN, GREY, ORANGE, PAGE, PURPLE, new_figure, styled
+from .style import BLUE, GREEN, GREY, ORANGE, PAGE, PALE, PURPLE, new_figure, styled
 
 # Okabe and Ito's without black, which reals that generators share are drawn in, and yellow.
 COLOURS = (ORANGE, BLUE, GREEN, PURPLE, "#56B4E9", "#E69F00")
-PALE = "#cccccc"
 REAL_MARK, FAKE_MARK = "o", "^"
 SHARED = "several (one image)"
 OTHERS = {"generator": "other generators", "class": "other classes"}

@@ -39,12 +39,12 @@ def save(
         if progress:
             progress("drawing figures", number, len(view.figures))
         drawn[name] = save_figure(draw(), folder, name)
-    write_bytes(folder / VIEW, _as_json(view, drawn, folder).encode())
+    write_bytes(folder / VIEW, _as_json(type(result).__name__, view, drawn, folder).encode())
     write_manifest(folder, {**(facts or {}), **view.facts, "said": view.said})
     return folder
 
 
-def _as_json(view: View, drawn: Mapping[str, list[Path]], folder: Path) -> str:
+def _as_json(kind: str, view: View, drawn: Mapping[str, list[Path]], folder: Path) -> str:
     """Return what a page shows: title, sentence, tables as people read them, figures by file."""
     shown = [
         {
@@ -63,6 +63,12 @@ def _as_json(view: View, drawn: Mapping[str, list[Path]], folder: Path) -> str:
         }
         for name, paths in drawn.items()
     ]
-    told = {"title": view.title, "said": view.said, "shown": shown, "figures": pictures}
-    told["tables"] = list(view.tables)  # type: ignore[assignment]
+    told: dict[str, Any] = {
+        "result": kind,
+        "title": view.title,
+        "said": view.said,
+        "shown": shown,
+        "figures": pictures,
+    }
+    told["tables"] = list(view.tables)
     return json.dumps(told, indent=1, ensure_ascii=False) + "\n"
