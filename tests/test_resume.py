@@ -57,6 +57,7 @@ VERBS = {
     "patches": f"npr --data {{set}} {RANKED} --n 2",
     "embed": f"npr --data {{set}} {RANKED}",
     "demo": "--detectors npr --families progan-like,dcgan-like --per-family 15 --size 48 --draws 2",
+    "study": "npr --data {set} --k 8 --draws 2",
     "causal": "--detectors npr --pairs 3 --size 48 --draws 1",
     "planted": "--traces luma-box --pairs 16 --held-out 15 --size 16 --steps 40 --draws 2",
     "attribute evaluate": "--data {world} --detector {dna} --per-group 0 --resamples 20",

@@ -97,7 +97,9 @@ def finish(run: Out, view: Any) -> None:
     show(view, console())
     number = len(run.skipped)
     counts = f"{counted(number, 'image')} left out (skipped.csv); " if number else ""
-    print(f"{counts}tables in {run.folder}")
+    pages = [name for name in view.files if name.endswith(".html")]
+    where = f"open {run.folder / pages[0]}" if pages else f"tables in {run.folder}"
+    print(f"{counts}{where}")
 
 
 def as_json(run: Out, view: Any) -> dict[str, Any]:
