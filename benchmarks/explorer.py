@@ -81,9 +81,9 @@ def measure(address: str, clicks: int, detector: str, size: int) -> None:
         assert page.requests_outside == []
     median, most = np.percentile(taken, [50, 95])
     print(
-        f"{detector}, {size} × {size} pixels, {os.cpu_count()} cores, load {load:.1f}: first number "
-        f"after {first:.2f} s; a switch takes {median:.0f} ms (p50), {most:.0f} ms (p95) "
-        f"of {clicks} clicks"
+        f"{detector}, {size} × {size} pixels, {os.cpu_count()} cores, load {load:.1f}: first "
+        f"number after {first:.2f} s; a switch takes {median:.0f} ms (p50), {most:.0f} ms (p95) of "
+        f"{clicks} clicks"
     )
 
 

@@ -340,6 +340,7 @@ const median = (values) => {
 
 const dropping = {}; // of each bench: whether a question is under way, and whether to ask again
 async function drop(i) {
+  clearTimeout(benches[i].waiting); // a band that is asked now would make this out of date
   paintSwitches(i);
   toAddress();
   const one = (dropping[i] ||= { busy: false, again: false });
@@ -447,6 +448,8 @@ async function open(i, name) {
 
 async function lookAt(i) {
   const one = benches[i];
+  // Answers about the image before are not for this one.
+  for (const lane of ["drop", "maps", "alone", "explain0", "explain1", "map", "study"]) newest[`${lane}/${i}`] = ++numbers;
   one.now = one.band = one.changes = null;
   const seen = await ask("see", i, {}, "see");
   if (!seen) return;
