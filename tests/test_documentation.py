@@ -304,7 +304,7 @@ def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path: Path) 
         assert asked is None, f"{sheet.name} asks for {asked and asked[0]}"
     index = (site / "searchindex.js").read_text(encoding="utf-8")
     assert "pursuit" in index
-    assert "<img" in (site / "notebooks" / "find-a-planted-trace.html").read_text(encoding="utf-8")
+    assert "<img" in (site / "index.html").read_text(encoding="utf-8")
 
 
 def test_the_readme_sells_what_there_is() -> None:
