@@ -255,7 +255,7 @@ FACTS = {
     "data": "images", "image_set_sha256": "images, SHA-256", "device": "device",
     "used": "images used", "k": "k", "draws": "draws of each control",
     "value": "in the maps' place",
-    "threshold": "threshold", "composite": "rules of LRP", "seconds": "seconds",
+    "threshold": "threshold", "composite": "rules of LRP",
 }  # fmt: skip
 
 
@@ -283,7 +283,8 @@ def _plain(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_plain(one)}" for key, one in value.items())
     if isinstance(value, list | tuple):
-        return " ".join(map(str, value))
+        # How often a run was interrupted is no matter of its results.
+        return " ".join(str(one) for one in value if one != "--resume")
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
