@@ -72,7 +72,6 @@ VERBS = {
     "gradients": "{set}",
 }
 WITHOUT = {"gradients"}  # goes on without being asked, so it has no --resume
-AGAIN = {"faithfulness"}  # keeps no parts: it starts again, to the same bytes
 FILES = {"deepfeaturex filters", "deepfeaturex sets", "gradients"}
 
 
@@ -167,7 +166,6 @@ def test_a_verb_that_was_killed_goes_on_to_the_same_bytes(
     words = [*name.split(), *VERBS[name].format_map(given).split(), "--device", "cpu"]
     words += ["--out", "out"]
     kind = "out/**/[!.]*.png" if name in FILES else "out/**/partials/*/shard-*.npz"
-    kind = "out" if name in AGAIN else kind
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     process = started(words, whole)
     since = first_part(process, whole, kind)
@@ -186,7 +184,7 @@ def test_a_verb_that_was_killed_goes_on_to_the_same_bytes(
             break
     assert process.exitcode == -9, (killed / "said").read_text()
     there = parts(killed)
-    assert there or name in FILES | AGAIN
+    assert there or name in FILES
     done(started([*words, *["--resume"] * (name not in WITHOUT)], killed, keep=True), killed)
     assert there.items() <= parts(killed).items()  # none was made again
     shutil.rmtree(killed / "out" / "partials", ignore_errors=True)
