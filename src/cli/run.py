@@ -113,6 +113,7 @@ class OnImages(Sweeping):
     @cached_property
     def images(self) -> ImageSet:
         """The image set."""
+        self.tell(f"finding the images in {self.data}")
         return scanned(self.data)
 
     def of_generator(self, name: str | None) -> ImageSet:
@@ -150,6 +151,7 @@ class OnDetector(Sweeping):
     @cached_property
     def loaded(self) -> Detector:
         """The detector with its weights, on the device."""
+        self.tell(f"loading {self.detector}")
         from ..detectors import load_detector
 
         return load_detector(
