@@ -277,6 +277,44 @@ def test_links_lead_somewhere() -> None:
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+# What docs/findings.md says, and where the page that a command wrote says so.
+FINDINGS = [
+    ("NPR is ahead (mean AP 96)", "results", "AP is 96.3 % on average over 8 generators"),
+    ("close to ResNet-50 (85 and 87)", "results", "AP is 85.1 % on average over 8 generators"),
+    ("hold 29 % of what tells", "causal", "resnet50: the published dropout removes 29 % of what"),
+    ("quarters of the fall of AP is damage", "causal", "| resnet50 | 114 | 16.4 | 4.2 | 74 "),
+    ("in their place, hold 71 %", "causal", "the mean over reals in their place, remove 71 %"),
+    ("same layers leave 47 % found", "causal", "| resnet50 | matched, 20 draws | 47.2 "),
+    ("by a third of the", "causal", "moves, of the fakes' move | ≤ 33 | 32.0 | yes |"),
+    ("calls 47 % of the", "causal", "| published: 27 by omega, zero | 62.9 [52.2, 73.6] | 53.3 "),
+    ("narrow layers, 28 %", "causal", "| matched, 20 draws | 37.9 [30.4, 45.3] | 72.0 "),
+    ("AP stays at 63 (ResNet-50)", "causal", "| 0.0 [0.0, 20.4] | 100.0 [79.6, 100.0] | 62.7 "),
+    ("and 94 (NPR)", "causal", "| 0.0 [0.0, 20.4] | 100.0 [79.6, 100.0] | 94.3 "),
+    ("12.5 points of AP", "results", "ranked on progan-like, 12.5 points"),
+    ("families cost 7.0, and random ones 6.4", "results", "another family, 7.0 points (as many "
+     "random maps of the same layers 6.4)"),
+    ("costs DNA-Det 35", "results", "| dna-det | 34.8 [12.1, 46.3] ↓ | 30.1 "),
+    ("LGrad 26", "results", "| lgrad | 25.9 "),
+    ("DNA-Det loses 17 points of AP and NPR 14", "results", "| npr | 12.4 [5.8, 16.7] ↓ | 11.3 "
+     "[2.5, 18.0] ↓ | 14.1 "),
+    ("0 to 3 % are colour-conditional", "results", "Of the top 114 maps 0 to 3 % are colour-"),
+    ("2 to 15 % and 25 to 57 %", "results", "Of the top 40 maps 2 to 15 % are colour-"),
+    ("goes from 2.3 points to 0.7", "results", "falls by 2.3 points, after colour-robust training "
+     "by 0.7"),
+    ("from 2.9 to 2.0", "results", "AP falls by 2.9 points, after colour-robust training by 2.0"),
+    ("72 % of fakes of families trained", "attribution", "71.6 % where another training"),
+    ("75 % balanced", "deepfeaturex", "balanced accuracy of 75.0"),
+]  # fmt: skip
+
+
+def test_the_findings_stand_in_the_results() -> None:
+    said = " ".join((DOCS / "findings.md").read_text(encoding="utf-8").split())
+    for words, page, source in FINDINGS:
+        assert words in said, f"findings.md does not say {words!r} any more"
+        found = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+        assert source in found, f"findings.md says {words!r}, but {page}.md has no {source!r}"
+
+
 # What a page is made of, as against links that a reader may follow.
 ASSET = re.compile(
     r"""<(?:script|img|iframe|source|video)\b[^>]*\ssrc=["'](?:https?:)?//|"""
