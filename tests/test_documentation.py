@@ -30,6 +30,8 @@ from forensift.detectors.registry import ARCHITECTURES, shipped_weights
 from forensift.explain.methods import METHODS, explainer
 from forensift.files import home
 
+from .browser import Browser, accessible, screenshot
+
 DOCS = home() / "docs"
 PAGES = [home() / "README.md", *sorted(DOCS.glob("*.md"))]
 FENCE = re.compile(r"(<!-- runs -->\n)?^( *)```([^\n]*)\n(.*?)^\2```$", re.MULTILINE | re.DOTALL)
@@ -323,15 +325,20 @@ ASSET = re.compile(
 )
 
 
-def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path: Path) -> None:
-    site = tmp_path / "site"
-    words = ["-q", "-W", "--keep-going", "-d", tmp_path / "trees", DOCS, site]
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The documentation, built with warnings as errors."""
+    folder = tmp_path_factory.mktemp("built")
+    words = ["-q", "-W", "--keep-going", "-d", folder / "trees", DOCS, folder / "site"]
     built = subprocess.run(
         [sys.executable, "-m", "sphinx", *map(str, words)],
-        capture_output=True, text=True, env=environment,
+        capture_output=True, text=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
     assert built.returncode == 0, built.stderr
+    return folder / "site"
+
+
+def test_the_site_builds_without_a_warning_and_needs_no_network(site: Path) -> None:
     pages = sorted(site.rglob("*.html"))
     assert len(pages) > 25
     for page in pages:
@@ -340,9 +347,23 @@ def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path: Path) 
     for sheet in site.rglob("*.css"):
         asked = re.search(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", sheet.read_text("utf-8"))
         assert asked is None, f"{sheet.name} asks for {asked and asked[0]}"
-    index = (site / "searchindex.js").read_text(encoding="utf-8")
-    assert "pursuit" in index
-    assert "<img" in (site / "index.html").read_text(encoding="utf-8")
+    tutorial = site / "notebooks" / "find-a-planted-trace.html"
+    assert tutorial.read_text(encoding="utf-8").count("<img") >= 2
+
+
+def test_the_site_is_read_and_searched_in_a_browser(site: Path, browser: Browser) -> None:
+    for name, width, dark in (("index", 1280, False), ("findings", 390, True)):
+        page = browser.page(width=width, dark=dark)
+        page.goto((site / f"{name}.html").as_uri())
+        assert page.requests_outside == page.complaints == []
+        assert accessible(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        screenshot(page, f"documentation-{name}", full=False)
+    page = browser.page()
+    page.goto((site / "search.html").as_uri() + "?q=pursuit")
+    page.wait_for_selector("#search-results li a")
+    assert page.locator("#search-results li a").count() >= 3
+    assert page.requests_outside == []
 
 
 def test_the_readme_sells_what_there_is() -> None:
