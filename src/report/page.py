@@ -132,7 +132,7 @@ def _groups(parts: Sequence[Part]) -> list[dict[str, Any]]:
     for name in [*names, ""]:
         own = [_section(part) for part in parts if part.detector == name]
         if own:
-            heading = name or (GENERAL if names else "Results")
+            heading = name or ("Results", "Besides", GENERAL)[min(len(names), 2)]
             found.append({"name": heading, "id": _anchor(heading), "sections": own})
     return found
 
