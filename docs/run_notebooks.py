@@ -19,7 +19,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 BOOKS = Path(__file__).resolve().parents[1] / "notebooks"
-WIDTH, COLOURS, QUALITY = 700, 128, 72
+WIDTH, COLOURS, QUALITY = 660, 128, 72
 OCTREE = Image.Quantize.FASTOCTREE  # keeps the colours of thin lines apart
 
 
