@@ -24,7 +24,7 @@ import yaml
 from typer.testing import CliRunner
 
 import forensift as ff
-from forensift.cli.app import UsageError, app
+from forensift.cli.app import VERBS, UsageError, app
 from forensift.cli.verb import verb
 from forensift.detectors.registry import ARCHITECTURES, shipped_weights
 from forensift.explain.methods import METHODS, explainer
@@ -196,6 +196,13 @@ def test_every_command_in_a_sentence_or_table_is_one() -> None:
             taken(words, f"{page.name}: `{line}`", sketch=True)
             found += 1
     assert found > 50
+
+
+def test_every_verb_has_an_example() -> None:
+    lines = [words for one in blocks() if one.kind in SHELL for words in commands(one.text)]
+    shown = {words[1] for words in lines if words[0] == "forensift" and len(words) > 1}
+    every = {verb for panel in VERBS.values() for verb in panel}
+    assert every - shown == {"demo"}  # make demo
 
 
 @pytest.fixture(scope="module")
