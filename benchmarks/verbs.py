@@ -43,7 +43,7 @@ VERBS = {
 }
 PAGE = """# What it costs
 
-Made by `python benchmarks/verbs.py --page docs/performance.md` on {machine}: every verb as a
+Made by `make performance` on {machine}: every verb as a
 command of its own with ResNet-50 on one core, on the same {images} forged images of 128 × 128
 pixels, start-up included. Processor time, since it hardly depends on what else the machine does.
 
