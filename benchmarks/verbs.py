@@ -35,7 +35,7 @@ VERBS = {
     "transfer": f"transfer resnet50 {ON} --k 114",
     "colour": f"colour resnet50 {ON}",
     "median-test": f"median-test resnet50 {ON} --ranking {{ranking}} --k 114",
-    "patches": f"patches resnet50 {ON} --ranking {{ranking}} --k 114",
+    "patches, 8 maps": f"patches resnet50 {ON} --ranking {{ranking}} --k 8",
     "embed": f"embed resnet50 {ON}",
     "explain, LRP": "explain resnet50 {images} --out {out}",
     "faithfulness": f"faithfulness resnet50 {ON}",
