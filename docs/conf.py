@@ -35,10 +35,10 @@ autodoc_member_order = "bysource"
 python_use_unqualified_type_names = True
 suppress_warnings = ["mystnb.unknown_mime_type"]
 
-smartquotes = False  # --out is two hyphens
-
 html_theme = "furo"
 html_title = "forensift"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_sphinx = False
 html_show_sourcelink = False
 html_copy_source = False
@@ -81,7 +81,16 @@ def where_they_are(_app: Any, name: str, source: list[str]) -> None:
         source[0] = source[0].replace("](../notebooks/", "](notebooks/")
 
 
+def with_levels(_app: Any, _page: str, _template: str, context: dict[str, Any], _tree: Any) -> None:
+    """Give the sidebar's captions the level that a heading needs for screen readers."""
+    tree = context.get("furo_navigation_tree", "")
+    context["furo_navigation_tree"] = tree.replace(
+        'role="heading"', 'role="heading" aria-level="2"'
+    )
+
+
 def setup(app: Any) -> None:
     """Put the docstrings' own style in front of napoleon's, and links where pages are."""
     app.connect("source-read", where_they_are)
+    app.connect("html-page-context", with_levels, priority=900)
     app.connect("autodoc-process-docstring", as_definitions, priority=400)

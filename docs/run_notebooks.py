@@ -19,7 +19,8 @@ from nbclient import NotebookClient
 from PIL import Image
 
 BOOKS = Path(__file__).resolve().parents[1] / "notebooks"
-WIDTH, COLOURS, QUALITY = 660, 32, 72
+WIDTH, COLOURS, QUALITY = 660, 128, 72
+OCTREE = Image.Quantize.FASTOCTREE  # keeps the colours of thin lines apart
 
 
 def small(png: str) -> dict[str, str]:
@@ -27,7 +28,8 @@ def small(png: str) -> dict[str, str]:
     picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
     picture.thumbnail((WIDTH, 2 * WIDTH), Image.Resampling.LANCZOS)
     few, many = io.BytesIO(), io.BytesIO()
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(few, "PNG", optimize=True)
+    drawn = picture.quantize(COLOURS, method=OCTREE, dither=Image.Dither.NONE)
+    drawn.save(few, "PNG", optimize=True)
     picture.save(many, "JPEG", quality=QUALITY, optimize=True)
     kinds = {"image/png": few.getvalue(), "image/jpeg": many.getvalue()}
     kind = min(kinds, key=lambda one: len(kinds[one]))

@@ -162,6 +162,22 @@ class OnDetector(Sweeping):
             device=self.chosen_device,
         )
 
+    @cached_property
+    def every(self) -> dict[str, Detector]:
+        """The detectors by name: one, several with commas between, or all that are shipped."""
+        self.tell(f"loading {self.detector}")
+        from ..detectors import load_detector, shipped_detectors
+
+        if self.detector == "all":
+            return shipped_detectors(self.chosen_device)
+        names = self.detector.split(",")
+        if len(names) == 1:
+            return {self.loaded.name: self.loaded}
+        if self.weights or self.backbone:
+            raise UserError("weights: of several detectors give them as NAME=FILE")
+        device = self.chosen_device
+        return {one: load_detector(one, preset=self.preset, device=device) for one in names}
+
     def facts(self) -> dict[str, Any]:
         """Return what the manifest says of the run itself."""
         if "loaded" not in vars(self):
