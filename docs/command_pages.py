@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,11 +18,18 @@ def cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
+def marked(text: str) -> str:
+    """Return a text with its flags as code, where they are not already."""
+    parts = text.split("`")
+    parts[::2] = [re.sub(r"(?<![\w-])(--[a-z][\w-]*)", r"`\1`", one) for one in parts[::2]]
+    return "`".join(parts)
+
+
 def sections(name: str, command: Any, level: int) -> Iterator[str]:
     """Yield Markdown: a heading, what a verb does, its options; commands of a verb below it."""
     context = typer.Context(command, info_name=name)
     yield f"{'#' * level} {name}\n"
-    yield (command.help or "") + "\n"
+    yield marked(command.help or "") + "\n"
     if hasattr(command, "list_commands"):
         for below in command.list_commands(context):
             yield from sections(f"{name} {below}", command.get_command(context, below), level + 1)
@@ -30,7 +38,7 @@ def sections(name: str, command: Any, level: int) -> Iterator[str]:
     for one in command.get_params(context):
         record = one.get_help_record(context)
         if record and one.name != "help":
-            yield f"| `{cell(record[0])}` | {cell(record[1])} |"
+            yield f"| `{cell(record[0])}` | {marked(cell(record[1]))} |"
     yield ""
 
 

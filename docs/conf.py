@@ -35,8 +35,6 @@ autodoc_member_order = "bysource"
 python_use_unqualified_type_names = True
 suppress_warnings = ["mystnb.unknown_mime_type"]
 
-smartquotes = False  # --out is two hyphens
-
 html_theme = "furo"
 html_title = "forensift"
 html_static_path = ["_static"]

@@ -24,7 +24,7 @@ import yaml
 from typer.testing import CliRunner
 
 import forensift as ff
-from forensift.cli.app import UsageError, app
+from forensift.cli.app import VERBS, UsageError, app
 from forensift.cli.verb import verb
 from forensift.detectors.registry import ARCHITECTURES, shipped_weights
 from forensift.explain.methods import METHODS, explainer
@@ -151,6 +151,9 @@ def checked(words: list[str], block: Block) -> None:
         elif words[1] != "-m" and not script.is_file():
             written = block.page.read_text(encoding="utf-8")
             assert f"`{words[1]}`" in written, f"{where}: {words[1]} is neither here nor written"
+    elif words[:2] == ["docker", "run"]:
+        image = next(at for at, word in enumerate(words) if word.startswith("forensift"))
+        taken(words[image:], where)
     elif tool == "make":
         rules = (home() / "Makefile").read_text(encoding="utf-8")
         assert re.search(rf"^{re.escape(words[1])}:", rules, re.MULTILINE), (
@@ -196,6 +199,13 @@ def test_every_command_in_a_sentence_or_table_is_one() -> None:
             taken(words, f"{page.name}: `{line}`", sketch=True)
             found += 1
     assert found > 50
+
+
+def test_every_verb_has_an_example() -> None:
+    lines = [words for one in blocks() if one.kind in SHELL for words in commands(one.text)]
+    shown = {words[1] for words in lines if words[0] == "forensift" and len(words) > 1}
+    every = {verb for panel in VERBS.values() for verb in panel}
+    assert every - shown == {"demo"}  # make demo
 
 
 @pytest.fixture(scope="module")
