@@ -33,7 +33,7 @@ class Reading:
 
     rows: folder, label, generator, class; a folder of shared reals has a row a generator.
     layouts: their names; left_out, notes: lines; words: label → its folders' words;
-    named: where the generator's name was found; stray: images whose folders say nothing.
+    named: where the generator's name was found; stray: folders that say nothing → images.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Reading:
     notes: list[str] = field(default_factory=list)
     words: dict[int, set[str]] = field(default_factory=lambda: {REAL: set(), FAKE: set()})
     named: str = ""
-    stray: int = 0
+    stray: dict[str, int] = field(default_factory=dict)
 
 
 def read_folders(tree: Tree, root_name: str, layout: str, reals: Folder | None = None) -> Reading:
@@ -75,7 +75,7 @@ def read_folders(tree: Tree, root_name: str, layout: str, reals: Folder | None =
     if found:
         _labelled(found, root_name, layout, reading)
     reading.left_out += unlabelled(tree, unsaid)
-    reading.stray = sum(len(tree[one]) for one in unsaid)
+    reading.stray = {"/".join(one): len(tree[one]) for one in unsaid}
     _tell_splits(tree, reading)
     return reading
 

@@ -315,11 +315,18 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _refuse(root: Path, stray: int, layout: str, left_out: list[str]) -> None:
+def _refuse(root: Path, stray: dict[str, int], layout: str, left_out: list[str]) -> None:
     if stray:
-        what = f"{counted(stray, 'image')}, but none in a folder that says real or fake"
+        folders = sorted(one for one in stray if one)
+        there = f" (they lie in {', '.join(folders[:3])}{' …' * (len(folders) > 3)})"
+        images = counted(sum(stray.values()), "image")
+        what = (
+            f"{images}, but none in a folder that says real or fake{there * bool(folders)}; "
+            "call the folders real and fake, name that of the reals (--reals DIR), or list the "
+            "images in a CSV"
+        )
         if plain(root.name) in LABELS:
-            what = f"{counted(stray, 'image')} of one label; give the folder above it"
+            what = f"{images} of one label; give the folder above it"
         raise UserError(f"{root}: {what}; {EXPECTED}")
     if not any(root.iterdir()):
         raise UserError(f"{root} is empty; {EXPECTED}")
