@@ -128,12 +128,20 @@ def test_figures_show_the_numbers_of_their_tables(small):
     study = done.studies["npr"]
     result = study["dropout-k40"]
     heat = plot_dropout(result.summary)
-    ap = [float(text.get_text()) for text in heat.axes[0].texts]
-    expected = 100 * result.summary.loc[result.summary["mask"] == "top-k", "ap"]
-    generators = len(expected)
-    assert ap[generators : 2 * generators] == pytest.approx(expected.tolist(), abs=0.5)
+    texts = {text.get_position(): text.get_text() for text in heat.axes[0].texts}
+    names = [label.get_text().removesuffix(" (seen)") for label in heat.axes[0].get_yticklabels()]
+    for mask, across in (("baseline", 0.5), ("top-k", 1.5)):
+        own = result.summary[result.summary["mask"] == mask].set_index("generator")
+        column = "ap" if mask == "baseline" else "change_ap"
+        for name, value in own[column].items():
+            text = texts[across, names.index(str(name)) + 0.5].replace("−", "-")
+            assert float(text) == pytest.approx(100 * value, abs=0.51)
+    falls = [float(own.loc[name, "change_ap"]) for name in names if name in own.index]
+    families = sum(not str(name).startswith("macro") for name in own.index)
+    assert falls[:families] == sorted(falls[:families])
     curve = plot_ap_curve(result.curve, 40)
-    assert len(curve.axes) == result.curve["generator"].nunique()
+    shown = [axes for axes in curve.axes if axes.get_visible()]
+    assert len(shown) == result.curve["generator"].nunique()
     omega = plot_omega(study["ranking"].of["fake"].table, 8)
     counts = [bar.get_width() for bar in omega.axes[1].patches]
     assert sum(counts) == 8
