@@ -19,7 +19,7 @@ from .intervals import plot_intervals
 from .leaderboard import plot_leaderboard
 from .omega import plot_omega
 from .reproduce import plot_reproduction
-from .robustness import plot_robustness
+from .robustness import plot_robustness, said
 from .source_attribution import (
     class_overlay,
     heat_colours,

@@ -20,7 +20,7 @@ from ...fmap_ranking import rankings, top
 from ...forge import TRAINED
 from ...histograms import MaximaLook, median_of
 from ...patches import PeakLook, patches_of
-from ...records import FAKE, ImageSet, Ranking, Result
+from ...records import FAKE, REAL, ImageSet, Ranking, Result
 from ...sensitivity import colour_of, dropout, held_out_threshold, transfer
 from ...sweep import How, Look, sweep
 from ...views import View
@@ -306,8 +306,13 @@ def _transfer(
 def _explain(detector: Detector, images: ImageSet, scale: Scale, stages: _Stages) -> None:
     """Show where decisions come from, and test the methods that say so."""
     name, how = detector.name, stages.how
-    fakes = images.only(label=FAKE)
-    few = [fakes.only(generator=one).entries[0] for one in fakes.generators][:4]
+    seen = images.only(generator=TRAINING_FAMILY)
+    # A real beside its fake of the family seen, then other photographs' fakes of families that
+    # were not.
+    few = [seen.only(label=label).entries[0] for label in (REAL, FAKE)]
+    for place, one in enumerate([one for one in images.generators if one != TRAINING_FAMILY][:3]):
+        fakes = images.only(label=FAKE, generator=one).entries
+        few.append(fakes[(place + 1) * len(fakes) // 4])
     with stages.time("explain", f"{name}: explanations, and tests of the methods"):
         some = ImageSet(images.root, tuple(few), images.layout)
         shown = explain(detector, some, METHODS, **how)
