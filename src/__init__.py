@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from .patches import Patches, patches
     from .pruning import BiasUnits, Pruning, bias_units, prune
     from .records import FeatureMap, ImageSet, Ranking, Result
+    from .report import report
     from .sensitivity import ColourResult, DropoutResult, Transfer, colour, dropout, transfer
+    from .studies.own import study
     from .studies.planted import planted
     from .sweep import How, Look, sweep
     from .training import train
@@ -85,10 +87,12 @@ _WHERE = {
     "prune": "pruning",
     "rank": "fmap_ranking",
     "recolour": "data.colour",
+    "report": "report",
     "robustness": "evaluation",
     "save_ranking": "fmap_ranking",
     "scan": "data",
     "score": "evaluation",
+    "study": "studies.own",
     "sweep": "sweep",
     "train": "training",
     "transfer": "sensitivity",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 
@@ -13,7 +14,7 @@ from forensift.evaluation import MACRO
 from forensift.figures import plot_ap_curve, plot_dropout, plot_omega
 from forensift.sensitivity import UNSEEN
 from forensift.studies.demo import Scale, demo
-from forensift.studies.demo.asked import Asked
+from forensift.studies.demo.asked import Measured
 
 FAMILIES = ("progan-like", "dcgan-like")
 SCALE = Scale(
@@ -21,10 +22,10 @@ SCALE = Scale(
     modes=("rgb", "grey"),
 )  # fmt: skip
 STAGES = (
-    "ranking", "evaluation", "dropout-k40", "dropout-k8", "dropout-causal", "asked", "colour",
+    "ranking", "evaluation", "dropout-k40", "dropout-k8", "dropout-causal", "colour",
     "median-test",
     "patches-progan-like", "patches-dcgan-like", "embedding", "explanation", "faithfulness",
-    "transfer",
+    "asked", "transfer",
 )  # fmt: skip
 
 
@@ -60,13 +61,14 @@ def test_every_stage_has_its_tables_figures_and_sentence(small):
     assert tuple(study) == STAGES
     assert tuple(done.whole) == ("robustness",)
     page = (done.folder / "index.html").read_text()
+    shown, plain = html.unescape(page), page.replace("&#39;", "'").replace("&#34;", '"')
     results = (done.folder / "results.md").read_text()
     every = [(f"npr/{stage}", one) for stage, one in study.items()]
     for folder, result in [*every, ("robustness", done.whole["robustness"])]:
         view = views.view_of(result)
         for name in view.figures:
             assert (done.folder / folder / f"{name}.png").stat().st_size > 3000
-            assert f"{folder}/{name}.png" in page
+            assert f"{view.title}: {name.replace('_', ' ').replace('-', ' ')}" in shown
         for name, tidy in view.tables.items():
             path = done.folder / folder / name
             if path.with_suffix(".parquet").exists():
@@ -77,11 +79,12 @@ def test_every_stage_has_its_tables_figures_and_sentence(small):
             assert list(written.columns) == list(tidy.columns)
         assert view.said
         assert view.said in results
+        assert html.escape(view.said.split(". ")[0], quote=False) in plain
         manifest = json.loads((done.folder / folder / "manifest.json").read_text())
         assert manifest["said"] == view.said
-    anchors = re.findall(r"href='#([^']+)'", page)
-    assert len(anchors) == len(STAGES) + 1
-    assert all(f"<section id='{one}'>" in page for one in anchors)
+    sections = re.findall(r'<section id="([^"]+)"', page)
+    assert len(sections) == len(STAGES) + 1
+    assert all(f'href="#{one}"' in page for one in sections)
 
 
 def test_the_signed_effect_is_in_the_table_the_page_and_the_sentence(small):
@@ -109,7 +112,9 @@ def test_what_was_asked_stands_beside_what_was_measured(small):
     assert measured["measured"] == f"{100 * own.loc['top-k', 'real_accuracy_05']:.1f}"
     assert causal.facts["ranking_by"] == "pursuit"
     worse = study["evaluation"].table.assign(ap=0.5)
-    judged = Asked.of(type("", (), {"table": worse}), {}, None, "progan-like").table
+    judged = Measured.of(
+        type("", (), {"table": worse, "facts": {"detector": ""}}), {}, None, "progan-like"
+    ).table
     assert judged["met"].tolist() == ["no", "no"]
 
 

@@ -39,6 +39,8 @@ VERBS: dict[str, dict[str, str]] = {
         "embed": "embed",
     },
     "Trainings and studies": {
+        "study": "study",
+        "report": "report",
         "train": "train:app",
         "forge-train": "train:forge_app",
         "planted": "planted",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .alike import plot_alike
+from .answer import plot_answer
 from .causal import plot_causal
 from .collage import collage_pages, plot_collage
 from .colour import plot_colour_boxes, plot_colour_modes
@@ -29,5 +30,5 @@ from .source_attribution import (
     plot_source_attribution,
     plot_world_embedding,
 )
-from .style import save
+from .style import save, svg
 from .transfer import plot_transfer

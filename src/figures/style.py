@@ -167,6 +167,14 @@ def is_drawing(figure: Figure) -> bool:
 
 
 @styled
+def svg(figure: Figure) -> bytes:
+    """Return a figure as SVG; equal figures give equal bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata=FORMATS[".svg"])
+    return buffer.getvalue()
+
+
+@styled
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write ``name.pdf``, ``name.png`` (300 dpi by default) and, of a drawing, ``name.svg``.
 

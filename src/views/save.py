@@ -29,12 +29,12 @@ def save(result: Any, folder: Path, facts: Mapping[str, Any] | None = None) -> P
     for name, write in view.files.items():
         write_with(folder / name, write)
     drawn = {name: save_figure(draw(), folder, name) for name, draw in view.figures.items()}
-    write_bytes(folder / VIEW, _as_json(view, drawn, folder).encode())
+    write_bytes(folder / VIEW, _as_json(type(result).__name__, view, drawn, folder).encode())
     write_manifest(folder, {**(facts or {}), **view.facts, "said": view.said})
     return folder
 
 
-def _as_json(view: View, drawn: Mapping[str, list[Path]], folder: Path) -> str:
+def _as_json(kind: str, view: View, drawn: Mapping[str, list[Path]], folder: Path) -> str:
     """Return what a page shows: title, sentence, tables as people read them, figures by file."""
     shown = [
         {
@@ -53,6 +53,12 @@ def _as_json(view: View, drawn: Mapping[str, list[Path]], folder: Path) -> str:
         }
         for name, paths in drawn.items()
     ]
-    told = {"title": view.title, "said": view.said, "shown": shown, "figures": pictures}
-    told["tables"] = list(view.tables)  # type: ignore[assignment]
+    told: dict[str, Any] = {
+        "result": kind,
+        "title": view.title,
+        "said": view.said,
+        "shown": shown,
+        "figures": pictures,
+    }
+    told["tables"] = list(view.tables)
     return json.dumps(told, indent=1, ensure_ascii=False) + "\n"

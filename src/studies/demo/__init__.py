@@ -2,5 +2,6 @@
 
 from __future__ import annotations
 
-from .demo import DETECTORS, Demo, Scale, demo
+from ..stages import Scale
+from .demo import DETECTORS, Demo, demo
 from .robust import ColourRobust

@@ -16,14 +16,14 @@ from ..arms import asked_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Asked(Result):
+class Measured(Result):
     """One row a thing asked: what, asked, measured, met ('yes', 'no' or '')."""
 
     table: pd.DataFrame
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, evaluation: Any, dropouts: Mapping[int, Any], causal: Any, family: str) -> Asked:
+    def of(cls, evaluation: Any, dropouts: Mapping[int, Any], causal: Any, family: str) -> Measured:
         """Return what an evaluation and dropouts measured; family: that was trained on.
 
         causal: the dropout by pursuit, None where there is none.
@@ -37,14 +37,15 @@ class Asked(Result):
             rows += _dropped(k, summary[summary["generator"] == UNSEEN].set_index("mask"))
         if causal is not None and UNSEEN in set(causal.gap["generator"]):
             rows += asked_of(causal.gap, causal.facts["k"], UNSEEN)
-        return cls(pd.DataFrame(rows, columns=["what", "asked", "measured", "met"]))
+        table = pd.DataFrame(rows, columns=["what", "asked", "measured", "met"])
+        return cls(table, {"detector": evaluation.facts["detector"]})
 
     def view(self) -> View:
         """Return the table, and how many rows are met."""
         judged = self.table[self.table["met"] != ""]
         said = f"{(judged['met'] == 'yes').sum()} of {len(judged)} are met."
         shown = Shown("points are of AP or accuracy in percent", self.table)
-        return View("Asked and measured", said, {"asked": self.table}, (shown,))
+        return View("Asked and measured", said, {"asked": self.table}, (shown,), facts=self.facts)
 
 
 Row = tuple[str, str, str, str]
