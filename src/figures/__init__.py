@@ -30,5 +30,6 @@ from .source_attribution import (
     plot_source_attribution,
     plot_world_embedding,
 )
+from .spectra import plot_radial, plot_spectra
 from .style import save, svg
 from .transfer import plot_transfer

@@ -33,6 +33,7 @@ WHERE = {
     "Ranking": "ranking",
     "Rankings": "ranking",
     "Robustness": "robustness",
+    "Spectra": "spectra",
     "Transfer": "transfer",
 }
 
