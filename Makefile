@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint unit bench results classes methods causal causal-choice clean
+.PHONY: demo test lint unit docs notebooks picture bench results classes methods causal \
+    causal-choice clean
 
 # The stamps are newer than the files they came from, so that a second call installs nothing.
 $(VENV)/run.stamp: requirements.txt pyproject.toml
@@ -31,12 +32,23 @@ demo: $(VENV)/run.stamp
 test: lint unit
 
 lint: $(VENV)/test.stamp
-	$(BIN)/ruff check src tests benchmarks paper notebooks
-	$(BIN)/ruff format --check src tests benchmarks paper notebooks
+	$(BIN)/ruff check src tests benchmarks paper notebooks docs/*.py
+	$(BIN)/ruff format --check src tests benchmarks paper notebooks docs/*.py
 	$(BIN)/mypy src
 
 unit: $(VENV)/test.stamp $(VENV)/browser.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The documentation as a site that needs no network: build/docs/index.html.
+docs: $(VENV)/test.stamp
+	$(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees docs build/docs
+
+# The notebooks' outputs, and the README's picture, which is of the first of them: six minutes.
+notebooks: $(VENV)/test.stamp
+	OMP_NUM_THREADS=1 $(BIN)/python docs/run_notebooks.py
+
+picture: $(VENV)/run.stamp
+	OMP_NUM_THREADS=1 $(BIN)/python docs/first_look.py docs/first-look.png
 
 bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/lrp.py

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .evaluation import Evaluation, Robustness, evaluate, metrics, robustness, score
     from .explain import Faithfulness, explain, faithfulness
     from .fmap_ranking import load_ranking, rank, save_ranking
-    from .forge import forge
+    from .forge import Trace, forge, forge_planted
     from .histograms import MedianTestResult, median_test
     from .lrp import LRP, Relevance
     from .patches import Patches, patches
@@ -66,6 +66,7 @@ _WHERE = {
     "Relevance": "lrp",
     "Result": "records",
     "Robustness": "evaluation",
+    "Trace": "forge",
     "Transfer": "sensitivity",
     "bias_units": "pruning",
     "colour": "sensitivity",
@@ -75,6 +76,7 @@ _WHERE = {
     "explain": "explain",
     "faithfulness": "explain",
     "forge": "forge",
+    "forge_planted": "forge",
     "get_preset": "data",
     "load_detector": "detectors",
     "load_ranking": "fmap_ranking",

@@ -77,7 +77,7 @@ def example(name: str) -> list[str]:
 
 
 # Commands that make their own input, or have it in the clone.
-NO_INPUT = {"doctor", "demo", "forge", "planted", "causal", "attribute forge"} | {
+NO_INPUT = {"doctor", "demo", "explore", "forge", "planted", "causal", "attribute forge"} | {
     name for name in COMMANDS if name.startswith("forge-train ")
 }
 
@@ -125,8 +125,8 @@ def test_long_verbs_go_on_and_can_be_read_by_scripts() -> None:
     # Gradient images that are there are kept, without being asked.
     asked = sweeping - {"gradients"}
     assert [name for name in asked if not options[name] >= {"--resume", "--json"}] == []
-    # These print or write one page or file, and are no results.
-    single = {"doctor", "attribute page", "deepfeaturex guidance"}
+    # These print, write or serve one page or file, and are no results.
+    single = {"doctor", "explore", "attribute page", "deepfeaturex guidance"}
     assert {name for name, flags in options.items() if "--json" not in flags} == single
 
 

@@ -197,7 +197,7 @@ def test_command_line(tmp_path: Path) -> None:
     assert "guided-gradcam" in result.stdout
     assert {path.name for path in out.iterdir()} == {
         "faithfulness.csv", "curves.csv", "randomisation.csv", "agreement.csv", "skipped.csv",
-        "manifest.json", "faithfulness.pdf", "faithfulness.png", "faithfulness.svg", "view.json",
+        "manifest.json", "view.json", "faithfulness.pdf", "faithfulness.png", "faithfulness.svg",
     }  # fmt: skip
     assert json.loads((out / "manifest.json").read_text())["used"] == 2
     result = CliRunner().invoke(app, [*words, "--label", "x"])

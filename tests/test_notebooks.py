@@ -1,8 +1,10 @@
-"""The notebooks run, show their figures, and are committed without what a run leaves behind."""
+"""The notebooks run, show their figures, and hold the outputs of a run and nothing else of it."""
 
 from __future__ import annotations
 
 import ast
+import base64
+import io
 import json
 import re
 from pathlib import Path
@@ -36,12 +38,16 @@ TINY: dict[str, dict[str, Any]] = {
         "SIDE": 32, "TRAIN_PAIRS": 40, "HELD_OUT_PAIRS": 12, "STEPS": 80, "CONFIDENCE": 0.5, "K": 4,
         "DRAWS": 2,
     },
+    "find-a-planted-trace": {
+        "TRAIN_PAIRS": 200, "HELD_OUT_PAIRS": 30, "STEPS": 120, "SIDE": 48, "DRAWS": 4,
+    },
 }  # fmt: skip
 PICTURES = {
     "explain-one-image": 3,
     "find-transferable-features": 3,
     "is-it-colour": 4,
     "bring-your-own": 2,
+    "find-a-planted-trace": 2,
 }
 ASKED = {
     "explain-one-image": {
@@ -71,6 +77,13 @@ ASKED = {
         "loss": "loss.item()",
         "used": "ranking.counts['used']",
         "patches": "len(found.patches)",
+    },
+    "find-a-planted-trace": {
+        "shares": "shares",
+        "ap": "float(evaluation.table['ap'].iloc[0])",
+        "fakes": "gap['fake_accuracy_05'].to_dict()",
+        "reals": "gap['real_accuracy_05'].to_dict()",
+        "gap": "gap['gap_removed'].to_dict()",
     },
 }
 
@@ -158,26 +171,50 @@ def test_bring_your_own(ran: dict[str, Any]) -> None:
     assert ran["patches"] == 6 * 5
 
 
+@pytest.mark.parametrize("ran", ["find-a-planted-trace"], indirect=True)
+def test_find_a_planted_trace(ran: dict[str, Any]) -> None:
+    matched = "random-k-layer-matched"
+    assert ran["ap"] > 0.98
+    assert ran["shares"]["lrp"] > 0.75 > 0.45 > ran["shares"]["gradient"]
+    assert ran["fakes"]["baseline"] > 0.9
+    assert ran["fakes"]["top-k"] < 0.3 < ran["fakes"][matched]
+    assert ran["reals"]["top-k"] > 0.9
+    assert ran["gap"]["top-k"] > 2 * ran["gap"][matched]
+
+
 def test_every_notebook_is_tested() -> None:
     assert set(BOOKS) == set(TINY) == set(ASKED) == set(PICTURES)
 
 
 @pytest.mark.parametrize("name", sorted(BOOKS))
-def test_notebooks_are_committed_without_what_a_run_leaves_behind(name: str) -> None:
+def test_notebooks_hold_outputs_and_nothing_else_of_a_run(name: str) -> None:
     text = BOOKS[name].read_text(encoding="utf-8")
     book = nbformat.reads(text, as_version=4)
     nbformat.validate(book)
-    assert 8 <= len(book.cells) <= 14
+    assert 8 <= len(book.cells) <= 18
     assert book.metadata.language_info == {"name": "python"}  # no version of the last reader's
     assert set(book.metadata) == {"kernelspec", "language_info"}
     for cell in book.cells:
         tags = {"tags": [PARAMETERS]} if cell.id == PARAMETERS else {}
         assert cell.metadata == tags, f"cell {cell.id} holds a reader's settings"
         if cell.cell_type == "code":
-            assert cell.outputs == [], f"cell {cell.id} has outputs: clear them before committing"
             assert cell.execution_count is None
+            for one in cell.outputs:
+                assert one.output_type in ("execute_result", "display_data", "stream")
+                assert one.get("execution_count") is None
+                assert one.get("name", "stdout") == "stdout", "a warning was stored"
+    stored = [
+        one["data"] for cell in book.cells for one in cell.get("outputs", []) if "data" in one
+    ]
+    kinds = ("image/png", "image/jpeg")
+    shown = [base64.b64decode(one[kind]) for one in stored for kind in kinds if kind in one]
+    assert len(shown) == PICTURES[name], "run `make notebooks`"
+    for picture in shown:
+        with Image.open(io.BytesIO(picture)) as image:
+            assert image.width <= 700
     # Places of one machine; a URL's slashes are none.
-    machine = re.search(r"(?<![\w.:/])/(home|root|tmp|Users|work|mnt|opt)\b|[A-Z]:\\\\", text)
+    without = re.sub(r'"image/(png|jpeg)": "[^"]*"', "", text)
+    machine = re.search(r"(?<![\w.:/])/(home|root|tmp|Users|work|mnt|opt)\b|[A-Z]:\\\\", without)
     assert machine is None, f"{machine and machine[0]} is a path of one machine"
 
 

@@ -15,15 +15,18 @@ from sklearn.metrics import average_precision_score
 from typer.testing import CliRunner, Result
 
 from forensift.cli.app import app
+from forensift.data.conditions import parse_conditions
 from forensift.data.presets import centre_crop
 from forensift.detectors import get_architecture, load_detector, save_weights
-from forensift.evaluation import folder_summary, labelled_files
+from forensift.evaluation import folder_summary, labelled_files, score_loose
+from forensift.evaluation.loose import AGAIN
+from forensift.files import home
 
 from .conftest import write_image
 
 
 def run(*words: object) -> Result:
-    result = CliRunner(env={"COLUMNS": "100"}).invoke(app, ["score", *map(str, words)])
+    result = CliRunner(env={"COLUMNS": "160"}).invoke(app, ["score", *map(str, words)])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
@@ -68,11 +71,59 @@ def test_what_the_weights_were_trained_on_is_said_where_their_header_says_it(tmp
     image, own = write_image(tmp_path / "a.png", (40, 31)), tmp_path / "own.safetensors"
     network = load_detector("npr").network
     command = "forensift train npr --data sets/adm --out runs/npr"
-    for facts, said in (({"command": command}, True), ({}, False)):
+    for facts, said in (({"command": command}, "sets/adm."), ({}, "unknown (nothing in")):
         save_weights(own, network.state_dict(), facts)
         printed = " ".join(run(f"npr={own}", image, "--out", tmp_path / "out").stdout.split())
         assert "enlarged, blurred or filtered" in printed
-        assert ("Trained on sets/adm." in printed) == said
+        assert f"trained on, and all they know: {said}" in printed
+    shipped = json.loads(run("dna-det", image, "--json", "--out", tmp_path / "out").stdout)
+    assert "re-syntheses by small networks" in shipped["said"]
+    assert all(
+        name in shipped["facts"]["trained_on"][0] for name in load_detector("dna-det").classes[1:]
+    )
+
+
+def test_a_call_that_changes_is_none(tmp_path: Path) -> None:
+    """A photograph that is enlarged twice looks synthetic until it is a little smaller."""
+    paths = []
+    for name in ("flower", "china", "astronaut", "coffee"):
+        with Image.open(home() / "photos" / f"{name}.jpg") as photo:
+            part = photo.convert("RGB").crop((0, 0, 128, 128))
+        part.save(tmp_path / f"{name}.jpg", quality=83)
+        part.resize((256, 256), Image.Resampling.BICUBIC).save(tmp_path / f"{name}-x2.png")
+        paths += [tmp_path / f"{name}.jpg", tmp_path / f"{name}-x2.png"]
+    detector = load_detector("lgrad")
+    files = labelled_files(paths)
+    table = score_loose(detector, files, again=AGAIN).table.set_index("path")
+    for path in paths:
+        row = table.loc[path.name]
+        with Image.open(path) as image:
+            every = [one(image.convert("RGB")) for one in parse_conditions(("clean", *AGAIN))]
+        calls = {logit_of(detector.with_preset(detector.preset), one) > 0 for one in every}
+        expected = "cannot say" if len(calls) > 1 else ("fake" if calls == {True} else "real")
+        assert row["verdict"] == expected
+        assert row["score_low"] <= row["score"] <= row["score_high"]
+        assert (row["format"] == "JPEG") == (path.suffix == ".jpg")
+        assert pd.isna(row["quality"]) if path.suffix == ".png" else row["quality"] == 83
+    assert "cannot say" in set(table["verdict"])
+    plain = score_loose(detector, files).table
+    assert "score_low" not in plain
+    assert np.array_equal(plain["score"], table["score"].loc[plain["path"]])
+
+
+def test_several_detectors_say_how_many_agree(tmp_path: Path) -> None:
+    image, out = write_image(tmp_path / "a.png", (40, 31)), tmp_path / "out"
+    printed = run("npr,vit", image, "--out", out).stdout
+    assert "Of 2 detectors" in printed
+    table = pd.read_csv(out / "scores.csv")
+    assert table["detector"].tolist() == ["npr", "vit"]
+    counts = pd.read_csv(out / "agreement.csv").iloc[0]
+    for verdict in ("fake", "real", "cannot say"):
+        assert counts[verdict] == (table["verdict"] == verdict).sum()
+    alone = pd.read_csv(out / "scores.csv").set_index("detector")
+    run("npr", image, "--out", out)
+    assert pd.read_csv(out / "scores.csv")["score"][0] == alone["score"]["npr"]
+    assert "NAME=FILE" in run("npr,vit", image, "--weights", "x.pth", "--out", out).stderr
 
 
 def test_folders_of_mixed_sizes_give_the_published_statistics(mixed: Path, tmp_path: Path) -> None:

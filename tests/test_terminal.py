@@ -193,7 +193,20 @@ def test_a_bar_shows_how_far_the_pass_is(
     states = [tuple(map(int, one)) for one in re.findall(pattern, runs[verb, width].text)]
     assert states
     (total,) = {total for _, total in states}
-    assert all(0 < done <= total for done, _ in states)
+    assert states[0][0] == 0  # before the first batch is done
+    assert all(0 <= done <= total for done, _ in states)
+    assert sorted(states) == states
+
+
+@pytest.mark.parametrize(("verb", "width"), JOBS)
+def test_what_is_loaded_and_drawn_is_said_too(
+    runs: dict[tuple[str, int], Said], verb: str, width: int
+) -> None:
+    said = runs[verb, width].text
+    stages = ["loading libraries", "loading npr", f"{PASSES[verb]} "]
+    stages += ["drawing figures"] * any(runs[verb, width].out.glob("*.pdf"))
+    places = [said.index(one) for one in stages]
+    assert places == sorted(places)
 
 
 @pytest.mark.parametrize(("verb", "width"), JOBS)
@@ -237,7 +250,7 @@ def test_a_short_training_in_a_terminal(folder: Path, forged: Said) -> None:
 def test_an_error_is_one_line_in_a_terminal(folder: Path) -> None:
     found = in_terminal(80, folder / "bad", "evaluate", "npr", "--data", folder / "nowhere")
     assert found.code == 2
-    lines = [line for line in found.lines if line.strip()]
+    lines = [line for line in found.lines if line.strip() and "━" not in line]
     assert len(lines) == 1
     assert lines[0].startswith("error: ")
 
@@ -300,6 +313,39 @@ def _in_front() -> None:
     # A job in the background ignores Ctrl-C, and its children inherit that.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C reaches it
+
+
+LOGGED = """
+import sys
+from forensift.cli import app, bars
+bars.EVERY = 0.4
+app.main()
+"""
+
+
+def test_a_log_gets_a_line_with_rate_and_remaining_time(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(SLOW)
+    for number in range(150):  # the last 22 take a tenth of a second each
+        kind = ("0_real", "1_fake")[number % 2]
+        write_image(tmp_path / "set" / "g" / kind / f"{number}.png", (8, 8), number)
+    words = ["evaluate", f"{tmp_path / 'own.py'}:slow", "--data", tmp_path / "set"]
+    words += ["--device", "cpu", "--batch-size", 2, "--out", tmp_path / "out"]
+    done = subprocess.run(
+        [sys.executable, "-c", LOGGED, *map(str, words)], capture_output=True, text=True,
+        env=environment(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert re.fullmatch(r"loading libraries: \d+ s", lines[0])
+    pattern = r"scoring: (\d+)/150, ([\d.]+)(/s| s each), (\d+) s left"
+    found = [match for match in (re.fullmatch(pattern, line) for line in lines) if match]
+    assert 2 <= len(found) <= 12
+    at = [int(one[1]) for one in found]
+    assert at == sorted(at)
+    assert at[-1] > 128
+    for one in found:
+        rate = float(one[2]) if one[3] == "/s" else 1 / float(one[2])
+        assert int(one[4]) <= max(1, (150 - int(one[1])) / rate * 1.1)
 
 
 @pytest.mark.parametrize(

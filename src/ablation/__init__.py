@@ -6,5 +6,6 @@ from .ablate import VALUES, Ablation, Value, ablation
 from .gradients import first_order
 from .means import Means, load_means, means
 from .pairs import Pairs, pairs_of, pixels_of
+from .prefix import Prefix
 from .put import put
 from .sites import SITES, Site

@@ -26,6 +26,7 @@ VERBS: dict[str, dict[str, str]] = {
         "deepfeaturex": "deepfeaturex:app",
     },
     "What does it look at?": {
+        "explore": "explore",
         "explain": "explain",
         "faithfulness": "faithfulness",
         "rank": "rank",

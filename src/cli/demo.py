@@ -79,7 +79,6 @@ def demo(
         on.rule(name)
         for result in stages.values():
             show(result._view(), on)
-    on.print(f"open {run.folder / 'index.html'}", markup=False, soft_wrap=True)
     return done
 
 

@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
+import sys
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from .verb import one_line_errors
 
 if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
     from ..detectors.backbones import Published
 
 OK, NOTE, BAD = "ok", "note", "does not fit"
+MEMORY, DISK = 3.0, 0.2  # GB that `forensift demo` takes
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "firefox")
 
 
 @dataclass(frozen=True)
@@ -29,9 +36,11 @@ class Finding:
 
 
 def doctor() -> None:
-    """Print what forensift stands on, what does not fit, and how to mend it.
+    """Print what forensift stands on, what fits this machine, and how to mend what does not.
 
     Example: `forensift doctor`
+
+    Looks at packages, processors and GPUs, memory, free disk, photographs, weights, and a browser.
 
     Exit code 2 if something that is needed is missing or does not fit.
     """
@@ -41,7 +50,7 @@ def doctor() -> None:
     from .tables import console, show_table
 
     with one_line_errors([]):
-        findings = [*packages(), torchvision(), *devices(), *files()]
+        findings = [*packages(), torchvision(), *devices(), *machine(), *files()]
         table = pd.DataFrame([vars(one) for one in findings])
         table.columns = ["what", "found", "state", "how to mend it"]
         show_table(Shown("", table), console(), title="What forensift stands on")
@@ -65,16 +74,20 @@ def packages() -> list[Finding]:
             version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
             if extra:
-                mend = f"only in tests: pip install '{requirement.name}{requirement.specifier}'"
+                mend = f"only in tests: {_install(requirement)}"
                 found.append(Finding(requirement.name, "not installed", NOTE, mend))
             else:
-                mend = f"pip install '{requirement.name}{requirement.specifier}'"
-                found.append(Finding(requirement.name, "not installed", BAD, mend))
+                found.append(Finding(requirement.name, "not installed", BAD, _install(requirement)))
             continue
         fits = requirement.specifier.contains(version, prereleases=True)
-        mend = "" if fits else f"pip install '{requirement.name}{requirement.specifier}'"
+        mend = "" if fits else _install(requirement)
         found.append(Finding(requirement.name, version, OK if fits else BAD, mend))
     return found
+
+
+def _install(requirement: Requirement) -> str:
+    """Return the command that installs a package for this Python."""
+    return f"{sys.executable} -m pip install '{requirement.name}{requirement.specifier}'"
 
 
 def torchvision() -> Finding:
@@ -113,9 +126,42 @@ def devices() -> list[Finding]:
             memory = f"{facts.total_memory / 2**30:.0f} GiB"
             found.append(Finding(f"cuda:{index}", f"{facts.name}, {memory}", OK))
     else:
-        build = torch.version.cuda
+        build, there = torch.version.cuda, Path("/dev/nvidia0").exists()
         why = f"no GPU that fits CUDA {build}" if build else "torch is built without CUDA"
-        found.append(Finding("cuda", why, NOTE, "all works on the CPU; training is slow there"))
+        mend = "all works on the CPU; training is slow there"
+        if there and not build:
+            mend = (
+                "a GPU is there: install torch and torchvision from the CUDA index of pytorch.org"
+            )
+        elif there:
+            mend = f"a GPU is there: install a driver that knows CUDA {build}"
+        found.append(Finding("cuda", why, NOTE, mend))
+    return found
+
+
+def machine() -> list[Finding]:
+    """Say whether memory, disk and a browser are enough, and for what not."""
+    import torch
+
+    from ..sweep.memory import free_bytes
+
+    free = free_bytes(torch.device("cpu")) / 1e9
+    enough = free >= MEMORY
+    mend = "" if enough else "batches shrink by themselves; `--per-family 4` makes a small demo"
+    text = f"{free:.1f} GB free; the demo takes {MEMORY} GB"
+    found = [Finding("memory", text, OK if enough else NOTE, mend)]
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    enough = free >= DISK
+    mend = "" if enough else "free some, or give another disk with --out"
+    text = f"{free:.1f} GB free here; the demo writes {DISK} GB"
+    found.append(Finding("disk", text, OK if enough else BAD, mend))
+    browser = next(filter(None, map(shutil.which, BROWSERS)), "")
+    mend = (
+        ""
+        if browser
+        else "any browser opens reports and `explore`; tests: apt-get install chromium"
+    )
+    found.append(Finding("browser", browser or "no Chromium", OK if browser else NOTE, mend))
     return found
 
 

@@ -12,7 +12,6 @@ from .run import Run
 from .verb import verb
 
 if TYPE_CHECKING:
-    from ..detectors import Detector
     from ..explain import Faithfulness
     from ..studies.leaderboard import Leaderboard
 
@@ -88,7 +87,7 @@ def faithfulness(
         from ..studies.leaderboard import leaderboard
 
         return leaderboard(
-            _named(run), run.images, methods=methods or "all", n=n or 6, cell=cell, **run.how
+            run.every, run.images, methods=methods or "all", n=n or 6, cell=cell, **run.how
         )
     from ..explain import faithfulness as test
 
@@ -105,15 +104,3 @@ def faithfulness(
         composite=composite,
         **run.how,
     )
-
-
-def _named(run: Run) -> dict[str, Detector]:
-    """Return the detectors of a board by name."""
-    from ..detectors import load_detector, shipped_detectors
-
-    if run.detector == "all":
-        return shipped_detectors(run.chosen_device)
-    names = run.detector.split(",")
-    if len(names) == 1:
-        return {run.loaded.name: run.loaded}
-    return {name: load_detector(name, device=run.chosen_device) for name in names}

@@ -47,7 +47,7 @@ class Ranked(Run):
         typer.Option(
             metavar="CSV|DIR",
             help="rad: where each fake was generated: path and left,top,right,bottom or mask; or "
-            "pictures, white inside. Default: truth.csv of `forensift forge --planted`.",
+            "pictures, white inside. Default: truth.csv, as `forensift planted` writes it.",
             rich_help_panel=OTHERS,
         ),
     ] = None

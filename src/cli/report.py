@@ -36,9 +36,6 @@ def report(
 
     Writes `report.html` and `manifest.json`.
     """
-    from ..report.page import FILE
-    from ..report.page import report as page
+    from ..report import report as page
 
-    made = page(results, title=title)
-    print(f"open {run.folder / FILE}")
-    return made
+    return page(results, title=title)

@@ -113,6 +113,7 @@ class OnImages(Sweeping):
     @cached_property
     def images(self) -> ImageSet:
         """The image set."""
+        self.tell(f"finding the images in {self.data}")
         return scanned(self.data)
 
     def of_generator(self, name: str | None) -> ImageSet:
@@ -150,6 +151,7 @@ class OnDetector(Sweeping):
     @cached_property
     def loaded(self) -> Detector:
         """The detector with its weights, on the device."""
+        self.tell(f"loading {self.detector}")
         from ..detectors import load_detector
 
         return load_detector(
@@ -159,6 +161,22 @@ class OnDetector(Sweeping):
             preset=self.preset,
             device=self.chosen_device,
         )
+
+    @cached_property
+    def every(self) -> dict[str, Detector]:
+        """The detectors by name: one, several with commas between, or all that are shipped."""
+        self.tell(f"loading {self.detector}")
+        from ..detectors import load_detector, shipped_detectors
+
+        if self.detector == "all":
+            return shipped_detectors(self.chosen_device)
+        names = self.detector.split(",")
+        if len(names) == 1:
+            return {self.loaded.name: self.loaded}
+        if self.weights or self.backbone:
+            raise UserError("weights: of several detectors give them as NAME=FILE")
+        device = self.chosen_device
+        return {one: load_detector(one, preset=self.preset, device=device) for one in names}
 
     def facts(self) -> dict[str, Any]:
         """Return what the manifest says of the run itself."""

@@ -11,7 +11,7 @@ from .run import OnLoose
 from .verb import verb
 
 if TYPE_CHECKING:
-    from ..evaluation import LooseScores
+    from ..evaluation import Agreement, LooseScores
 
 
 @verb
@@ -28,23 +28,44 @@ def score(
             "Default: whole images.",
         ),
     ] = None,
+    again: Annotated[
+        int,
+        typer.Option(
+            "--again",
+            metavar="N",
+            min=0,
+            help="Up to so many images are judged again: saved as JPEG 90, mirrored, a tenth "
+            "smaller. Where the call changes, the verdict is 'cannot say'. 0: none.",
+        ),
+    ] = 20,
     size_only: Annotated[
         bool, typer.Option("--size-only", help="Heights and widths alone, without the detector.")
     ] = False,
-) -> LooseScores:
+) -> LooseScores | Agreement:
     """Print the probability that an image is synthetic, and statistics of folders of images.
 
-    Example: `forensift score resnet50 photos/chelsea.jpg`, `forensift score npr biggan/ --crop 224`
+    Example: `forensift score all photo.jpg`, `forensift score npr biggan/ --crop 224`
 
-    Of an image: the probability in percent; of a detector with several classes, that of each. Of
-    all together: heights and widths (mean ± standard deviation), megapixels, counts, and AP,
-    accuracy, and accuracy on reals and on fakes where folders called 0_real and 1_fake (nature and
-    ai, real and fake) say what the images are. Images may have any sizes.
+    The probability is one for images like those that the weights were trained on, which is printed
+    too, and for nothing else. With several detectors, `npr,resnet50` or `all`, how many agree.
 
-    Writes `scores.csv`, `summary.csv`, `skipped.csv` and `manifest.json`.
+    Of an image: the probability in percent; of a detector with several classes, that of each; the
+    file's size and JPEG quality. Of all together: heights and widths (mean ± standard deviation),
+    megapixels, counts, and AP, accuracy, and accuracy on reals and on fakes where folders called
+    0_real and 1_fake (nature and ai, real and fake) say what the images are. Images may have any
+    sizes.
+
+    Writes `scores.csv`, `summary.csv` (with several detectors `agreement.csv`), `skipped.csv` and
+    `manifest.json`.
     """
-    from ..evaluation import labelled_files, loose_sizes, score_loose
+    from ..evaluation import agreement, labelled_files, loose_sizes, score_loose
+    from ..evaluation.loose import AGAIN
 
+    files = labelled_files(images)
     if size_only:
-        return loose_sizes(labelled_files(images), **run.how)
-    return score_loose(run.loaded, labelled_files(images), crop=crop, **run.how)
+        return loose_sizes(files, **run.how)
+    changes = AGAIN if len(files) <= again else ()
+    if len(run.every) > 1:
+        return agreement(run.every, files, crop=crop, again=changes, **run.how)
+    (detector,) = run.every.values()
+    return score_loose(detector, files, crop=crop, again=changes, **run.how)

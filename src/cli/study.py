@@ -68,7 +68,6 @@ def study(
     """
     from ..errors import UserError
     from ..studies.own import study as asked
-    from ..studies.own.study import PAGE
     from ..studies.stages import Scale
     from .tables import console
 
@@ -77,7 +76,7 @@ def study(
     except ValueError:
         raise UserError(f"--k {ks}: give numbers with commas between") from None
     on = console(stderr=True)
-    found = asked(
+    return asked(
         run.folder,
         run.loaded,
         run.images,
@@ -89,5 +88,3 @@ def study(
         say=lambda text: on.print(f"· {text}", style="dim", markup=False, soft_wrap=True),
         **run.how,
     )
-    on.print(f"open {run.folder / PAGE}", markup=False, soft_wrap=True)
-    return found

@@ -61,8 +61,9 @@ def verb(function: Callable[..., Any]) -> Callable[..., None]:
             with bars() as tell:
                 run.tell = tell
                 result = _skipped_saved(run, lambda: function(run, **given))
-            if result is not None:
-                finish(run, result)
+                view = None if result is None else _saved(run, result)
+            if view is not None:
+                finish(run, view)
             if "folder" in vars(run):  # all is saved now
                 from ..files import clear_torn
 
@@ -75,12 +76,17 @@ def verb(function: Callable[..., Any]) -> Callable[..., None]:
     return command
 
 
-def finish(run: Out, result: Any) -> None:
-    """Save a verb's result, and print it."""
+def _saved(run: Out, result: Any) -> Any:
+    """Save a verb's result, and return its view."""
     from .. import views
 
     view = views.view_of(result)
-    views.save(result, run.folder, run.facts())
+    views.save(result, run.folder, run.facts(), run.tell)
+    return view
+
+
+def finish(run: Out, view: Any) -> None:
+    """Print what a verb found."""
     for one in run.skipped[:NAMED]:
         print(f"skipped {one.path}: {one.reason}", file=sys.stderr)
     if run.json:
@@ -91,7 +97,9 @@ def finish(run: Out, result: Any) -> None:
     show(view, console())
     number = len(run.skipped)
     counts = f"{counted(number, 'image')} left out (skipped.csv); " if number else ""
-    print(f"{counts}tables in {run.folder}")
+    pages = [name for name in view.files if name.endswith(".html")]
+    where = f"open {run.folder / pages[0]}" if pages else f"tables in {run.folder}"
+    print(f"{counts}{where}")
 
 
 def as_json(run: Out, view: Any) -> dict[str, Any]:

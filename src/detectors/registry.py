@@ -108,6 +108,12 @@ ARCHITECTURES: dict[str, Architecture] = {
 }  # fmt: skip
 
 
+# Families that shipped weights saw, where it is not progan-like alone: docs/training.md.
+SEVERAL = {
+    "deepfeaturex": ("progan-like", "dcgan-like", "sngan-like", "cyclegan-like", "ddpm-like",
+                     "ldm-like"),
+    "dna-det": ("dcgan-like", "pixelshuffle-like", "progan-like", "stylegan2-like"),
+}  # fmt: skip
 VARIANTS = ("colour-robust",)  # of the shipped weights, beside those a detector has by default
 
 
@@ -314,11 +320,19 @@ def load_network(
         options = architecture.options_of(shapes, facts)
     network = built(architecture.build, **options)
     load_strictly(network, state, f"{path} on {backbone}" if backbone else path)
-    data = tuple(dict.fromkeys(re.findall(r"--data[ =](\S+)", facts.get("command", ""))))
-    origin = WeightsOrigin(path.name, sha256(path), wrapper, data)
+    origin = WeightsOrigin(path.name, sha256(path), wrapper, _trained_on(path, facts))
     if backbone is not None:
         origin = replace(origin, backbone=backbone.name, backbone_sha256=sha256(backbone))
     return network, origin, options, facts
+
+
+def _trained_on(path: Path, facts: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what weights were trained on: of shipped ones in words, else the folders they name."""
+    folder = path.resolve().parent
+    if folder.name == "weights" and (folder.parent / "photos" / "SPLIT.csv").is_file():
+        made = ", ".join(SEVERAL.get(path.stem, ("progan-like",)))
+        return (f"photographs, and their re-syntheses by small networks of this project ({made})",)
+    return tuple(dict.fromkeys(re.findall(r"--data[ =](\S+)", facts.get("command", ""))))
 
 
 def _backbone(path: Path | None) -> Backbone | None:

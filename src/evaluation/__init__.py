@@ -18,7 +18,15 @@ from .intervals import (
     widened,
     wilson,
 )
-from .loose import LooseScores, folder_summary, labelled_files, loose_sizes, score_loose
+from .loose import (
+    Agreement,
+    LooseScores,
+    agreement,
+    folder_summary,
+    labelled_files,
+    loose_sizes,
+    score_loose,
+)
 from .metrics import (
     Accuracies,
     accuracies,

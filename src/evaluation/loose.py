@@ -13,6 +13,8 @@ import pandas as pd
 from PIL import Image
 
 from ..data import UnreadableImage, check_skipped, image_size
+from ..data.conditions import CLEAN
+from ..data.formats import format_facts
 from ..data.layouts import folder_label
 from ..data.loose import absolute, image_files
 from ..data.presets import centre_crop
@@ -23,14 +25,19 @@ from .metrics import accuracies, average_precision
 from .scores import ScoreLook
 
 UNKNOWN = -1  # the label of an image in no folder that says real or fake
+AGAIN = ("jpeg-90", "mirror", "resize-0.9")  # what a call that is worth something stands
+CANNOT = "cannot say"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LooseScores(Result):
     """What a detector makes of files and folders.
 
-    table: path, label (missing where unknown), height, width, logit, score and, of a detector with
-    several classes, the probability of each (``p_NAME``); one row an image, in the set's order.
+    table: path, label (missing where unknown), height, width, format and quality of the file (of a
+    JPEG, else missing), logit, score, verdict ('real', 'fake', or 'cannot say' where the call
+    changes when the image is judged again), then score_low and score_high of all that was judged,
+    and, of a detector with several classes, the probability of each (``p_NAME``); one row an image,
+    in the set's order.
     summary: of all images, one row, see :func:`folder_summary`.
     """
 
@@ -62,13 +69,34 @@ def labelled_files(paths: Sequence[Path]) -> ImageSet:
     return ImageSet(images.root, tuple(entries), images.layout)
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Agreement(Result):
+    """What several detectors make of the same files.
+
+    table: that of :class:`LooseScores`, after a column detector. agreement: path, and how many of
+    the detectors say fake, real, and cannot say. results: detector → its own result.
+    """
+
+    table: pd.DataFrame
+    agreement: pd.DataFrame
+    results: Mapping[str, LooseScores]
+    skipped: tuple[Skipped, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
 def score_loose(
-    detector: Detector, images: ImageSet, *, crop: int | None = None, **how: Unpack[How]
+    detector: Detector,
+    images: ImageSet,
+    *,
+    crop: int | None = None,
+    again: Sequence[str] = (),
+    **how: Unpack[How],
 ) -> LooseScores:
     """Score loose images; see :class:`LooseScores`.
 
     crop: side of a centre crop before all else, zero-padded where an image is smaller (published:
-    ``-c N``). Images of all sizes go together; the network sees batches of one size.
+    ``-c N``). again: conditions (:mod:`forensift.data.conditions`) that each image is judged under
+    again, ``AGAIN`` for one. Images of all sizes go together; the network sees batches of one size.
 
     Raises:
         UserError: see :func:`forensift.sweep`.
@@ -77,12 +105,18 @@ def score_loose(
     def cropped(image: Image.Image, _: str) -> Image.Image:
         return centre_crop(image, crop or 0)
 
-    look = ScoreLook(detector)
+    look = ScoreLook(detector, conditions=(CLEAN, *again))
     done = sweep(images, [look], what="scoring", transform=cropped if crop else None, **how)
     table = look.table(done.used)[["path", "label", "logit", "score"]]
-    sizes = [image_size(entry.path)[1:] for entry in done.used]
-    for at, name in ((2, "height"), (3, "width")):
-        table.insert(at, name, [size[3 - at] for size in sizes])
+    files = [format_facts(entry.path) for entry in done.used]
+    for at, name in enumerate(("height", "width", "format", "quality"), 2):
+        table.insert(at, name, [getattr(one, name) for one in files])
+    table["quality"] = table["quality"].astype("Int64")
+    every = np.stack([look.table(done.used, one)["score"] for one in (CLEAN, *again)])
+    calls = (every > 0.5).all(0) * 1 - (every <= 0.5).all(0) * 1
+    table["verdict"] = np.array([CANNOT, "fake", "real"])[calls]
+    if again:
+        table["score_low"], table["score_high"] = every.min(0), every.max(0)
     if detector.classes:
         shares = look.shares(done.used)
         for at, name in enumerate(detector.classes):
@@ -93,11 +127,32 @@ def score_loose(
         "weights": detector.weights.path,
         "trained_on": list(detector.weights.data),
         "crop": crop,
+        "judged_again": list(again),
         "used": len(table),
         "skipped": len(done.skipped),
     }
     summary = pd.DataFrame([folder_summary(table)])
     return LooseScores(table, summary, done.skipped, facts)
+
+
+def agreement(detectors: Mapping[str, Detector], images: ImageSet, **options: Any) -> Agreement:
+    """Score loose images by several detectors; options: of :func:`score_loose`.
+
+    Raises:
+        UserError: see :func:`score_loose`.
+    """
+    results = {name: score_loose(one, images, **options) for name, one in detectors.items()}
+    table = pd.concat(
+        [one.table.assign(detector=name) for name, one in results.items()], ignore_index=True
+    )
+    table = table[["detector", *table.columns.drop("detector")]]
+    counts = pd.crosstab(table["path"], table["verdict"])
+    counts = counts.reindex(
+        index=table["path"].unique(), columns=["fake", "real", CANNOT], fill_value=0
+    )
+    skipped = tuple(dict.fromkeys(bad for one in results.values() for bad in one.skipped))
+    facts = {"detectors": {name: dict(one.facts) for name, one in results.items()}}
+    return Agreement(table, counts.rename_axis(None, axis=1).reset_index(), results, skipped, facts)
 
 
 def loose_sizes(images: ImageSet, **how: Unpack[How]) -> LooseScores:

@@ -20,7 +20,7 @@ from ..detectors.detector import Detector
 from ..errors import UserError
 from ..evaluation import sigmoid
 from ..records import ImageEntry, ImageSet, Result, Skipped
-from ..sweep import BATCH_SIZE, How, Look, Progress, Rows, Seen, sweep
+from ..sweep import BATCH_SIZE, How, Look, Rows, Seen, sweep
 from .attribution import LARGE, shrink
 from .methods import METHODS, Explainer, explainer, named_methods, pixel_map, shared
 from .target import RawExplanation, Target, named_target, target_name
@@ -133,7 +133,6 @@ class ExplainLook(Look):
         super().__init__(detector, Taken(detector, take), colours=(), facts=facts)
         self.by_id: dict[str, int] | None = None
         self.worked: set[str] = set()
-        self.told: Progress | None = None
         several = isinstance(self.target, (Sequence, Tensor)) and not isinstance(self.target, str)
         if several and images is not None:
             given = torch.as_tensor(self.target).reshape(-1)
@@ -150,9 +149,9 @@ class ExplainLook(Look):
         if self.by_id is not None:
             target = [self.by_id.get(one, 0) for one in batch.ids]
         rows: dict[str, np.ndarray] = {}
+        number = len(self.explain)
         for place, (method, explain) in enumerate(list(self.explain.items())):
-            if self.told is not None and len(self.explain) > 1:
-                self.told("methods, of these images", place, len(self.explain))
+            self.through(place / number)
             found: RawExplanation | None = None
             with self._left_out(method, on_purpose=self.lenient and method not in self.worked):
                 found = explain(pixels, target)
@@ -302,7 +301,6 @@ def explain(
     else:
         known = images if isinstance(images, ImageSet) else image_files(images)
         look = ExplainLook(detector, methods, target, layer, known, take, composite)
-        look.told = how.get("progress")
         done = sweep(known, [look], what="explaining", **how)
         known, skipped = done.used, done.skipped
     taken, methods = look.statistic, named_methods(methods)

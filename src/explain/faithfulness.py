@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import combinations
 from typing import Any, Unpack
 
@@ -20,6 +21,7 @@ from ..records import FAKE, ImageSet, Result
 from ..rng import keyed
 from ..sweep import How, PixelLook, sweep
 from .methods import Explainer, explainer, named_methods, pixel_map
+from .parts import Parts
 from .perturbation import KINDS, area, cell_sums, curves, falling, filled
 from .sanity import randomised, rank_correlation, structural_similarity, top_overlap
 from .target import named_target
@@ -89,7 +91,7 @@ def faithfulness(
     """
     methods = tuple(named_methods(methods))
     _check(methods, n, steps, draws, cell, shares)
-    seed, told = how.get("seed", 0), how.get("progress")
+    seed = how.get("seed", 0)
     groups, counts = _select(detector, images, n, label, how)
     explain, notes = _ready(detector, methods, composite, groups[0][1][:1])
     methods = tuple(explain)
@@ -97,18 +99,24 @@ def faithfulness(
     sanity_rows: list[dict[str, Any]] = []
     agreement_rows: list[dict[str, Any]] = []
     fractions = np.linspace(0, 1, steps + 1)
+    plan = {"methods": methods, "images": groups[0][0], "n": n, "label": label, "steps": steps,
+            "draws": draws, "cell": cell, "fill": fill, "shares": shares, "composite": composite,
+            "seed": seed}  # fmt: skip
+    number = sum(1 + len(shares) + len(keys) for keys, _ in groups)
+    parts = Parts(detector, images, plan, counts["used"], number, how)
     for keys, pixels in groups:
         batch = detector.normalised(torch.from_numpy(pixels))
-        maps = {m: _maps(explain[m], batch, detector, m) for m in methods}
+        maps = parts.arrays(partial(_every, explain, batch, detector))
         agreement_rows += _agreement(keys, maps)
-        sanity_rows += _sanity(detector, keys, batch, maps, shares, seed, composite)
+        for share in shares:
+            again = partial(_sanity, detector, keys, batch, maps, share, seed, composite)
+            sanity_rows += parts.rows(again)
         for place, key in enumerate(keys):
             own = {method: maps[method][place] for method in methods}
-            curve_rows += _curves(
-                detector, key, pixels[place], own, fractions, draws, cell, fill, seed
-            )
-            if told is not None:
-                told("testing methods", len({row["image"] for row in curve_rows}), counts["used"])
+            curve_rows += parts.rows(
+                partial(_curves, detector, key, pixels[place], own, fractions, draws, cell, fill,
+                        seed)
+            )  # fmt: skip
     table = pd.DataFrame(curve_rows)
     return Faithfulness(
         table,
@@ -242,6 +250,10 @@ def _select(
     return [(keys, np.stack(kept)) for keys, kept in found.values()], counts
 
 
+def _every(explain: Mapping[str, Explainer], batch: torch.Tensor, detector: Detector) -> Maps:
+    return {method: _maps(one, batch, detector, method) for method, one in explain.items()}
+
+
 def _maps(explain: Explainer, batch: torch.Tensor, detector: Detector, method: str) -> np.ndarray:
     """Return one map an image, (N, H, W), of the evidence for the decision."""
     target = named_target(detector, "decision")
@@ -313,28 +325,15 @@ def _sanity(
     keys: list[str],
     batch: torch.Tensor,
     maps: Maps,
-    shares: Sequence[float],
+    share: float,
     seed: int,
     composite: str,
 ) -> Iterator[dict[str, Any]]:
-    for share in shares:
-        twin, layers = randomised(detector.network, share, batch, seed)
-        for method, before in maps.items():
-            explain = explainer(replace(detector, network=twin), method, composite=composite)
-            after = _maps(explain, batch, detector, method)
-            for place, key in enumerate(keys):
-                pair = before[place], after[place]
-                yield dict(
-                    zip(
-                        SANITY_COLUMNS,
-                        (
-                            key,
-                            method,
-                            layers,
-                            share,
-                            rank_correlation(*pair),
-                            structural_similarity(*pair),
-                        ),
-                        strict=True,
-                    )
-                )
+    twin, layers = randomised(detector.network, share, batch, seed)
+    for method, before in maps.items():
+        explain = explainer(replace(detector, network=twin), method, composite=composite)
+        after = _maps(explain, batch, detector, method)
+        for place, key in enumerate(keys):
+            pair = before[place], after[place]
+            alike = rank_correlation(*pair), structural_similarity(*pair)
+            yield dict(zip(SANITY_COLUMNS, (key, method, layers, share, *alike), strict=True))

@@ -14,7 +14,7 @@ from ..data import Preset, read_image
 from ..errors import UserError
 from ..records import FAKE, ImageEntry, ImageSet
 
-TRUTH = "truth.csv"  # what `forensift forge --planted` writes beside its images
+TRUTH = "truth.csv"  # what `forensift planted` writes beside its images
 BOX = ("left", "top", "right", "bottom")
 
 
@@ -47,7 +47,7 @@ def load_masks(images: ImageSet, source: Path | None = None) -> Masks:
 
     source: a table with the column path (below its folder or the set's root, or absolute) and
         either left, top, right, bottom (pixels, right and bottom outside), as the truth.csv of
-        ``forensift forge --planted`` holds, or mask (a picture, white where it was generated); or a
+        ``forensift planted`` writes, or mask (a picture, white where it was generated); or a
         folder of such pictures, by the fake's path below the set's root or by its file name without
         the ending. By default the set's own truth.csv.
 

@@ -138,7 +138,7 @@ def _told(how: How, before: int, own: int, maps: int) -> How:
     if tell is None:
         return how
 
-    def progress(what: str, done: int, total: int) -> None:
+    def progress(what: str, done: float, total: int) -> None:
         tell("measuring single effects", before + own * done // max(total, 1), maps)
 
     return {**how, "progress": progress}

@@ -216,11 +216,13 @@ def cut(
     percentile: float = PERCENTILE,
     published_edge: bool = False,
     composite: str = "beta0",
+    lrp: LRP | None = None,
     **how: Unpack[How],
 ) -> tuple[Patch, ...]:
     """Return the patches of lists that a pass over ``images`` has found, in the lists' order.
 
     Listed images that ``best.pixels`` holds are not read again; those it does not are read once.
+    lrp: one that is ready, of the detector, instead of one of the composite.
     """
     entries = {images.image_id(entry): entry for entry in images}
     omega = dict(zip(ranking.feature_maps(), ranking.scores, strict=True))
@@ -230,7 +232,7 @@ def cut(
         for place, peak in enumerate(peaks, 1)
     ]
     batch_size, told = how.get("batch_size", BATCH_SIZE), how.get("progress")
-    lrp = LRP(detector, composite=composite)
+    lrp = LRP(detector, composite=composite) if lrp is None else lrp
     found: dict[tuple[FeatureMap, int], Patch] = {}
     for pixels in _pixels(detector, images, entries, best, batch_size, how.get("seed", 0)):
         for group in _groups([job for job in jobs if job.peak.image_id in pixels], pixels):

@@ -186,6 +186,7 @@ def _what_carries(parts: Sequence[Part]) -> str:
                 f"; without as many random maps of the same layers, on "
                 f"{_percent(row, 'found_matched')} and {_percent(row, 'right_matched')}"
             )
+            text += ": they do as much" * bool(row["found_matched"] <= row["found_top"])
         return f"{text}."
     told = []
     for one in found:

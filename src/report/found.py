@@ -23,6 +23,7 @@ ORDER = (
     "Faithfulness", "Robustness", "Spectra", "Planted", "Measured",
 )  # fmt: skip
 WHOLE = ("Demo", "OwnStudy", "Report")  # results that are made of others, which have own folders
+MOST_PICTURES = 24  # of single images, of one result
 MOST_ROWS = 200  # of a table without a view: the file has the rest
 
 
@@ -154,6 +155,7 @@ def _read(folder: Path, place: str) -> Part:
             for one in told["figures"]
         ]
         kind, title, said = told["result"], told["title"], told["said"]
+        figures += _others(folder, figures)
     except (KeyError, TypeError) as error:
         raise UserError(f"{folder / VIEW}: {error} is missing; make the result again") from None
     return Part(folder, place, kind, title, said, tables, figures, files, manifest)
@@ -167,6 +169,13 @@ KNOWN_BY = {
     "transfer": "Transfer",
     "explained": "Explanations", "faithfulness": "Faithfulness", "robustness": "Robustness",
 }  # fmt: skip
+
+
+def _others(folder: Path, figures: Sequence[Picture]) -> list[Picture]:
+    """Return pictures that a verb made image by image, beside its figures."""
+    known = {path.name for one in figures for path in one.files}
+    paths = [path for path in sorted(folder.glob("*.png")) if path.name not in known]
+    return [Picture(path.stem, "", [path]) for path in paths[:MOST_PICTURES]]
 
 
 def _unviewed(folder: Path, place: str, manifest: Mapping[str, Any], files: Sequence[Path]) -> Part:

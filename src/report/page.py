@@ -132,7 +132,7 @@ def _groups(parts: Sequence[Part]) -> list[dict[str, Any]]:
     for name in [*names, ""]:
         own = [_section(part) for part in parts if part.detector == name]
         if own:
-            heading = name or (GENERAL if names else "Results")
+            heading = name or ("Results", "Besides", GENERAL)[min(len(names), 2)]
             found.append({"name": heading, "id": _anchor(heading), "sections": own})
     return found
 
@@ -255,7 +255,7 @@ FACTS = {
     "data": "images", "image_set_sha256": "images, SHA-256", "device": "device",
     "used": "images used", "k": "k", "draws": "draws of each control",
     "value": "in the maps' place",
-    "threshold": "threshold", "composite": "rules of LRP", "seconds": "seconds",
+    "threshold": "threshold", "composite": "rules of LRP",
 }  # fmt: skip
 
 
@@ -283,7 +283,8 @@ def _plain(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_plain(one)}" for key, one in value.items())
     if isinstance(value, list | tuple):
-        return " ".join(map(str, value))
+        # How often a run was interrupted is no matter of its results.
+        return " ".join(str(one) for one in value if one != "--resume")
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 

@@ -42,7 +42,11 @@ class MaskLook(Look):
         Raises:
             UserError: a logit is not finite.
         """
-        logits = np.stack([self.ablation.logits(batch, job) for job in self.jobs], axis=1)
+        scored = []
+        for place, job in enumerate(self.jobs):
+            self.through(place / len(self.jobs))
+            scored.append(self.ablation.logits(batch, job))
+        logits = np.stack(scored, axis=1)
         bad = np.argwhere(~np.isfinite(logits))
         if len(bad):
             path = batch.entries[bad[0][0]].path

@@ -126,7 +126,7 @@ class Stages:
     def keep(self, name: str, stage: str, result: Result) -> None:
         """Save a result to NAME/STAGE, or STAGE where ``name`` is empty."""
         with self.time("tables and figures"):
-            views.save(result, self.out / name / stage)
+            views.save(result, self.out / name / stage, progress=self.how.get("progress"))
         self.found.setdefault(name, {})[stage] = result
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +56,7 @@ class Look:
         self.colours, self.conditions = tuple(colours), tuple(conditions)
         self.facts = dict(facts or {})
         self.alone = False  # whether even images of the same bytes must be seen one by one
+        self.through: Callable[[float], None] = lambda share: None  # told how far observe is, 0 … 1
 
     def wants(self, entry: ImageEntry) -> bool:
         """Say whether this image counts; all do by default."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -32,8 +32,14 @@ _OF_SIZE = re.compile(
 class Passes:
     """Runs the looks on batches, and knows how many images may go together."""
 
-    def __init__(self, looks: Sequence[Look], batch_size: int) -> None:
-        self.looks, self.batch_size = looks, batch_size
+    def __init__(
+        self,
+        looks: Sequence[Look],
+        batch_size: int,
+        told: Callable[[float], None] = lambda images: None,
+    ) -> None:
+        """told: how far the passes over a batch are, in images."""
+        self.looks, self.batch_size, self.told = looks, batch_size, told
         self.networks = 0
         names = dict.fromkeys(name for look in looks for name in look.conditions)
         self.conditions = tuple(map(parse_condition, names))
@@ -101,12 +107,16 @@ class Passes:
             own = [one for one in chosen if (id(one.detector.network), one.detector.preset) == key]
             wanted = [look for look in own if any(map(look.wants, batch.entries))] or own[:probe]
             seen = self._seen(detector, wanted, batch)
-            for look in wanted:
+            for place, look in enumerate(wanted):
                 if probe:
                     look.probe(batch, seen[id(look)])
-                else:
-                    found[self.looks.index(look)] = look.observe(batch, seen[id(look)])
+                    continue
+                look.through = self._through(place, len(wanted), len(batch))
+                found[self.looks.index(look)] = look.observe(batch, seen[id(look)])
         return found
+
+    def _through(self, place: int, looks: int, images: int) -> Callable[[float], None]:
+        return lambda share: self.told((place + share) / looks * images)
 
     def _seen(
         self, detector: Detector, looks: Sequence[Look], batch: Batch

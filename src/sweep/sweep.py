@@ -19,7 +19,7 @@ from .passes import Passes
 from .repeats import first_alike
 from .statistics import Rows, Statistic
 
-Progress = Callable[[str, int, int], None]  # what is done, images done, of how many
+Progress = Callable[[str, float, int], None]  # what is done, images done, of how many
 
 SHARD = 128  # images between two partial results
 BATCH_SIZE = 32
@@ -94,7 +94,12 @@ def sweep(
     once, copies = _once(images, looks, transform)
     shards = [once.entries[first : first + shard_size] for first in range(0, len(once), shard_size)]
     partials = _partials(images, looks, what, transform, shard_size, how)
-    passes, done = Passes(looks, size), 0.0
+    done = 0.0
+
+    def through(own: float) -> None:
+        told(what, done + own / passes.number, len(once))
+
+    passes = Passes(looks, size, through)
     for number, entries in enumerate(shards):
         shard = ImageSet(images.root, entries, images.layout)
         pieces: list[Statistic] = [look.statistic.empty() for look in looks]
@@ -104,6 +109,7 @@ def sweep(
             states, missed = kept
             pieces = [piece.from_state(one) for piece, one in zip(pieces, states, strict=True)]
         else:
+            told(what, done, len(once))
             for batch in batches(
                 shard,
                 [look.detector.preset for look in looks],
@@ -117,14 +123,14 @@ def sweep(
                 for part, rows in passes.run(batch, missed):
                     _update(looks, pieces, part, rows, copies, images)
                 done += len(batch) / passes.number
-                told(what, int(done), len(once))
+                told(what, done, len(once))
             if partials:
                 partials.write(number, [piece.state() for piece in pieces], missed)
         for look, piece in zip(looks, pieces, strict=True):
             look.statistic.merge(piece)
         lost.add(missed, copies)
         done = float(min(len(once), (number + 1) * shard_size))
-        told(what, int(done), len(once))
+        told(what, done, len(once))
     skipped = lost.skipped()
     if "skipped" in how:
         how["skipped"].extend(skipped)

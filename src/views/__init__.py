@@ -13,6 +13,7 @@ from .view import Shown, View
 
 # Which module says what a result of this class looks like; imported when one is there.
 WHERE = {
+    "Agreement": "score",
     "Forged": "forge",
     "Trained": "training",
     "Evaluation": "evaluation",

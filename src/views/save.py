@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,17 @@ from .view import View
 VIEW = "view.json"
 
 
-def save(result: Any, folder: Path, facts: Mapping[str, Any] | None = None) -> Path:
+def save(
+    result: Any,
+    folder: Path,
+    facts: Mapping[str, Any] | None = None,
+    progress: Callable[[str, float, int], None] | None = None,
+) -> Path:
     """Write a result's tables (CSV), figures, files, ``view.json`` and ``manifest.json``.
 
     A table that the files hold as NAME.parquet is written there alone.
-    facts: of the run, for the manifest, before the result's own.
+    facts: of the run, for the manifest, before the result's own. progress: told what is being
+    done, how many figures are drawn, and of how many.
     """
     from . import view_of
 
@@ -28,7 +34,11 @@ def save(result: Any, folder: Path, facts: Mapping[str, Any] | None = None) -> P
             write_csv(folder / f"{name}.csv", table)
     for name, write in view.files.items():
         write_with(folder / name, write)
-    drawn = {name: save_figure(draw(), folder, name) for name, draw in view.figures.items()}
+    drawn = {}
+    for number, (name, draw) in enumerate(view.figures.items()):
+        if progress:
+            progress("drawing figures", number, len(view.figures))
+        drawn[name] = save_figure(draw(), folder, name)
     write_bytes(folder / VIEW, _as_json(type(result).__name__, view, drawn, folder).encode())
     write_manifest(folder, {**(facts or {}), **view.facts, "said": view.said})
     return folder
