@@ -59,7 +59,7 @@ def test_every_stage_has_its_tables_figures_and_sentence(small):
     done, _ = small
     study = done.studies["npr"]
     assert tuple(study) == STAGES
-    assert tuple(done.whole) == ("robustness",)
+    assert tuple(done.whole) == ("spectra", "robustness")
     page = (done.folder / "index.html").read_text()
     shown, plain = html.unescape(page), page.replace("&#39;", "'").replace("&#34;", '"')
     results = (done.folder / "results.md").read_text()
