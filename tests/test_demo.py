@@ -83,7 +83,7 @@ def test_every_stage_has_its_tables_figures_and_sentence(small):
         manifest = json.loads((done.folder / folder / "manifest.json").read_text())
         assert manifest["said"] == view.said
     sections = re.findall(r'<section id="([^"]+)"', page)
-    assert len(sections) == len(STAGES) + 1
+    assert len(sections) == len(STAGES) + 2  # and spectra and robustness, of all
     assert all(f'href="#{one}"' in page for one in sections)
 
 

@@ -35,7 +35,7 @@ def plot_omega(ranking: pd.DataFrame, k: int, *, title: str = "", note: str = ""
         few, np.maximum(shown - spread, floor), shown + spread, color=BLUE, alpha=0.3, linewidth=0
     )
     left.plot(few, shown, color=BLUE, linewidth=1.1)
-    left.axvline(k, color=ORANGE, linewidth=1, linestyle="--")
+    left.axvline(k, color=ORANGE, linewidth=1, linestyle="--", label=f"k = {k}")
     left.annotate(
         f" k = {k:,}", (k, 0.02), xycoords=("data", "axes fraction"), color=ORANGE, fontsize=7,
         ha="left" if k < len(omega) ** 0.7 else "right", va="bottom",
