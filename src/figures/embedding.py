@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 
 from .style import BLUE, GREEN, GREY, ORANGE, PAGE, PALE, PURPLE, head, new_figure, styled
 
-# Okabe and Ito's without black, which reals that generators share are drawn in, and yellow.
-COLOURS = (ORANGE, BLUE, GREEN, PURPLE, "#56B4E9", "#E69F00")
+# Without black, which reals that generators share are drawn in; the last two are lighter.
+COLOURS = (ORANGE, BLUE, GREEN, PURPLE, "#8CCBF2", "#E8D25C")
 REAL_MARK, FAKE_MARK = "o", "^"
 SHARED = "several (one image)"
 OTHERS = {"generator": "other generators", "class": "other classes"}

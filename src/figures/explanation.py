@@ -186,8 +186,7 @@ def plot_methods(
         axes.imshow(shown, interpolation="nearest")
         axes.set_title(name, fontsize=6.5, pad=2)
     _scale(figure, grid, signed, scaling)
-    if title:
-        figure.suptitle(title, fontsize=8)
+    head(figure, title)
     return figure
 
 
