@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint unit docs notebooks picture bench results classes methods causal \
+.PHONY: demo test lint unit docs notebooks picture performance bench results classes methods causal \
     causal-choice clean
 
 # The stamps are newer than the files they came from, so that a second call installs nothing.
@@ -49,6 +49,10 @@ notebooks: $(VENV)/test.stamp
 
 picture: $(VENV)/run.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python docs/first_look.py docs/first-look.png
+
+# What every verb costs in time and memory; what runs/verbs holds already is not measured again.
+performance: $(VENV)/run.stamp
+	$(BIN)/python benchmarks/verbs.py --page docs/performance.md
 
 bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/lrp.py

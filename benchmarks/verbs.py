@@ -35,7 +35,7 @@ VERBS = {
     "transfer": f"transfer resnet50 {ON} --k 114",
     "colour": f"colour resnet50 {ON}",
     "median-test": f"median-test resnet50 {ON} --ranking {{ranking}} --k 114",
-    "patches": f"patches resnet50 {ON} --ranking {{ranking}} --k 114",
+    "patches, 8 maps": f"patches resnet50 {ON} --ranking {{ranking}} --k 8",
     "embed": f"embed resnet50 {ON}",
     "explain, LRP": "explain resnet50 {images} --out {out}",
     "faithfulness": f"faithfulness resnet50 {ON}",
@@ -43,9 +43,9 @@ VERBS = {
 }
 PAGE = """# What it costs
 
-Made by `python benchmarks/verbs.py --page docs/performance.md` on {machine}: every verb as a
-command of its own with ResNet-50 on one core, on the same {images} forged images of 128 × 128
-pixels, start-up included. Processor time, since it hardly depends on what else the machine does.
+Made by `make performance` on {machine}: every verb as a command of its own with ResNet-50 on one
+core, on the same {images} forged images of 128 × 128 pixels, start-up included. Processor time,
+since it hardly depends on what else the machine does.
 
 {table}
 
@@ -68,7 +68,7 @@ benchmarks/transformers.py` for [transformers](transformers.md).
 
 
 def measured(words: list[str]) -> dict[str, float]:
-    """Run ``forensift words`` on one core; return seconds of processor and wall time, and GB."""
+    """Run ``forensift words`` on one core; return seconds of processor time, and GB."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "forensift", *words]
     with Path(os.devnull).open("w") as nowhere:

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from .errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd  # a quarter of a second, which `forensift --help` has no use for
 
 VERSIONED = ("forensift", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "pillow")
 

@@ -192,7 +192,8 @@ class Result:
 
     def __repr__(self) -> str:
         view = self._view()
-        return f"<{type(self).__name__}: {view.title}; tables {', '.join(view.tables)}>"
+        said = view.said.split(". ")[0].rstrip(".") or view.title
+        return f"<{type(self).__name__}: {said}; tables {', '.join(view.tables)}>"
 
     def _repr_html_(self) -> str:
         return str(_views().html_of(self._view()))

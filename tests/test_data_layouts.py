@@ -197,6 +197,9 @@ def test_folders_that_do_not_fit(tmp_path: Path) -> None:
     make(tmp_path / "flat", "a.png", "b.png")
     with pytest.raises(UserError, match="2 images, but none in a folder that says real or fake"):
         scan(tmp_path / "flat")
+    make(tmp_path / "words", "natural/a.png", "synthetic/b.png")
+    with pytest.raises(UserError, match=r"they lie in natural, synthetic\); call the folders real"):
+        scan(tmp_path / "words")
     make(tmp_path / "g", "0_real/a.png")
     with pytest.raises(UserError, match="1 image of one label; give the folder above it"):
         scan(tmp_path / "g" / "0_real")

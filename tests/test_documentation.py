@@ -151,6 +151,9 @@ def checked(words: list[str], block: Block) -> None:
         elif words[1] != "-m" and not script.is_file():
             written = block.page.read_text(encoding="utf-8")
             assert f"`{words[1]}`" in written, f"{where}: {words[1]} is neither here nor written"
+    elif words[:2] == ["docker", "run"]:
+        image = next(at for at, word in enumerate(words) if word.startswith("forensift"))
+        taken(words[image:], where)
     elif tool == "make":
         rules = (home() / "Makefile").read_text(encoding="utf-8")
         assert re.search(rf"^{re.escape(words[1])}:", rules, re.MULTILINE), (

@@ -88,7 +88,7 @@ def test_the_command_goes_on_and_writes_the_page(world: Path, few_passes: None) 
     assert (result.exit_code, result.stderr) == (0, "")
     assert {path.name for path in out.iterdir()} == {
         "board.csv", "trials.csv", "methods.md", "skipped.csv", "manifest.json",
-        "leaderboard.png", "leaderboard.pdf",
+        "leaderboard.png", "leaderboard.pdf", "leaderboard.svg", "view.json",
     }  # fmt: skip
     page = (out / "methods.md").read_text()
     assert page.startswith("# Which explanation method to trust")

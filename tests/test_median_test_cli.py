@@ -41,9 +41,9 @@ def test_colour(folder: Path) -> None:
     assert "in-chroma" in said
     assert "Without colour AP goes from 100.0 to" in said
     assert {path.name for path in out.iterdir()} == {
-        "colour.csv", "scores.csv", "boxes.csv", "skipped.csv", "manifest.json",
-        "boxes_grey.pdf", "boxes_grey.png", "boxes_chroma-only.pdf", "boxes_chroma-only.png",
-        "colour_modes.pdf", "colour_modes.png",
+        "colour.csv", "scores.csv", "boxes.csv", "skipped.csv", "manifest.json", "view.json",
+        *(f"{a}.{b}" for a in ("boxes_grey", "boxes_chroma-only", "colour_modes")
+          for b in ("pdf", "png", "svg")),
     }  # fmt: skip
     table = pd.read_csv(out / "colour.csv")
     assert table["mode"].tolist() == ["rgb", "grey", "chroma-only"] * 3
@@ -70,8 +70,9 @@ def test_median_test(folder: Path) -> None:
     assert "24 fakes were looked at" in " ".join(said.split())
     assert {path.name for path in out.iterdir()} == {
         "median_test.csv", "percentages.csv", "maxima.parquet", "densities.parquet",
-        "skipped.csv", "manifest.json", "legend.pdf", "legend.png",
-        *(f"histograms_in-{a}.{b}" for a in ("chroma", "luma") for b in ("pdf", "png")),
+        "skipped.csv", "manifest.json", "view.json",
+        *(f"{a}.{b}" for a in ("histograms_in-chroma", "histograms_in-luma", "legend")
+          for b in ("pdf", "png", "svg")),
     }  # fmt: skip
     table = pd.read_csv(out / "median_test.csv")
     assert table.columns[:6].tolist() == [

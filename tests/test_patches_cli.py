@@ -40,7 +40,7 @@ def test_patches_of_each_generator(folder: Path) -> None:
     assert (code, err) == (0, "")
     assert "one of the 3 maps of the highest ω" in out
     assert names(folder) == {
-        "patches.csv", "patches", "skipped.csv", "manifest.json",
+        "patches.csv", "patches", "skipped.csv", "manifest.json", "view.json",
         "collage-one.pdf", "collage-one.png", "collage-two.pdf", "collage-two.png",
     }  # fmt: skip
     table = pd.read_csv(folder / "out" / "patches.csv")
@@ -92,8 +92,8 @@ def test_embed_writes_tables_and_figures(folder: Path) -> None:
     assert "By omega-weighted features" in " ".join(out.split())
     assert names(folder) == {
         "embedding.csv", "quality.csv", "neighbours.csv", "skipped.csv", "manifest.json",
-        "tsne-penultimate.pdf", "tsne-penultimate.png",
-        "tsne-omega-weighted.pdf", "tsne-omega-weighted.png",
+        "view.json", *(f"tsne-{a}.{b}" for a in ("penultimate", "omega-weighted")
+                       for b in ("pdf", "png", "svg")),
     }  # fmt: skip
     table = pd.read_csv(folder / "out" / "embedding.csv", keep_default_na=False)
     assert table.columns.tolist() == ["path", "label", "generator", "class", "kind", "x", "y"]

@@ -97,7 +97,8 @@ def test_rank_then_dropout(folder: Path) -> None:
     assert "conv1.#0(T=8)" in out
     assert "12 fakes used, none left out" in out
     assert _tables(ranked) == {
-        "set-fake.csv", "set-real.csv", "ranking.parquet", "skipped.csv", "manifest.json"
+        "set-fake.csv", "set-real.csv", "ranking.parquet", "skipped.csv", "manifest.json",
+        "view.json",
     }  # fmt: skip
     assert {"omega.png", "omega.pdf"} <= {path.name for path in ranked.iterdir()}
     manifest = json.loads((ranked / "manifest.json").read_text())
@@ -121,7 +122,7 @@ def test_rank_then_dropout(folder: Path) -> None:
     assert "evidence for fake was removed" in " ".join(out.split())
     assert _tables(dropped) == {
         "dropout.csv", "dropout_summary.csv", "ap_curve.csv", "dropped.csv", "skipped.csv",
-        "manifest.json", "scores.parquet", "gap.csv", "gap_curve.csv", "gap_area.csv",
+        "manifest.json", "scores.parquet", "gap.csv", "gap_curve.csv", "gap_area.csv", "view.json",
     }  # fmt: skip
     written = pd.read_csv(dropped / "dropout.csv")
     assert written.columns[:10].tolist() == [
@@ -252,7 +253,8 @@ def test_bad_input_is_exit_code_2_and_one_line(folder: Path) -> None:
 def test_a_ranking_is_a_result(tmp_path: Path) -> None:
     detector, images = planted_detector(), planted_images(tmp_path / "set")
     one = rank(detector, images, label="real")
-    assert repr(one) == "<Ranking: Relevance; tables ranking>"
+    first = one.said.split(". ")[0].rstrip(".")
+    assert repr(one) == f"<Ranking: {first}; tables ranking>"
     assert "conv1.#0(T=8)" in one._repr_html_()
     assert one.said.startswith("On reals the top 1 of 16 feature maps hold ")
     assert one.plot(k=3).axes[0].lines[-1].get_label() == "k = 3"

@@ -14,6 +14,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 from typer.testing import CliRunner, Result
 
+import forensift
 from forensift.cli.app import app
 from forensift.data.conditions import parse_conditions
 from forensift.data.presets import centre_crop
@@ -241,3 +242,18 @@ def test_the_summary_has_nothing_where_nothing_is_known() -> None:
     assert found["called_fake"] == 1.0
     assert found["mpix_mean"] == pytest.approx(0.0002)
     assert all(np.isnan(found[key]) for key in ("ap", "accuracy", "real_accuracy"))
+
+
+def test_files_are_scored_from_python_too(mixed: Path) -> None:
+    detector = load_detector("npr")
+    files = [mixed / "0_real" / "0.png", mixed / "1_fake" / "1.png"]
+    table = forensift.score(detector, files)
+    assert table["path"].tolist() == ["0_real/0.png", "1_fake/1.png"]
+    for path, logit in zip(files, table["logit"], strict=True):
+        with Image.open(path) as image:
+            assert logit == pytest.approx(logit_of(detector, image), abs=1e-4)
+        assert forensift.score(detector, str(path))["logit"].item() == pytest.approx(
+            logit, abs=1e-4
+        )
+        for given in (path, detector.batch(path)):
+            assert detector(given).tolist() == pytest.approx([logit], abs=1e-4)

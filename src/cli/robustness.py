@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from ..evaluation import Robustness
 
 
+CONDITIONS = "jpeg-90,jpeg-75,jpeg-50,blur-1,blur-2,resize-0.5,resize-2,grey"
+
+
 @dataclass(kw_only=True)
 class OnDetectors(OnImages):
     """A run of several detectors over an image set."""
@@ -41,9 +44,11 @@ def robustness(
             "--conditions",
             metavar="A,B",
             help="jpeg-QUALITY, blur-SIGMA, resize-FACTOR, grey; clean is always there. Also "
-            "DeepFeatureX's: jpeg444-QUALITY, kernel-SIDE, area-FACTOR, turn-DEGREES, mirror.",
+            "DeepFeatureX's: jpeg444-QUALITY, kernel-SIDE, area-FACTOR, turn-DEGREES, mirror. "
+            f"Default: {', '.join(CONDITIONS.split(','))}.",
+            show_default=False,
         ),
-    ] = "jpeg-90,jpeg-75,jpeg-50,blur-1,blur-2,resize-0.5,resize-2,grey",
+    ] = CONDITIONS,
     cluster: options.Cluster = "photograph",
     equalise_jpeg: options.EqualiseJpeg = "none",
 ) -> Robustness:

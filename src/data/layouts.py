@@ -137,7 +137,7 @@ def _by_folders(root: Path, images: list[Path], layout: str, left_out: list[str]
         pools = {above for _, _, above, _ in shared}
         found = [one for one in found if one[2] not in pools]
     if not found and not shared:
-        _refuse(root, len(unsaid), layout, left_out)
+        _refuse(root, unsaid, layout, left_out)
     named = _generators_and_classes(root.name, [folders for _, _, folders in found])
     entries = [
         ImageEntry(root / path, label, *name)
@@ -361,11 +361,18 @@ def _is_class(folder: str) -> bool:
     return name in CLASSES | SPLITS or bool(_QUALIFIER.fullmatch(name))
 
 
-def _refuse(root: Path, stray: int, layout: str, left_out: list[str]) -> None:
+def _refuse(root: Path, stray: list[Path], layout: str, left_out: list[str]) -> None:
     if stray:
-        what = f"{counted(stray, 'image')}, but none in a folder that says real or fake"
+        folders = sorted({one.parent.as_posix() for one in stray} - {"."})
+        there = f" (they lie in {', '.join(folders[:3])}{' …' * (len(folders) > 3)})" * bool(
+            folders
+        )
+        what = (
+            f"{counted(len(stray), 'image')}, but none in a folder that says real or fake{there}; "
+            "call the folders real and fake, or list the images in a CSV"
+        )
         if _plain(root.name) in LABELS:
-            what = f"{counted(stray, 'image')} of one label; give the folder above it"
+            what = f"{counted(len(stray), 'image')} of one label; give the folder above it"
         raise UserError(f"{root}: {what}; {EXPECTED}")
     if not any(root.iterdir()):
         raise UserError(f"{root} is empty; {EXPECTED}")

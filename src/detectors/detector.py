@@ -126,6 +126,21 @@ class Detector:
         pixels = torch.stack([rows[images.image_id(entry)] for entry in images])
         return self.preset.normalise(pixels.to(self.device))
 
+    @torch.no_grad()
+    @full_float32()
+    def __call__(
+        self, images: torch.Tensor | ImageSet | Path | str | Sequence[ImageEntry | Path | str]
+    ) -> torch.Tensor:
+        """Return the logits of 'fake' (N,), float32, of images or of what :meth:`batch` made.
+
+        Raises:
+            UserError: see :meth:`batch`.
+        """
+        batch = images if isinstance(images, torch.Tensor) else self.batch(images)
+        if not batch.is_floating_point():
+            batch = self.normalised(batch)
+        return self.decide(self.network(batch.to(self.device)).reshape(len(batch), -1)).float()
+
     def decide(self, outputs: torch.Tensor) -> torch.Tensor:
         """Return the logits of 'fake' (N,) for the network's outputs (N, K); differentiable.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Unpack
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 
 from ..data import Batch, JpegEqualiser, Transform
 from ..data.conditions import CLEAN
+from ..data.loose import image_files
 from ..detectors import Detector
 from ..errors import UserError
 from ..records import ImageSet
@@ -75,7 +77,7 @@ class ScoreLook(Look):
 
 def score(
     detector: Detector,
-    images: ImageSet,
+    images: ImageSet | Path | str | Sequence[Path | str],
     *,
     what: str = "scoring",
     transform: Transform | JpegEqualiser | None = None,
@@ -83,13 +85,15 @@ def score(
 ) -> pd.DataFrame:
     """Return path, label, generator, class, logit and score of every image that can be used.
 
-    path is the image's id, below ``images.root``; rows are in the set's order; score is the
+    images: an image set, or files and folders, whose labels then say nothing. path is the image's
+    id, below ``images.root``; rows are in the set's order; score is the
     sigmoid of the logit in float64. what: names the pass; transform: see
     :func:`forensift.data.batches`.
 
     Raises:
         UserError: the detector gives a logit that is not finite, or see :func:`forensift.sweep`.
     """
+    images = images if isinstance(images, ImageSet) else image_files(images)
     look = ScoreLook(detector)
     sweep(images, [look], what=what, transform=transform, **how)
     return look.table(images)

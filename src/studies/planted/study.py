@@ -208,8 +208,9 @@ def _looked_for(
     try:
         ranking = rank(detector, own["validation"], composite=composite, **how)
     except UserError as error:
+        why = str(error).split("; ")[0].removeprefix(f"{detector.name}: ")
         raise UserError(
-            f"{detector.name}: did not learn its trace; train longer ({error})"
+            f"{detector.name}: the detector did not learn its trace: {why}; take more steps"
         ) from None
     along = along_k(detector, own["validation"], ranking)
     ks = choice_of_k(along)
