@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint unit docs notebooks picture performance bench results classes methods causal \
-    causal-choice clean
+.PHONY: demo test lint unit docs notebooks picture gallery performance bench results classes methods \
+    causal causal-choice clean
 
 # The stamps are newer than the files they came from, so that a second call installs nothing.
 $(VENV)/run.stamp: requirements.txt pyproject.toml
@@ -49,6 +49,11 @@ notebooks: $(VENV)/test.stamp
 
 picture: $(VENV)/run.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python docs/first_look.py docs/first-look.png
+
+# The gallery of figures, from the demo that was made last.
+gallery: $(VENV)/run.stamp
+	test -f demo-out/index.html || $(BIN)/forensift demo --out demo-out
+	$(BIN)/python docs/gallery.py demo-out docs
 
 # What every verb costs in time and memory; what runs/verbs holds already is not measured again.
 performance: $(VENV)/run.stamp

@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     from .data.colour import recolour
     from .detectors import Detector, load_detector, own_detector, with_units
     from .embedding import Embedding, embed
-    from .evaluation import Evaluation, Robustness, evaluate, metrics, robustness, score
+    from .evaluation import (
+        Evaluation,
+        Robustness,
+        Spectra,
+        evaluate,
+        metrics,
+        robustness,
+        score,
+        spectra,
+    )
     from .explain import Faithfulness, explain, faithfulness
     from .fmap_ranking import load_ranking, rank, save_ranking
     from .forge import Trace, forge, forge_planted
@@ -66,6 +75,7 @@ _WHERE = {
     "Relevance": "lrp",
     "Result": "records",
     "Robustness": "evaluation",
+    "Spectra": "evaluation",
     "Trace": "forge",
     "Transfer": "sensitivity",
     "bias_units": "pruning",
@@ -94,6 +104,7 @@ _WHERE = {
     "save_ranking": "fmap_ranking",
     "scan": "data",
     "score": "evaluation",
+    "spectra": "evaluation",
     "study": "studies.own",
     "sweep": "sweep",
     "train": "training",

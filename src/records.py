@@ -54,7 +54,7 @@ class FeatureMap:
         return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageEntry:
     """One image of a set: its file, label (0 real, 1 fake), generator and class ('' if none)."""
 
@@ -68,13 +68,17 @@ class ImageEntry:
 class ImageSet:
     """A sorted list of images below one root; what ``scan`` returns and every stage takes.
 
-    left_out: what ``scan`` passed over, a line each ('12 .heic files: …').
+    left_out: what ``scan`` passed over, a line each ('12 .heic files: …'); notes: what it took for
+    granted, a line each (shared reals, splits taken together); reading: what was understood from
+    which words, pairs ('real', '0_real').
     """
 
     root: Path
     entries: tuple[ImageEntry, ...]
     layout: str = ""
     left_out: tuple[str, ...] = field(default=(), compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    reading: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     def __repr__(self) -> str:
         labels = Counter(entry.label for entry in self.entries)
@@ -113,6 +117,12 @@ class ImageSet:
     def generators(self) -> tuple[str, ...]:
         """The generators' names, sorted, each once."""
         return tuple(sorted({entry.generator for entry in self.entries}))
+
+    @property
+    def shared_reals(self) -> bool:
+        """Whether a real image is listed for more than one generator."""
+        paths = [entry.path for entry in self.entries if entry.label == REAL]
+        return len(set(paths)) < len(paths)
 
     def image_id(self, entry: ImageEntry) -> str:
         """Return the path below the root with forward slashes: the key of an image's randomness."""

@@ -197,8 +197,8 @@ def test_folders_that_do_not_fit(tmp_path: Path) -> None:
     make(tmp_path / "flat", "a.png", "b.png")
     with pytest.raises(UserError, match="2 images, but none in a folder that says real or fake"):
         scan(tmp_path / "flat")
-    make(tmp_path / "words", "natural/a.png", "synthetic/b.png")
-    with pytest.raises(UserError, match=r"they lie in natural, synthetic\); call the folders real"):
+    make(tmp_path / "words", "one/a.png", "two/b.png")
+    with pytest.raises(UserError, match=r"they lie in one, two\); call the folders real"):
         scan(tmp_path / "words")
     make(tmp_path / "g", "0_real/a.png")
     with pytest.raises(UserError, match="1 image of one label; give the folder above it"):
@@ -313,12 +313,176 @@ def test_a_folder_beside_reals_and_fakes_is_no_generator(tmp_path: Path) -> None
 
 
 def test_reals_and_fakes_in_different_folders_are_told_what_to_do(tmp_path: Path) -> None:
-    make(tmp_path, "coco/real/a.png", "sd/fake/a.png")
-    with pytest.raises(UserError, match=r"'coco' has no fake images.*\{real,<generator>"):
-        require_both_classes(scan(tmp_path))
+    make(tmp_path / "one", "coco/real/a.png", "coco/fake/a.png", "sd/fake/a.png")
+    with pytest.raises(UserError, match=r"'sd' has no real images.*\{real,<generator>.*--reals"):
+        require_both_classes(scan(tmp_path / "one"))
     make(tmp_path / "two", "fake/a.png", "camera/a.png")
     with pytest.raises(UserError, match=r"no real images.*left out: 1 image in camera/"):
         require_both_classes(scan(tmp_path / "two"))
+
+
+LABEL_FIRST = [
+    "data/test/fake/flux/a.png", "data/test/fake/flux/b.png", "data/test/fake/sdxl/a.png",
+    "data/test/real/redcaps/a.png", "data/test/real/redcaps/b.png",
+]  # fmt: skip
+
+
+def counts(images: ImageSet) -> dict[str, tuple[int, int]]:
+    return {
+        name: (
+            len(images.only(generator=name, label=0)),
+            len(images.only(generator=name, label=1)),
+        )
+        for name in images.generators
+    }
+
+
+@pytest.mark.parametrize("below", ["", "data/test", "data"])
+def test_generators_below_the_label(tmp_path: Path, below: str) -> None:
+    images = scan(make(tmp_path, *LABEL_FIRST) / below)
+    assert counts(images) == {"flux": (2, 2), "sdxl": (2, 1)}
+    assert images.layout == "label-first"
+    assert images.notes == ("2 reals are shared by 2 generators",)
+    assert dict(images.reading) == {
+        "real": "real", "fake": "fake", "generator": "the folder below the label",
+    }  # fmt: skip
+    assert {e.class_name for e in images.only(label=0)} == {"redcaps"}
+    require_both_classes(images)
+    # The other reading is there for whoever asks for it.
+    assert len(scan(tmp_path / below, layout="real-fake").generators) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        # The same folders on both sides are classes, as are object classes and cut-up folders.
+        (["fake/cat/a", "fake/dog/a", "real/cat/a", "real/dog/a"], {"set": (2, 2)}),
+        (["fake/x/a", "fake/y/a", "real/x/a", "real/y/a"], {"set": (2, 2)}),
+        (["fake/cat/a", "fake/dog/a", "real/a"], {"set": (1, 2)}),
+        (["fake/000/a", "fake/001/a", "real/a"], {"set": (1, 2)}),
+        (["fakes/flux/a", "fakes/sd3/a", "reals/a"], {"flux": (1, 1), "sd3": (1, 1)}),
+        (["FAKE/flux/cat/a", "REAL/a"], {"flux": (1, 1)}),
+        (["biggan/fake/x/a", "adm/fake/y/a", "biggan/real/a", "adm/real/a"],
+         {"biggan": (1, 1), "adm": (1, 1)}),
+        (["train/fake/flux/a", "test/fake/sd/a", "train/real/a", "test/real/b"],
+         {"flux": (2, 1), "sd": (2, 1)}),
+        (["fake/train/flux/a", "fake/test/sd/a", "real/train/a", "real/test/b"],
+         {"flux": (2, 1), "sd": (2, 1)}),
+    ],
+)  # fmt: skip
+def test_folders_below_the_label(
+    tmp_path: Path, names: list[str], expected: dict[str, tuple[int, int]]
+) -> None:
+    images = scan(make(tmp_path / "set", *(f"{one}.png" for one in names)))
+    assert counts(images) == expected
+
+
+def test_two_possible_readings_are_both_said(tmp_path: Path) -> None:
+    both = ["fake/flux/a.png", "fake/coco/a.png", "real/coco/a.png"]
+    with pytest.raises(UserError, match=r"coco, flux, can be read .* label-first\) .* real-fake\)"):
+        scan(make(tmp_path / "one", *both))
+    assert counts(scan(tmp_path / "one", layout="label-first")) == {"coco": (1, 1), "flux": (1, 1)}
+    assert counts(scan(tmp_path / "one", layout="real-fake")) == {"one": (1, 2)}
+    names = [
+        f"{at}/{one}/a.png" for at in ("face", "room") for one in ("fake/flux", "fake/sd", "real")
+    ]
+    with pytest.raises(
+        UserError, match=r"flux, sd, can be .* as parts of the generators face, room"
+    ):
+        scan(make(tmp_path / "two", *names))
+    images = scan(tmp_path / "two", layout="label-first")
+    assert counts(images) == {"flux": (2, 2), "sd": (2, 2)}
+    assert {e.class_name for e in images} == {"face", "room"}
+    assert counts(scan(tmp_path / "two", layout="real-fake")) == {"face": (1, 2), "room": (1, 2)}
+
+
+@pytest.mark.parametrize(
+    ("real", "fake"),
+    [
+        ("0_real", "1_fake"), ("REAL", "FAKE"), ("reals", "fakes"), ("Nature", "AI"),
+        ("natural", "synthetic"), ("original", "generated"), ("authentic", "ai"),
+        ("photo", "Synthetic"), ("0", "1"), ("real", "generated"), ("photographs", "aigc"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("shape", ["{}", "{}/val", "test/{}", "gen/{}", "gen/train/{}"])
+def test_words_for_real_and_fake(tmp_path: Path, real: str, fake: str, shape: str) -> None:
+    for n, word in enumerate((real, fake)):
+        make(tmp_path / "set", *(f"{shape.format(word)}/{i}.png" for i in range(n + 2)))
+    images = scan(tmp_path / "set")
+    assert counts(images) == {"gen" if "gen" in shape else "set": (2, 3)}
+    assert images.left_out == ()
+    assert dict(images.reading)["real"] == real
+    assert dict(images.reading)["fake"] == fake
+
+
+@pytest.mark.parametrize("fake", ["gan", "sd", "generated"])
+def test_a_word_that_may_be_a_generator(tmp_path: Path, fake: str) -> None:
+    images = scan(make(tmp_path, f"{fake}/a.png", "sdxl/a.png", "natural/a.png", "masks/a.png"))
+    assert counts(images) == {fake: (1, 1), "sdxl": (1, 1)}
+    assert images.left_out == ("1 image in masks/: no folder above it says real or fake",)
+
+
+def test_ten_digits_are_no_labels(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="none in a folder that says"):
+        scan(make(tmp_path, *(f"{n}/a.png" for n in range(10))))
+    images = scan(
+        make(tmp_path / "real-fake", *(f"real/{n}/a.png" for n in range(2)), "fake/0/a.png")
+    )
+    assert counts(images) == {"real-fake": (2, 1)}
+
+
+def test_splits_are_not_taken_together_in_silence(tmp_path: Path) -> None:
+    names = [f"{at}/{kind}/a.png" for at in ("train", "test") for kind in ("REAL", "FAKE")]
+    images = scan(make(tmp_path / "cifake", *names, "train/FAKE/b.png"))
+    assert images.notes == (
+        "test (2 images) and train (3 images) are taken together; give the folder of one for it "
+        "alone",
+    )
+    assert scan(tmp_path / "cifake" / "test").notes == ()
+
+
+def test_generators_that_have_fakes_alone_share_the_reals(tmp_path: Path) -> None:
+    make(tmp_path, "imagenet/0_real/a.png", "ldm_200/1_fake/a.png", "glide_100_27/1_fake/b.png")
+    images = scan(tmp_path)
+    assert counts(images) == {"glide_100_27": (1, 1), "ldm_200": (1, 1)}
+    assert images.layout == "forensynths+shared-reals"
+    assert images.notes == ("1 real is shared by 2 generators",)
+    require_both_classes(images)
+    make(tmp_path, "laion/0_real/a.png", "own/0_real/a.png", "own/1_fake/a.png")
+    images = scan(tmp_path)
+    assert counts(images) == {"glide_100_27": (2, 1), "ldm_200": (2, 1), "own": (1, 1)}
+    assert "imagenet, laion together" in images.notes[0]
+    assert {e.class_name for e in images.only(label=0, generator="ldm_200")} == {
+        "imagenet",
+        "laion",
+    }
+    one = scan(tmp_path, reals="laion")
+    assert counts(one.only(generator="ldm_200")) == {"ldm_200": (1, 1)}
+
+
+@pytest.mark.parametrize("reals", ["RAISEpng", "raise-1k", "mscoco_val2017"])
+def test_fakes_beside_a_collection_of_photographs(tmp_path: Path, reals: str) -> None:
+    make(tmp_path, "dalle3/a.png", "dalle3/b.png", "midjourney-v5/a.png", f"{reals}/r.png")
+    images = scan(tmp_path)
+    assert counts(images) == {"dalle3": (1, 2), "midjourney-v5": (1, 1)}
+    assert images.notes[0].startswith(f"{reals} is taken for the reals, by its name")
+    assert scan(tmp_path, reals=reals).entries == images.entries
+
+
+def test_reals_given_from_elsewhere(tmp_path: Path) -> None:
+    make(tmp_path / "synthbuster", "dalle3/a.png", "sd/b.png")
+    make(tmp_path / "holiday", "x/r.png", "s.png")
+    images = scan(tmp_path / "synthbuster", reals=tmp_path / "holiday")
+    assert counts(images) == {"dalle3": (2, 1), "sd": (2, 1)}
+    assert images.root == tmp_path
+    assert rows(images)[0] == ("holiday/s.png", 0, "dalle3", "")
+    write_csv(tmp_path / "m.csv", manifest_table(images, relative_to=tmp_path))
+    assert scan(tmp_path / "m.csv").entries == images.entries
+    with pytest.raises(UserError, match="reals nowhere: no such folder"):
+        scan(tmp_path / "synthbuster", reals="nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no images"):
+        scan(tmp_path / "synthbuster", reals=tmp_path / "empty")
 
 
 @pytest.mark.parametrize(

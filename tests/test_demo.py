@@ -59,7 +59,7 @@ def test_every_stage_has_its_tables_figures_and_sentence(small):
     done, _ = small
     study = done.studies["npr"]
     assert tuple(study) == STAGES
-    assert tuple(done.whole) == ("robustness",)
+    assert tuple(done.whole) == ("spectra", "robustness")
     page = (done.folder / "index.html").read_text()
     shown, plain = html.unescape(page), page.replace("&#39;", "'").replace("&#34;", '"')
     results = (done.folder / "results.md").read_text()
@@ -83,7 +83,7 @@ def test_every_stage_has_its_tables_figures_and_sentence(small):
         manifest = json.loads((done.folder / folder / "manifest.json").read_text())
         assert manifest["said"] == view.said
     sections = re.findall(r'<section id="([^"]+)"', page)
-    assert len(sections) == len(STAGES) + 1
+    assert len(sections) == len(STAGES) + 2  # and spectra and robustness, of all
     assert all(f'href="#{one}"' in page for one in sections)
 
 
@@ -133,12 +133,20 @@ def test_figures_show_the_numbers_of_their_tables(small):
     study = done.studies["npr"]
     result = study["dropout-k40"]
     heat = plot_dropout(result.summary)
-    ap = [float(text.get_text()) for text in heat.axes[0].texts]
-    expected = 100 * result.summary.loc[result.summary["mask"] == "top-k", "ap"]
-    generators = len(expected)
-    assert ap[generators : 2 * generators] == pytest.approx(expected.tolist(), abs=0.5)
+    texts = {text.get_position(): text.get_text() for text in heat.axes[0].texts}
+    names = [label.get_text().removesuffix(" (seen)") for label in heat.axes[0].get_yticklabels()]
+    for mask, across in (("baseline", 0.5), ("top-k", 1.5)):
+        own = result.summary[result.summary["mask"] == mask].set_index("generator")
+        column = "ap" if mask == "baseline" else "change_ap"
+        for name, value in own[column].items():
+            text = texts[across, names.index(str(name)) + 0.5].replace("−", "-")
+            assert float(text) == pytest.approx(100 * value, abs=0.51)
+    falls = [float(own.loc[name, "change_ap"]) for name in names if name in own.index]
+    families = sum(not str(name).startswith("macro") for name in own.index)
+    assert falls[:families] == sorted(falls[:families])
     curve = plot_ap_curve(result.curve, 40)
-    assert len(curve.axes) == result.curve["generator"].nunique()
+    shown = [axes for axes in curve.axes if axes.get_visible()]
+    assert len(shown) == result.curve["generator"].nunique()
     omega = plot_omega(study["ranking"].of["fake"].table, 8)
     counts = [bar.get_width() for bar in omega.axes[1].patches]
     assert sum(counts) == 8

@@ -285,7 +285,7 @@ def test_faithfulness_leaves_out_what_fails_at_its_first_image(own: Path, tmp_pa
     assert found.notes[0].startswith("gradcam is left out: Grad-CAM needs a layer")
     assert found.notes[0] in found.said
     assert "2 random orders" in found.said
-    assert "2 random orders" in found.plot()._suptitle.get_text()  # type: ignore[attr-defined]
+    assert "2 random orders" in found.plot().legends[0].get_title().get_text()
     with pytest.raises(UserError, match="gradcam is left out"):
         faithfulness(detector, images, methods=("gradcam",), n=3, label=label)
 

@@ -43,6 +43,7 @@ RANKED = "--ranking {top} --k 8"
 VERBS = {
     "score": "npr {set}",
     "evaluate": "npr --data {set}",
+    "spectra": "--data {set}",
     "robustness": "npr --data {set} --conditions jpeg-75,grey",
     "explain": "npr {set}/progan-like/1_fake --method lrp",
     "faithfulness": "npr --data {set} --methods gradcam,gradient --n 6 --label both --draws 1",

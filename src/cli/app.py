@@ -17,7 +17,7 @@ UsageError = typer.BadParameter.__base__  # Typer's own or click's, by Typer's v
 # Each module is quick to import: what needs torch is imported inside its functions.
 VERBS: dict[str, dict[str, str]] = {
     "Start here": {"doctor": "doctor", "demo": "demo"},
-    "Images": {"scan": "scan", "forge": "forge", "gradients": "gradients"},
+    "Images": {"scan": "scan", "spectra": "spectra", "forge": "forge", "gradients": "gradients"},
     "How well does it do?": {
         "score": "score",
         "evaluate": "evaluate",

@@ -26,6 +26,8 @@ def scanned(folder: Path) -> ImageSet:
     images = scan(folder)
     for one in images.left_out:
         print(f"left out: {one}", file=sys.stderr)
+    for one in images.notes:
+        print(f"note: {one}", file=sys.stderr)
     return images
 
 

@@ -23,8 +23,19 @@ def scan(
     ],
     layout: Annotated[
         str,
-        typer.Option(help="auto, forensynths, genimage, real-fake or csv; auto knows them all."),
+        typer.Option(
+            help="Take only this layout: forensynths, genimage, real-fake (the folder above the "
+            "label names the generator), label-first (the one below it does), shared-reals … auto "
+            "knows them all and asks where two fit."
+        ),
     ] = "auto",
+    reals: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="A folder of reals, in this one or elsewhere, for all generators that have none.",
+        ),
+    ] = None,
     audit: Annotated[
         bool,
         typer.Option(
@@ -41,7 +52,9 @@ def scan(
 
     - `<generator>/[<class>/]{0_real,1_fake}/*`, or a folder of such (ForenSynths)
     - `<generator>/[train|val/]{nature,ai}/*` (GenImage)
-    - `<generator>/{real,fake}/*`
+    - `<generator>/{real,fake}/*`, also `natural`, `original`, `synthetic`, `generated` …
+    - `real/*` beside `fake/<generator>/*`, or beside folders of generators
+    - `<pool>/0_real/*` beside `<generator>/1_fake/*`, or any folders of generators with `--reals`
     - a CSV with the columns `path,label,generator,class` (label 0 real, 1 fake; a path is
       relative to the CSV), which is also what this command writes
 
@@ -55,4 +68,6 @@ def scan(
     """
     from ..evaluation import survey
 
-    return survey(folder, layout, audit=audit, seed=seed, relative_to=run.folder, tell=run.tell)
+    return survey(
+        folder, layout, reals=reals, audit=audit, seed=seed, relative_to=run.folder, tell=run.tell
+    )

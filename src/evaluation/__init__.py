@@ -51,5 +51,6 @@ from .significance import (
     permutation_p,
     sequential_p,
 )
+from .spectra import Spectra, SpectraLook, spectra, spectra_of
 from .survey import Found, survey
 from .table import COLUMNS, THRESHOLD, measured, metrics

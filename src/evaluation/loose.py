@@ -15,8 +15,8 @@ from PIL import Image
 from ..data import UnreadableImage, check_skipped, image_size
 from ..data.conditions import CLEAN
 from ..data.formats import format_facts
-from ..data.layouts import folder_label
 from ..data.loose import absolute, image_files
+from ..data.names import folder_label
 from ..data.presets import centre_crop
 from ..detectors import Detector
 from ..records import FAKE, REAL, ImageSet, Result, Skipped

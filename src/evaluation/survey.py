@@ -39,6 +39,7 @@ def survey(
     folder: Path,
     layout: str = "auto",
     *,
+    reals: Path | None = None,
     audit: bool = False,
     seed: int = 0,
     relative_to: Path | None = None,
@@ -46,12 +47,13 @@ def survey(
 ) -> Found:
     """Find the images of a folder and read their headers.
 
-    relative_to: what the manifest's paths are below, by default the folder itself.
+    layout, reals: see :func:`forensift.data.scan`; relative_to: what the manifest's paths are
+    below, by default the folder itself.
 
     Raises:
         UserError: no images, or a layout that is not clear.
     """
-    images = scan(folder, layout=layout)
+    images = scan(folder, layout=layout, reals=reals)
     skipped: list[Skipped] = []
     formats = None
     if audit:
@@ -76,7 +78,7 @@ def survey(
         tell("reading headers", place, len(images))
     headers = pd.DataFrame(rows, columns=["path", "label", "generator", "class", *HEADER])
     found = None if formats is None else format_audit(formats, seed=seed)
-    warnings = [*images.left_out, *_warnings(images, headers)]
+    warnings = [*images.left_out, *images.notes, *_warnings(images, headers)]
     facts_ = {
         "images": len(images),
         "image_set_sha256": images.hash(),
@@ -84,6 +86,9 @@ def survey(
         "root": str(images.root),
         "skipped": len(skipped),
         "left_out": list(images.left_out),
+        "notes": list(images.notes),
+        "reading": dict(images.reading),
+        "shared_reals": images.shared_reals,
     }
     if found is not None:
         warnings += found.warnings

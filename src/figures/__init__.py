@@ -20,7 +20,7 @@ from .intervals import plot_intervals
 from .leaderboard import plot_leaderboard
 from .omega import plot_omega
 from .reproduce import plot_reproduction
-from .robustness import plot_robustness
+from .robustness import plot_robustness, said
 from .source_attribution import (
     class_overlay,
     heat_colours,
@@ -30,5 +30,6 @@ from .source_attribution import (
     plot_source_attribution,
     plot_world_embedding,
 )
+from .spectra import plot_radial, plot_spectra
 from .style import save, svg
 from .transfer import plot_transfer

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .style import PAGE, new_figure, styled
+from .style import PAGE, head, new_figure, styled
 
 PANELS = {"spearman": "Spearman's ρ, all maps", "overlap": "share of the top {k} in both"}
 
@@ -31,7 +31,7 @@ def plot_alike(alike: pd.DataFrame, *, title: str = "") -> Figure:
         axes.spines[:].set_visible(False)
     chance = alike["overlap_by_chance"].max()
     note = f"diagonal: two halves of the photographs; overlap by chance {chance:.3f}"
-    figure.suptitle(f"{title}{': ' if title else ''}{note}", fontsize=8)
+    head(figure, title, note)
     return figure
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .style import BLUE, GREEN, ORANGE, new_figure, styled
+from .style import BLUE, GREEN, ORANGE, head, new_figure, styled
 
 WIDTH, LINE = 5.2, 0.34  # inches
 WITH, WITHOUT, RANDOM = "all feature maps", "without the top k", "without as many random ones"
@@ -44,6 +44,5 @@ def plot_answer(table: pd.DataFrame, *, title: str = "") -> Figure:
         )
     ]  # fmt: skip
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
-    if title:
-        figure.suptitle(title, fontsize=8)
+    head(figure, title)
     return figure

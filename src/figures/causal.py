@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .style import PAGE, new_figure, styled
+from .style import PAGE, head, new_figure, styled
 
 PANELS = (
     ("gap_removed", "gap removed (%)"),
@@ -45,8 +45,7 @@ def plot_causal(curves: pd.DataFrame, *, title: str = "") -> Figure:
         axes.set_xlabel("maps taken away")
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-    if title:
-        figure.suptitle(title, fontsize=8)
+    head(figure, title)
     return figure
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .style import BLUE, GREY, ORANGE, PAGE, new_figure, styled
+from .style import BLUE, GREY, ORANGE, PAGE, head, new_figure, styled
 
 PANELS = 6  # box plots side by side
 FEW = 10  # fewer values are drawn themselves, for a box of them says little
@@ -25,6 +25,7 @@ def plot_colour_boxes(
     *,
     least_probability: float = 0.2,
     title: str = "",
+    note: str = "",
 ) -> Figure:
     """Draw the fakes' probabilities in rgb against another mode, one panel a generator.
 
@@ -55,11 +56,8 @@ def plot_colour_boxes(
     for axes in _lowest(panels):
         axes.tick_params(axis="x", labelbottom=True)
     none = sorted(set(every["generator"]) - set(generators))
-    if none:
-        said = f"no fake of p ≥ {least_probability:g} in RGB: {', '.join(none)}"
-        figure.supxlabel(said, fontsize=6.5)
-    if title:
-        figure.suptitle(title, fontsize=8)
+    absent = [f"none of p ≥ {least_probability:g} in RGB: {', '.join(none)}"] * bool(none)
+    head(figure, title, "; ".join([*filter(None, [note]), *absent]))
     return figure
 
 
@@ -114,7 +112,7 @@ def _tukey(axes: Axes, two: pd.DataFrame, values: dict[str, np.ndarray]) -> None
 
 
 @styled
-def plot_colour_modes(table: pd.DataFrame, *, title: str = "") -> Figure:
+def plot_colour_modes(table: pd.DataFrame, *, title: str = "", note: str = "") -> Figure:
     """Draw AP with its 95 % interval in each colour mode, one panel a generator.
 
     table: of a ``ColourResult``. The dotted line is rgb; modes from top to bottom as asked for.
@@ -149,9 +147,7 @@ def plot_colour_modes(table: pd.DataFrame, *, title: str = "") -> Figure:
         axes.tick_params(axis="x", labelbottom=True)
     over = table["intervals_over"].iloc[-1]
     said = f"lines: 95 % intervals over {over}; dotted: RGB"
-    figure.supxlabel(said, fontsize=6.5)
-    if title:
-        figure.suptitle(title, fontsize=8)
+    head(figure, title, "; ".join([*filter(None, [note]), said]))
     return figure
 
 

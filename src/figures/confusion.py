@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .style import COLUMN, new_figure, styled
+from .style import COLUMN, head, new_figure, styled
 
 
 @styled
@@ -43,6 +43,5 @@ def plot_confusion_matrix(
     axes.set(xlabel="predicted", ylabel="true")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    if title:
-        figure.suptitle(title, fontsize=8)
+    head(figure, title)
     return figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .style import BLUE, GREEN, GREY, ORANGE, PAGE, PURPLE, new_figure, styled
+from .style import BLUE, GREEN, GREY, ORANGE, PAGE, PURPLE, head, new_figure, styled
 
 COLOURS = (ORANGE, BLUE, GREEN, PURPLE, "black")
 MARKS = "osD^v"
@@ -39,6 +39,5 @@ def plot_doses(curves: pd.DataFrame, *, title: str = "") -> Figure:
         axes.axhline(0, color=GREY, lw=0.4)
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize=6)
     panels[0].set_ylabel("moved, in standard deviations\nover clean photographs")
-    if title:
-        figure.suptitle(title, fontsize=8)
+    head(figure, title)
     return figure

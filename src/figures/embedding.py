@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from textwrap import fill
 from typing import Any
 
 import pandas as pd
@@ -11,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .style import BLUE, GREEN, GREY, ORANGE, PAGE, PALE, PURPLE, new_figure, styled
+from .style import BLUE, GREEN, GREY, ORANGE, PAGE, PALE, PURPLE, head, new_figure, styled
 
-# Okabe and Ito's without black, which reals that generators share are drawn in, and yellow.
-COLOURS = (ORANGE, BLUE, GREEN, PURPLE, "#56B4E9", "#E69F00")
+# Without black, which reals that generators share are drawn in; the last two are lighter.
+COLOURS = (ORANGE, BLUE, GREEN, PURPLE, "#8CCBF2", "#E8D25C")
 REAL_MARK, FAKE_MARK = "o", "^"
 SHARED = "several (one image)"
 OTHERS = {"generator": "other generators", "class": "other classes"}
@@ -79,7 +80,7 @@ def _one_panel(
     axes: Axes, table: pd.DataFrame, groups: list[str], by: str, shared: bool, title: str
 ) -> list[Line2D]:
     """Draw all groups in one panel, and return what the legend shows."""
-    axes.set_title(title)
+    axes.set_title(fill(title, 62))
     colours = dict(zip(groups, COLOURS, strict=False))
     for label in (0, 1):
         if shared:
@@ -105,8 +106,7 @@ def _many_panels(table: pd.DataFrame, groups: list[str], by: str, title: str) ->
     down = math.ceil(len(groups) / ACROSS)
     figure = new_figure(PAGE, 1.75 * down + 0.8)
     panels = figure.subplots(down, ACROSS, sharex=True, sharey=True, squeeze=False).ravel()
-    if title:
-        figure.suptitle(title, fontsize=8)
+    head(figure, title)
     for axes in panels[len(groups) :]:
         axes.set_visible(False)
     for axes, group in zip(panels, groups, strict=False):

@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..files import whole
-from .style import COLUMN, PAGE, laid_out, new_figure, styled
+from .style import COLUMN, PAGE, head, laid_out, new_figure, styled
 
 # The image is grey, so that every colour is relevance; opacity grows with its root, so that single
 # pixels are seen and the image still shows through where a map covers all of it.
@@ -116,11 +116,11 @@ def plot_explanations(
     map of zeros stands that it has nothing to show.
     """
     columns = ["image", *heats]
-    side = (PAGE - 0.35 * bool(rows)) / max(len(columns), 4)
+    side = (PAGE - 0.5 * bool(rows)) / max(len(columns), 5)
     shape = max(image.shape[1] / image.shape[2] for image in images)
     lines = max(name.count("\n") for name in columns) + 1
     height = len(images) * side * shape + 0.12 * lines + 0.5 + 0.2 * bool(title)
-    figure = new_figure(side * len(columns) + 0.35 * bool(rows), height)
+    figure = new_figure(max(side * len(columns) + 0.5 * bool(rows), COLUMN), height)
     layout = figure.get_layout_engine()
     assert isinstance(layout, ConstrainedLayoutEngine)
     layout.set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)
@@ -141,10 +141,9 @@ def plot_explanations(
             if down == 0:
                 axes.set_title(name, fontsize=6 if len(columns) > 6 else 7)
         if rows:
-            grid[down, 0].set_ylabel(rows[down], fontsize=6)
+            grid[down, 0].set_ylabel(rows[down], fontsize=5, linespacing=1.25)
     _scale(figure, grid, signed, scaling)
-    if title:
-        figure.suptitle(title, fontsize=8)
+    head(figure, title)
     return figure
 
 
@@ -187,8 +186,7 @@ def plot_methods(
         axes.imshow(shown, interpolation="nearest")
         axes.set_title(name, fontsize=6.5, pad=2)
     _scale(figure, grid, signed, scaling)
-    if title:
-        figure.suptitle(title, fontsize=8)
+    head(figure, title)
     return figure
 
 

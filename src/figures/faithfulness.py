@@ -7,14 +7,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .style import BLUE, GREEN, GREY, ORANGE, PAGE, PURPLE, new_figure, styled
+from .style import BLUE, GREEN, GREY, INK, ORANGE, PAGE, PURPLE, head, key, new_figure, styled
 
 COLOURS = {
     "lrp": ORANGE,
     "guided-gradcam": BLUE,
     "gradcam": GREEN,
     "gradient": PURPLE,
-    "guided-backprop": "#56B4E9",
+    "guided-backprop": INK,
     "random": GREY,
 }
 MARKERS = {"lrp": "o", "guided-gradcam": "s", "gradcam": "^", "gradient": "D", "random": "x"}
@@ -22,7 +22,12 @@ MARKERS = {"lrp": "o", "guided-gradcam": "s", "gradcam": "^", "gradient": "D", "
 
 @styled
 def plot_faithfulness(
-    curves: pd.DataFrame, randomisation: pd.DataFrame, agreement: pd.DataFrame, *, title: str = ""
+    curves: pd.DataFrame,
+    randomisation: pd.DataFrame,
+    agreement: pd.DataFrame,
+    *,
+    title: str = "",
+    note: str = "",
 ) -> Figure:
     """Draw deletion, insertion, the randomisation check and the methods' agreement, side by side.
 
@@ -30,7 +35,7 @@ def plot_faithfulness(
     standard error. Cells of the last panel: Spearman's ρ above, overlap of the top 5 % in brackets.
     """
     methods = [method for method in dict.fromkeys(curves["method"]) if method != "random"]
-    figure = new_figure(PAGE, 2.35)
+    figure = new_figure(PAGE, 2.75)
     panels = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.15))
     for axes, kind in zip(panels, ("deletion", "insertion"), strict=False):
         for method in (*methods, "random"):
@@ -43,7 +48,7 @@ def plot_faithfulness(
         axes.set_title(
             f"{kind}\n{'lower' if kind == 'deletion' else 'higher'} is better", fontsize=7
         )
-    panels[0].set_ylabel("probability of decision")
+    panels[0].set_ylabel("probability of what was\ndecided of the whole image", fontsize=7)
     checked = panels[2]
     for method in dict.fromkeys(randomisation["method"]):
         rows = randomisation[randomisation["method"] == method]
@@ -56,10 +61,8 @@ def plot_faithfulness(
     checked.set(ylim=(-0.5, 1.02), xlabel="layers made random", ylabel="rank correlation")
     checked.set_title("randomisation\nnear 0 is right", fontsize=7)
     _agreement(panels[3], agreement, methods)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-    if title:
-        figure.suptitle(title, fontsize=8)
+    key(figure, panels[0].get_legend_handles_labels()[0], note)
+    head(figure, title)
     return figure
 
 
@@ -92,4 +95,4 @@ def _agreement(axes: Axes, agreement: pd.DataFrame, methods: list[str]) -> None:
     axes.set_ylim(count - 0.5, 0.5)
     axes.tick_params(length=0, labelsize=5.5)
     axes.spines[:].set_visible(False)
-    axes.set_title("agreement\nρ (overlap of top 5 %)", fontsize=7)
+    axes.set_title("agreement of two\nρ (overlap of the top 5 %)", fontsize=7)

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .style import BLUE, GREEN, GREY, ORANGE, PAGE, PURPLE, new_figure, styled
+from .style import BLUE, GREEN, GREY, ORANGE, PAGE, PURPLE, head, new_figure, styled
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, GREY)
 MARKS = "osD^v"  # told apart in black and white too
@@ -43,6 +43,5 @@ def plot_intervals(table: pd.DataFrame, *, xlabel: str, title: str = "") -> Figu
     ]
     columns = len(handles) if len(handles) < 5 else 3
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
-    if title:
-        figure.suptitle(title, fontsize=8)
+    head(figure, title)
     return figure

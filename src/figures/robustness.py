@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .style import PAGE, new_figure, styled
+from .style import PAGE, head, new_figure, styled
 
 CHANCE = 0.5  # AP of guessing where there are as many reals as fakes: the dark end of the scale
+BOX = {"boxstyle": "square,pad=0.15", "facecolor": "none", "linewidth": 0.6}
 MEAN = "macro mean"  # stands apart from the generators
 SAID = {
     "clean": "clean",
@@ -30,7 +31,7 @@ SAID = {
 def plot_robustness(table: pd.DataFrame, *, value: str = "ap", title: str = "") -> Figure:
     """Draw ``robustness.csv``: a panel a condition, rows detectors, columns generators, percent.
 
-    A number in bold has fallen from clean for certain: the paired 95 % interval of the fall lies
+    A number in a box has fallen from clean for certain: the paired 95 % interval of the fall lies
     above zero. The scale goes from 50 (chance) to 100; what is below has the darkest colour.
 
     table: columns ``detector``, ``generator``, ``condition``, the value and its fall.
@@ -67,10 +68,9 @@ def plot_robustness(table: pd.DataFrame, *, value: str = "ap", title: str = "") 
     bar.outline.set_visible(False)  # type: ignore[operator]
     bar.set_ticks([0.5, 0.6, 0.7, 0.8, 0.9, 1.0], labels=["≤ 50", "60", "70", "80", "90", "100"])
     name = {"ap": "AP", "auc": "AUC"}.get(value, value)
-    bar.set_label(f"{name} (percent); bold: fallen from clean, paired 95 % interval above 0")
+    bar.set_label(f"{name} (percent); boxed: fallen from clean, paired 95 % interval above 0")
     bar.ax.tick_params(labelsize=6)
-    if title:
-        figure.suptitle(title, fontsize=8)
+    head(figure, title)
     return figure
 
 
@@ -88,6 +88,7 @@ def _heat(axes: Any, values: np.ndarray, bold: np.ndarray, cell: float) -> Any:
     size = float(np.clip(24 * cell, 3.2, 6.5))
     for (row, column), value in np.ndenumerate(values):
         if not np.isnan(value):
+            colour = "white" if value < 0.75 else "black"
             axes.text(
                 column,
                 row,
@@ -96,7 +97,8 @@ def _heat(axes: Any, values: np.ndarray, bold: np.ndarray, cell: float) -> Any:
                 va="center",
                 fontsize=size,
                 fontweight="bold" if bold[row, column] else "normal",
-                color="white" if value < 0.75 else "black",
+                color=colour,
+                bbox=BOX | {"edgecolor": colour} if bold[row, column] else None,
             )
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

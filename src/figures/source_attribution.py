@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from .embedding import caption
-from .style import BLUE, GREEN, GREY, ORANGE, PAGE, PURPLE, new_figure, styled
+from .style import BLUE, GREEN, GREY, ORANGE, PAGE, PURPLE, head, new_figure, styled
 
 # One colour a class, reals black; the published five (black, blue, red, lime, cyan) end at five
 # and are hard to tell apart for some.
@@ -76,8 +76,7 @@ def plot_class_maps(
             axes.imshow(shown, interpolation="nearest")
             if column:
                 axes.set_xlabel(words, fontsize=5.5, color="black" if right else "#c00000")
-    if title:
-        figure.suptitle(title, fontsize=8)
+    head(figure, title)
     return figure
 
 
@@ -120,8 +119,7 @@ def plot_confusions(confusion: pd.DataFrame, sets: Mapping[str, str], *, title: 
         bar = figure.colorbar(image, ax=grid.ravel().tolist(), shrink=0.5, aspect=30)
         bar.set_label("share of the class's images, named as", fontsize=6.5)
         bar.ax.tick_params(labelsize=6)
-    if title:
-        figure.suptitle(title, fontsize=8)
+    head(figure, title)
     return figure
 
 

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from ..files import whole
 
 # Told apart without red or green, and printed in grey: each is a step lighter than the one before.
-INK, PURPLE, BLUE, GREEN, ORANGE = "#262626", "#582680", "#00589C", "#008463", "#DD7711"
+INK, PURPLE, BLUE, GREEN, ORANGE = "#262626", "#611E63", "#00589C", "#008463", "#DD7711"
 GREY, PALE = "#666666", "#CCCCCC"  # what is said beside; what stands behind
 REAL, FAKE = BLUE, ORANGE
 COLUMN, PAGE = 3.4, 7.0  # inches: one column and both columns of a two-column page

@@ -2,87 +2,134 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from .style import PAGE, new_figure, styled
+from .style import DIVERGING, GREY, PAGE, RISING, head, new_figure, signed, styled
 
-MANY = 6  # generators, above which the panels stand in two rows
+FALLS = f"{DIVERGING}_r"  # a fall is red here as elsewhere
+FEW = 8  # fakes, below which a ranking's row is pale
+PALE = 0.35
+CELL = 0.3  # inches, at most
 
 
 @styled
 def plot_transfer(
-    table: pd.DataFrame, agreement: pd.DataFrame, k: int, *, title: str = ""
+    table: pd.DataFrame, agreement: pd.DataFrame, k: int, *, title: str = "", note: str = ""
 ) -> Figure:
     """Draw the falls of AP (ranked on A down, dropped on B across), and the agreement of rankings.
 
     table: ``transfer.csv``. The first panel is the fall of AP in points; the second the fall for as
-    many random maps of the same layers, on the same scale, where there is such a control.
+    many random maps of the same layers, on the same scale about 0, where there is such a control.
     agreement: ``agreement.csv``. Kendall's τ over all maps and Jaccard overlap of the top k; the
     diagonal holds two halves of one generator's images, which is what agreement can be here.
+    Rows of rankings on fewer than eight fakes are pale; a frame marks a generator with itself.
     """
     ranked = list(dict.fromkeys(table["ranked_on"]))
     dropped = list(dict.fromkeys(table["dropped_on"]))
+    used = table.drop_duplicates("ranked_on").set_index("ranked_on")["images_ranked_on"]
     falls = _grid(table, "fall_ap_points", ranked, dropped)
     control = _grid(table, "fall_ap_points_matched", ranked, dropped)
-    shown = [("fall of AP, top k\n(points)", falls, dropped)]
+    shown = [(f"AP lost with the top {k}", falls, dropped)]
     if not np.isnan(control).all():
-        shown.append(("fall of AP, random maps\nof the same layers", control, dropped))
-    for key, label in (("kendall_tau", "Kendall's τ of ω\n(all maps)"),
-                       ("jaccard", "Jaccard overlap\nof the top k")):  # fmt: skip
-        shown.append((label, _symmetric(agreement, key, ranked), ranked))
-    down = 2 if len(dropped) > MANY else 1
-    across = -(-len(shown) // down)
-    cell = 0.85 * PAGE * down / sum(len(names) for _, _, names in shown)
-    longest = max(map(len, [*ranked, *dropped]))
-    height = 0.75 + min(cell, 0.35) * len(ranked) + 0.07 * longest
-    figure = new_figure(PAGE, down * height)
-    widths = None if down > 1 else [len(names) for _, _, names in shown]
-    grid = figure.subplots(down, across, width_ratios=widths, squeeze=False)
-    panels = list(grid.flat)[: len(shown)]
-    for empty in list(grid.flat)[len(shown) :]:
-        empty.set_axis_off()
-    used = table.drop_duplicates("ranked_on").set_index("ranked_on")["images_ranked_on"]
+        shown.append((f"AP lost with {k} random maps\nof the same layers", control, dropped))
+    kinds = [len(shown), 2]
+    shown += [
+        ("rank correlation of ω\n(Kendall's τ, all maps)",
+         _symmetric(agreement, "kendall_tau", ranked), ranked),
+        (f"the same maps in the top {k}\n(Jaccard)",
+         _symmetric(agreement, "jaccard", ranked), ranked),
+    ]  # fmt: skip
+    cell = min(CELL, 0.36 * PAGE / max(len(dropped), len(ranked)))
+    figure = new_figure(PAGE, 2 * (1.2 + cell * len(ranked)) + 0.06 * max(map(len, dropped)))
+    grid = figure.subplots(2, 2, squeeze=False)
+    reach = max(float(np.nanmax(np.abs([falls, control]))), 1.0)
+    few = [used[name] < FEW for name in ranked]
     rows = [f"{name} ({used[name]})" for name in ranked]
-    reach = max(float(np.nanmax(falls, initial=1.0)), 1.0)
+    panels = [grid[0, 0], grid[0, 1], grid[1, 0], grid[1, 1]]
+    if kinds[0] == 1:
+        panels.remove(grid[0, 1])
+        figure.delaxes(grid[0, 1])
     for place, (axes, (label, values, names)) in enumerate(zip(panels, shown, strict=True)):
-        points = names is dropped
-        _heat(axes, values, reach if points else 1.0, points, cell)
-        axes.set_title(label, fontsize=7)
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=6.5)
-        axes.set_yticks(range(len(ranked)), rows if place % across == 0 else [""] * len(ranked))
+        points = place < kinds[0]
+        limits = (-reach, reach) if points else (0.0, 1.0)
+        pale = np.array(few)[:, None]  # agreement is of two rankings
+        pale = pale if points else pale | pale.T
+        _heat(axes, values, limits, FALLS if points else RISING, pale, cell)
+        _frame(axes, ranked, names)
+        axes.set_title(label, fontsize=7.5)
+        axes.set_xticks(np.arange(len(names)) + 0.5, names, rotation=90, fontsize=6.5)
+        first = axes in (grid[0, 0], grid[1, 0])
+        axes.set_yticks(np.arange(len(ranked)) + 0.5, rows if first else [""] * len(ranked))
+        for text, grey in zip(axes.get_yticklabels(), few, strict=True):
+            text.set(fontsize=7, color=GREY if grey else "black")
+        if first:
+            axes.set_ylabel("ranked on (fakes used)", fontsize=7)
         if points:
             axes.set_xlabel("dropped on", fontsize=7)
-    for row in grid:
-        row[0].set_ylabel("ranked on (fakes used)", fontsize=7)
-    figure.suptitle(f"{title}{', ' if title else ''}k = {k}", fontsize=8)
+    _bar(figure, panels[: kinds[0]], (-reach, reach), FALLS, "AP lost (points)")
+    _bar(figure, panels[kinds[0] :], (0, 1), RISING, "agreement")
+    head(figure, title or f"k = {k}", note)
     return figure
 
 
-def _heat(axes: Any, values: np.ndarray, reach: float, points: bool, cell: float) -> None:
-    # Both agreements and falls of AP are shown from 0; what is below is written in its cell.
-    axes.imshow(
-        np.clip(values, 0, reach),
-        cmap="cividis",
-        vmin=0,
-        vmax=reach,
-        aspect="auto",
-    )
-    size = float(np.clip(14 * cell, 3.5, 6.5))
+def _heat(
+    axes: Axes,
+    values: np.ndarray,
+    limits: tuple[float, float],
+    colours: str,
+    pale: np.ndarray,
+    cell: float,
+) -> None:
+    low, high = limits
+    painted = colormaps[colours](Normalize(low, high)(np.clip(np.nan_to_num(values), low, high)))
+    painted[np.broadcast_to(pale, values.shape), 3] = PALE
+    painted[np.isnan(values), 3] = 0
+    size = float(np.clip(21 * cell, 3.5, 6.2))
     for (row, place), value in np.ndenumerate(values):
         if np.isnan(value):
             continue
-        text = (
-            f"{value:.0f}" if points and abs(value) >= 9.95 else f"{value:.{1 if points else 2}f}"
-        )
-        text = text.replace("-0.0", "0.0") if points and abs(value) < 0.05 else text
-        colour = "white" if value < 0.5 * reach else "black"
-        axes.text(place, row, text, ha="center", va="center", fontsize=size, color=colour)
+        corner = (place, row)
+        axes.add_patch(Rectangle(corner, 1, 1, facecolor=painted[row, place], edgecolor="white",
+                                 linewidth=0.4))  # fmt: skip
+        # What stands on: the colour laid over white, by its luminance.
+        alpha = painted[row, place, 3]
+        light = alpha * painted[row, place, :3] @ [0.299, 0.587, 0.114] + 1 - alpha
+        text = signed(value) if low < 0 else f"{value:.2f}"
+        axes.text(
+            place + 0.5, row + 0.5, text, ha="center", va="center", fontsize=size,
+            color="black" if light > 0.5 else "white",
+        )  # fmt: skip
+    axes.set(xlim=(0, values.shape[1]), ylim=(values.shape[0], 0))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
+
+
+def _frame(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
+    for down, name in enumerate(rows):
+        if name in columns:
+            corner = (columns.index(name), down)
+            axes.add_patch(
+                Rectangle(corner, 1, 1, fill=False, edgecolor="black", linewidth=1, zorder=3)
+            )
+
+
+def _bar(
+    figure: Figure, panels: list[Axes], limits: tuple[float, float], colours: str, words: str
+) -> None:
+    mapped = ScalarMappable(Normalize(*limits), colormaps[colours])
+    bar = figure.colorbar(mapped, ax=panels, location="right", aspect=25, shrink=0.8, pad=0.02)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.ax.tick_params(labelsize=6)
+    bar.set_label(words, fontsize=6.5)
 
 
 def _grid(table: pd.DataFrame, column: str, rows: list[str], columns: list[str]) -> np.ndarray:

@@ -85,6 +85,7 @@ def colour_of(
     scores = pd.concat(parts, ignore_index=True)[list(SCORES)]
     facts: dict[str, object] = {
         "detector": look.detector.name,
+        "weights_file": look.detector.weights.path,
         "modes": list(modes),
         "least_probability": least_probability,
         "threshold": "calibrated on these images in rgb (published)",

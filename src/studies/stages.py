@@ -20,7 +20,7 @@ from ..files import write_bytes
 from ..fmap_ranking import Rankings, rankings, top
 from ..histograms import MaximaLook, median_of
 from ..patches import PeakLook, patches_of
-from ..records import FAKE, ImageSet, Ranking, Result
+from ..records import FAKE, REAL, ImageEntry, ImageSet, Ranking, Result
 from ..sensitivity import colour_of, dropout, held_out_threshold, transfer
 from ..sweep import How, Look, sweep
 from .arms import Arm, experiment
@@ -261,8 +261,7 @@ def transferred(
 def _explain(detector: Detector, asked: Asked, stages: Stages) -> None:
     """Show where decisions come from, and test the methods that say so."""
     name, how, images = detector.name, stages.how, asked.test
-    fakes = images.only(label=FAKE)
-    few = [fakes.only(generator=one).entries[0] for one in fakes.generators][:EXPLAINED]
+    few = _explained(images, asked.training_family)
     about = f"{name}: explanations, and tests of the methods"
     with stages.time("explain", about):
         with stages.attempt(name, "explanation"):
@@ -271,6 +270,18 @@ def _explain(detector: Detector, asked: Asked, stages: Stages) -> None:
         with stages.attempt(name, "faithfulness"):
             tested = faithfulness(detector, images, n=stages.scale.explained, **how)
             stages.keep(name, "faithfulness", tested)
+
+
+def _explained(images: ImageSet, seen: str | None) -> list[ImageEntry]:
+    """Return a real beside a fake of the generator seen, then other photographs' of others."""
+    fakes = images.only(label=FAKE)
+    first = seen if seen in fakes.generators else fakes.generators[0]
+    few = [*images.only(label=REAL, generator=first).entries[:1]]
+    few.append(fakes.only(generator=first).entries[0])
+    for place, one in enumerate([one for one in fakes.generators if one != first]):
+        own = fakes.only(generator=one).entries
+        few.append(own[(place + 1) * len(own) // EXPLAINED % len(own)])
+    return few[:EXPLAINED]
 
 
 def _methods(detector: Detector) -> list[str]:

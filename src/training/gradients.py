@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..data import Batch
-from ..data.layouts import GRADIENTS, label_folder
+from ..data.names import GRADIENTS, label_folder
 from ..detectors import Detector
 from ..detectors.detector import WeightsOrigin
 from ..detectors.gradient_images import PROCEDURE, GradientPreset, read_gradient, write_gradient

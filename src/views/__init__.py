@@ -34,6 +34,7 @@ WHERE = {
     "Ranking": "ranking",
     "Rankings": "ranking",
     "Robustness": "robustness",
+    "Spectra": "spectra",
     "Transfer": "transfer",
 }
 

@@ -9,7 +9,10 @@ from typing import Any
 import pandas as pd
 
 from .. import figures
+from ..evaluation import MACRO
 from ..sensitivity import VALUES, DropoutResult, sentence
+from ..sensitivity.masks import LAYER_MATCHED, RANDOM, TOP
+from ..sensitivity.tables import UNSEEN, spoken_of
 from .text import number
 from .view import Draw, Shown, View
 
@@ -19,6 +22,19 @@ GAP_CAPTION = (
     "residual: mean distance of a fake's logit from its own photograph's under the whole network; "
     "reals' correlation: of their logits with their own under the whole network"
 )
+CAPTIONS = {
+    "dropout": "First column of a panel: the whole network. The others: what changes where the top "
+    "maps are dropped, or as many others, the controls (± standard deviation over random draws). "
+    "Red is less, blue more; the sign stands in the cell. Evidence for fake was removed where the "
+    "fakes' logits fall and the reals' stay; where both move alike, the network was damaged. "
+    "Accuracies are at the threshold that suits the whole network best on the same images, 0.5 on "
+    "the family seen.",
+    "ap_curve": "AP as more maps are dropped. Top maps matter if their line falls below the random "
+    "ones, which are as many maps of anywhere, or of the same layers; bars and bands are the range "
+    "of their draws. Where the line meets guessing nothing is told apart any more.",
+    "gap_curve": "Of the distance between the mean logits of fakes and reals, the share that goes "
+    "as maps are dropped; 100 is all of it. Bands are 95 % intervals by photograph.",
+}
 CAPTION = (
     "percent; ± standard deviation over draws; logits: change of the mean against the baseline; "
     "accuracies at the threshold that suits the whole network best on the same images, 0.5 on the "
@@ -33,7 +49,7 @@ def view(result: DropoutResult) -> View:
     drawn: dict[str, Draw] = {}
     for place, value in enumerate(values):
         ending = f"-{value}" if place else ""
-        drawn |= _figures(result, value, f"{result.facts['detector']}: {title} dropped", ending)
+        drawn |= _figures(result, value, ending)
     tables = {
         "dropout": result.table,
         "dropout_summary": result.summary,
@@ -46,7 +62,9 @@ def view(result: DropoutResult) -> View:
     shown = Shown(CAPTION + instead(result.facts), rows(result.summary), keys=2 + (len(values) > 1))
     scores = {"scores.parquet": lambda path: result.scores().to_parquet(path, index=False)}
     told = (shown, Shown(GAP_CAPTION, gap_rows(result.gap), keys=shown.keys))
-    return View(f"{title} dropped", sentence(result), tables, told, drawn, scores, result.facts)
+    captions = {name: CAPTIONS[name.split("-")[0]] for name in drawn}
+    said = sentence(result)
+    return View(f"{title} dropped", said, tables, told, drawn, scores, result.facts, captions)
 
 
 def gap_rows(gap: pd.DataFrame) -> pd.DataFrame:
@@ -83,20 +101,81 @@ def gap_rows(gap: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def _figures(result: DropoutResult, value: str, named: str, ending: str) -> dict[str, Draw]:
+def _figures(result: DropoutResult, value: str, ending: str) -> dict[str, Draw]:
     """Return the figures of one value."""
     own, curve = (
         one[one["value"] == value] if len(one) else one for one in (result.summary, result.curve)
     )
-    named += "" if value == "zero" else f", {VALUES[value]} in their place"
-    drawn: dict[str, Draw] = {f"dropout{ending}": lambda: figures.plot_dropout(own, title=named)}
+    facts, k = result.facts, int(str(result.facts["k"]))
+    family = facts.get("training_family")
+    seen = None if family is None else str(family)
+    how: dict[str, Any] = {
+        "seen": seen,
+        "note": _note(result, value),
+        "title": _finding(own, facts),
+    }
+    drawn: dict[str, Draw] = {f"dropout{ending}": lambda: figures.plot_dropout(own, **how)}
     gap = result.gap_curve
     gap = gap[gap["value"] == value] if len(gap) else gap
     if len(curve):
-        drawn[f"gap_curve{ending}"] = lambda: figures.plot_gap_curve(gap, k, title=named)
-        k = int(str(result.facts["k"]))
-        drawn[f"ap_curve{ending}"] = lambda: figures.plot_ap_curve(curve, k, title=named)
+        drawn[f"gap_curve{ending}"] = lambda: figures.plot_gap_curve(gap, k, **how)
+        drawn[f"ap_curve{ending}"] = lambda: figures.plot_ap_curve(
+            _with_draws(curve, own, k), k, chance=_chance(result.table), **how
+        )
     return drawn
+
+
+def _finding(summary: pd.DataFrame, facts: Mapping[str, Any]) -> str:
+    """Say what dropping the top maps takes from AP, and as many random ones."""
+    where = spoken_of(summary["generator"])
+    on = {UNSEEN: "families it has not seen", MACRO: "all families"}.get(where, where)
+    rows = summary[summary["generator"] == where].set_index("mask")["fall_ap_points"]
+
+    def falls(mask: str) -> str:
+        fall = float(rows[mask])
+        return f"{'falls' if fall >= 0 else 'rises'} by {abs(fall):.1f} points"
+
+    text = f"{facts['detector']}: AP on {on} {falls(TOP)} without the top {facts['k']} maps"
+    control = next((mask for mask in (LAYER_MATCHED, RANDOM) if mask in rows.index), None)
+    if control is None:
+        return text
+    of = " of the same layers" * (control == LAYER_MATCHED)
+    return f"{text}, and {falls(control)} without as many random ones{of}"
+
+
+def _note(result: DropoutResult, value: str) -> str:
+    """Return what was dropped and on how many images, for the foot of a figure."""
+    facts, own = result.facts, result.table[result.table["mask"] == "baseline"]
+    counts = []
+    for kind in ("real", "fake"):
+        n = sorted(set(own[f"n_{kind}"].astype(int)))
+        counts.append(f"{n[0] if len(n) == 1 else f'{n[0]} to {n[-1]}'} {kind}s")
+    return (
+        f"{facts['detector']}; {facts['k']:,} of {facts['feature_maps']:,} maps, "
+        f"{VALUES[value]} in their place; {' and '.join(counts)} a generator; accuracies at the "
+        "threshold that suits the whole network best on these images"
+    )
+
+
+def _with_draws(curve: pd.DataFrame, summary: pd.DataFrame, k: int) -> pd.DataFrame:
+    """Return the curve with the mean and the range over all draws at k, where more were made."""
+    curve = curve.astype({"ap": float, "ap_low": float, "ap_high": float}).copy()
+    for row in summary[summary["draws"] > 1].to_dict("records"):
+        at = (
+            (curve["generator"] == row["generator"])
+            & (curve["mask"] == row["mask"])
+            & (curve["k"] == k)
+            & (curve["draws"] < row["draws"])
+        )
+        curve.loc[at, ["ap", "ap_low", "ap_high"]] = [row["ap"], row["ap_min"], row["ap_max"]]
+        curve.loc[at, "draws"] = row["draws"]
+    return curve
+
+
+def _chance(table: pd.DataFrame) -> dict[str, float]:
+    """Return what AP is by guessing: the share of fakes."""
+    own = table[table["mask"] == "baseline"].drop_duplicates("generator").set_index("generator")
+    return (own["n_fake"] / (own["n_real"] + own["n_fake"])).to_dict()  # type: ignore[no-any-return]
 
 
 def instead(facts: Mapping[str, object]) -> str:

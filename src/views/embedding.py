@@ -9,6 +9,12 @@ from ..embedding import ALL, CHANNELS, Embedding
 from .text import percent
 from .view import Draw, Shown, View
 
+CAPTION = (
+    "Each point is an image, placed so that images a detector holds alike are near one another. "
+    "Only who is near whom means something: not the axes, nor how far groups are apart. Circles "
+    "are reals, triangles fakes; in panels of one generator each, the others' images are grey."
+)
+
 
 def view(result: Embedding) -> View:
     """Return a picture a kind of features, and what does not hang on the picture."""
@@ -31,7 +37,9 @@ def view(result: Embedding) -> View:
         keys=2,
     )
     facts = {**result.facts, "tsne": result.quality.to_dict("records")}
-    return View("Where images stand", said(result), tables, (shown,), drawn, facts=facts)
+    captions = dict.fromkeys(drawn, CAPTION)
+    told = said(result)
+    return View("Where images stand", told, tables, (shown,), drawn, facts=facts, captions=captions)
 
 
 def rows(neighbours: pd.DataFrame) -> pd.DataFrame:
@@ -70,7 +78,12 @@ def said(result: Embedding) -> str:
 def _drawing(result: Embedding, own: pd.DataFrame, quality: dict, by: str) -> Draw:
     kind = f"top {result.facts['k']} feature maps, weighted by ω"
     which = kind if quality["kind"] == CHANNELS else f"{quality['kind']} features"
-    title = f"{result.facts['detector']}, {which}"
+    row = result.neighbours[result.neighbours["kind"] == quality["kind"]]
+    row = (row[row["generator"] == ALL] if len(row) > 1 else row).iloc[0]
+    title = (
+        f"{result.facts['detector']}: by {which} {100 * row['knn_accuracy']:.0f} % of images have "
+        f"neighbours of their own kind (chance {100 * row['chance']:.0f})"
+    )
     if not figures.one_panel(own, by):
         return lambda: figures.plot_embedding(own, quality, by=by, title=title)
     return lambda ax=None: figures.plot_embedding(own, quality, by=by, title=title, ax=ax)

@@ -20,6 +20,13 @@ from .view import Draw, Shown, View, Write
 
 SCALING = "percentile-99"
 ROWS = 12  # images of a panel
+NAME = 24  # characters of an image's name beside its row
+CAPTION = (
+    "Left the image as the network sees it; then each method's map over the grey image, brighter "
+    "for more evidence for what the network decided. p is the probability of that decision, at its "
+    'own threshold. "Nothing to show" is a map without any positive evidence. A map says where '
+    "evidence lies, not that the decision is right."
+)
 
 
 def view(result: Explanations) -> View:
@@ -33,11 +40,14 @@ def view(result: Explanations) -> View:
         first = [by_key[key, methods[0]] for key in keys]
         heats = {method: [drawn(by_key[key, method])[0] for key in keys] for method in methods}
         rows = [
-            f"{Path(one.key).stem}\n{one.decision} (p = {one.probability:.2g})" for one in first
+            f"{where(one.key)}\ncalled {one.decision}, p = {one.probability:.2g}" for one in first
         ]
         words = scaling_words(SCALING, BLUR if methods == ["lrp"] else 0, methods[0])
+        counts = result.table.drop_duplicates("path")["decision"].value_counts()
+        called = ", ".join(f"{n} {kind}" for kind, n in counts.items())
+        title = f"{name} calls {called} of {counts.sum()} images; maps of what it decided"
         return figures.plot_explanations(
-            [one.pixels for one in first], heats, rows=rows, scaling=words, title=str(name)
+            [one.pixels for one in first], heats, rows=rows, scaling=words, title=title
         )
 
     drawings: dict[str, Draw] = {"explanations": panel} if keys and _one_size(result) else {}
@@ -46,7 +56,16 @@ def view(result: Explanations) -> View:
         files[f"raw/{place:04d}-{one.method}.npy"] = _raw(one.relevance)
     shown = Shown("sum: of the raw relevance, in no fixed unit", rows(result.table), keys=1)
     tables = {"explained": result.table}
-    return View("Explanations", said(result), tables, (shown,), drawings, files, result.facts)
+    captions = dict.fromkeys(drawings, CAPTION)
+    told = said(result)
+    return View("Explanations", told, tables, (shown,), drawings, files, result.facts, captions)
+
+
+def where(key: str) -> str:
+    """Return an image's name, short, below the two folders that say what it is."""
+    parts = Path(key).with_suffix("").parts
+    name = parts[-1] if len(parts[-1]) <= NAME else f"{parts[-1][: NAME - 6]}…{parts[-1][-5:]}"
+    return "\n".join(["/".join(parts[-3:-1]), name]).strip()
 
 
 def rows(table: pd.DataFrame) -> pd.DataFrame:

@@ -13,6 +13,14 @@ from .view import Shown, View
 
 SANE = 0.5  # rank correlation with the map of a random network, above which a method fails
 
+CAPTION = (
+    "Deletion replaces the cells a method finds most relevant first: the lower the line, the "
+    "better. Insertion puts them in first: the higher, the better. What is all replaced may "
+    "itself be called fake, which is where a line comes up again. Randomisation: the correlation "
+    "of a map with the map of a network whose last, half or all layers are made random; a method "
+    "that stays near 1 does not look at the network. Last: how alike two methods' maps are."
+)
+
 
 def view(result: Faithfulness) -> View:
     """Return deletion, insertion, randomisation and agreement of explanation methods."""
@@ -33,11 +41,36 @@ def view(result: Faithfulness) -> View:
             result.curves,
             result.randomisation,
             result.agreement,
-            title=f"{name}, {used} images, {orders(result)} of each",
+            title=_finding(result),
+            note=f"{name}; {used} images, {orders(result)} of each; bands: standard error",
         )
     }
+    captions = {"faithfulness": CAPTION}
     title = "Whether to trust the explanations"
-    return View(title, said(result), tables, (shown,), drawn, facts=result.facts)
+    told = said(result)
+    return View(title, told, tables, (shown,), drawn, facts=result.facts, captions=captions)
+
+
+def _finding(result: Faithfulness) -> str:
+    """Say how many methods are better than a random order."""
+    better = list(dict.fromkeys(one.split(" (")[0] for one in _better(result)))
+    methods = result.summary.loc[result.summary["method"] != RANDOM, "method"].nunique()
+    which = f": {', '.join(better)}" if better else ""
+    return (
+        f"{result.facts['detector']}: {len(better) or 'none'} of {methods} methods "
+        f"{'is' if len(better) < 2 else 'are'} better than a random order beyond doubt{which}"
+    )
+
+
+def _better(result: Faithfulness) -> list[str]:
+    """Return the methods that beat a random order, and in what."""
+    summary = result.summary[result.summary["method"] != RANDOM]
+    adjusted = holm(summary["p"].to_numpy())
+    return [
+        f"{row['method']} ({row['kind']})"
+        for row, p in zip(summary.to_dict("records"), adjusted, strict=True)
+        if row["gain"] > 0 and p <= LEVEL
+    ]
 
 
 def orders(result: Faithfulness) -> str:
@@ -64,12 +97,7 @@ def rows(summary: pd.DataFrame) -> pd.DataFrame:
 def said(result: Faithfulness) -> str:
     """Say which methods beat a random order, and which see that the network was made random."""
     summary = result.summary[result.summary["method"] != RANDOM]
-    adjusted = holm(summary["p"].to_numpy())
-    beaten = [
-        f"{row['method']} ({row['kind']})"
-        for row, p in zip(summary.to_dict("records"), adjusted, strict=True)
-        if row["gain"] > 0 and p <= LEVEL
-    ]
+    beaten = _better(result)
     text = (
         f"Better than {orders(result)} an image (Student's t over {result.counts['used']} images, "
         f"corrected for {len(summary)} comparisons by Holm): {', '.join(beaten) or 'none'}."

@@ -11,6 +11,13 @@ from .view import Draw, Shown, View
 
 PANELS = 24  # density plots of a generator: one page
 
+CAPTION = (
+    "Of each feature map (layer and #channel) the largest activation over space, of the same fakes "
+    "in colour and in grey: ticks are the images, curves their density, drawn no farther than they "
+    "reach. q is the corrected p of Mood's median test, as published, and of a test on pairs; the "
+    "effect is the share by which pairs differ. A map whose curves part responds to colour."
+)
+
 
 def view(result: MedianTestResult) -> View:
     """Return the tests of the top feature maps on the same fakes in RGB and in another mode."""
@@ -32,7 +39,9 @@ def view(result: MedianTestResult) -> View:
     )
     tables = {"median_test": result.table, "percentages": result.percentages}
     title = "Which maps respond to colour"
-    return View(title, said(result), tables, (shown,), drawn, files, result.facts)
+    captions = {name: CAPTION for name in drawn if name != "legend"}
+    told = said(result)
+    return View(title, told, tables, (shown,), drawn, files, result.facts, captions)
 
 
 def rows(percentages: pd.DataFrame) -> pd.DataFrame:

@@ -15,6 +15,13 @@ from ..patches import Collages, Patches
 from .text import other_rules
 from .view import Draw, View, Write
 
+CAPTION = (
+    "A row a feature map, of the highest ω first; in it the places of the images that excite it "
+    "most, best first, cut out where its relevance lies and scaled to one size. How large each "
+    "is in the image stands below it, in pixels. What a row's patches share is what the map "
+    "looks at."
+)
+
 
 def view(result: Patches | Collages) -> View:
     """Return the collages, their patches as PNG files, and where each was cut out."""
@@ -38,8 +45,9 @@ def view(result: Patches | Collages) -> View:
     of = f", {next(iter(parts))}" if len(parts) == 1 else ""
     title, facts = f"What the maps look at{of}", result.facts
     return View(
-        title, said(table, k) + other_rules(facts), {"patches": table}, (), drawn, files, facts
-    )
+        title, said(table, k) + other_rules(facts), {"patches": table}, (), drawn, files, facts,
+        dict.fromkeys(drawn, CAPTION),
+    )  # fmt: skip
 
 
 def said(table: pd.DataFrame, maps: int) -> str:

@@ -19,6 +19,16 @@ from .view import Draw, Shown, View, Write
 SHOWN = 10
 ERRORS = "rank: 95 % interval, images resampled in 20 groups"
 CAPTION = f"ω: share of the layer's relevance; {ERRORS}"
+OMEGA = (
+    "Left: every map's score in falling order, both axes logarithmic, the band its standard error; "
+    "maps right of the dashed line are not among the top. A steep fall means that few maps hold "
+    "most. Right: how many of the top maps each layer holds, the width of the layer in brackets; "
+    "strokes are what its width alone would give."
+)
+ALIKE = (
+    "Each cell compares two rankings, with its 95 % interval below; the diagonal compares two "
+    "halves of one ranking's photographs, which is the most agreement that could be expected."
+)
 BY_LRP = ("omega", "omega-width")
 IN_WORDS = {
     "omega-width": "ω × width of the layer",
@@ -53,19 +63,44 @@ def view(result: Ranking | Rankings) -> View:
         files[f"{result.name}{f'-{rules}' * own}-{kind}.csv"] = _published(ranking)
     files["ranking.parquet"] = lambda path: table.to_parquet(path, index=False)
 
-    def omega(k: int = k) -> object:
-        return figures.plot_omega(first.table, k, title=str(result.facts.get("detector", "")))
+    about = _about(result, first)
 
-    drawn: dict[str, Draw] = {"omega" if first.by == "omega" else "ranking": omega}
+    def omega(k: int = k) -> object:
+        return figures.plot_omega(first.table, k, title=_finding(result, first, k), note=about)
+
+    name = "omega" if first.by == "omega" else "ranking"
+    drawn: dict[str, Draw] = {name: omega}
+    captions = {name: OMEGA}
     tables = {"ranking": table}
     alike = result.alike
     if alike is not None:
         tables["alike"] = alike
         shown.append(_alike_rows(alike))
-        name = str(result.facts.get("detector", ""))
-        drawn["alike"] = lambda: figures.plot_alike(alike, title=name)
+        of = str(result.facts.get("detector", ""))
+        drawn["alike"] = lambda: figures.plot_alike(alike, title=of)
+        captions["alike"] = ALIKE
     title = "Relevance" if set(result.of) <= {"fake", "real"} else "Rankings"
-    return View(title, said(result, k), tables, tuple(shown), drawn, files, result.facts)
+    told = said(result, k)
+    return View(title, told, tables, tuple(shown), drawn, files, result.facts, captions)
+
+
+def _finding(result: Rankings, ranking: Ranking, k: int) -> str:
+    """Say in which layer most of the top maps are."""
+    counts = ranking.table.head(k)["layer"].value_counts()
+    most, layers = counts.index[0], ranking.table["layer"].nunique()
+    return (
+        f"{result.facts.get('detector', '')}: the top {k:,} maps lie in {len(counts)} of {layers} "
+        f"layers, most in {most} ({counts.iloc[0]})"
+    )
+
+
+def _about(result: Rankings, ranking: Ranking) -> str:
+    """Return what was ranked on, for the foot of a figure."""
+    kind = "fakes" if ranking.label else "reals"
+    used = dict(ranking.counts).get("used")
+    by = "relevance (ω)" if ranking.by == "omega" else ranking.by
+    n = "" if used is None else f"{used:,} "
+    return f"{result.facts.get('detector', '')}; ranked by {by} on {n}{kind} of {result.name}"
 
 
 def frame(rankings: Mapping[str, Ranking]) -> pd.DataFrame:

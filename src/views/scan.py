@@ -18,6 +18,9 @@ def view(result: Found) -> View:
     """Return how many images of what kind there are, what is odd, and what was left out."""
     tables = {"manifest": result.manifest, "skipped": skipped_table(result.skipped)}
     shown = [Shown(f"layout {result.images.layout}, in {result.images.root}", rows(result), keys=2)]
+    if result.images.reading:
+        read = pd.DataFrame(result.images.reading, columns=["understood as", "from"])
+        shown.insert(0, Shown("how it was read", read))
     if result.audit is not None and result.formats is not None:
         tables |= {
             "formats": result.formats,

@@ -9,11 +9,17 @@ from ..sensitivity import Transfer
 from .text import number, other_rules
 from .view import Shown, View
 
+CAPTION = (
+    "Above: what dropping the top maps of one generator (down) takes from the AP on another "
+    "(across), beside as many random maps of the same layers; red is AP lost, blue gained. Below: "
+    "how alike two generators' rankings are; the framed diagonal is two halves of one generator's "
+    "images, which is the most that could be expected. Pale rows rest on few fakes."
+)
+
 
 def view(result: Transfer) -> View:
     """Return what the top maps of one generator are to another."""
     k = int(str(result.facts["k"]))
-    name = result.facts["detector"]
     tables = {
         "transfer": result.table,
         "agreement": result.agreement,
@@ -26,10 +32,38 @@ def view(result: Transfer) -> View:
         shown.append(Shown(f"{caption}; random maps of the same layers", rows(control)))
     drawn = {
         "transfer": lambda: figures.plot_transfer(
-            result.table, result.agreement, k, title=f"{name}, k = {k}"
+            result.table, result.agreement, k, title=_finding(result, k), note=_note(result, k)
         )
     }
-    return View("Transfer matrix", said(result, k), tables, shown, drawn, facts=result.facts)
+    captions = {"transfer": CAPTION}
+    told = said(result, k)
+    return View("Transfer matrix", told, tables, shown, drawn, {}, result.facts, captions)
+
+
+def _finding(result: Transfer, k: int) -> str:
+    """Say what the top maps of others take from a generator, and what random ones do."""
+    elsewhere = result.table[result.table["ranked_on"] != result.table["dropped_on"]]
+    text = f"{result.facts['detector']}: the top {k} maps of one generator take"
+    if not len(elsewhere):
+        return f"{result.facts['detector']}: the top {k} maps of its only generator"
+    text += f" {elsewhere['fall_ap_points'].mean():.1f} points of AP from others"
+    control = elsewhere["fall_ap_points_matched"].mean()
+    return text if control != control else f"{text}, as many random ones {control:.1f}"
+
+
+def _note(result: Transfer, k: int) -> str:
+    ranked, dropped = (set(result.table[name]) for name in ("ranked_on", "dropped_on"))
+    lost = ", ".join(sorted(dropped - ranked))
+    family = result.facts.get("training_family")
+    n = result.table[["n_real", "n_fake"]].iloc[0]
+    return "; ".join(
+        [
+            f"{result.facts['detector']}, {k} maps dropped, {n.iloc[0]} reals, {n.iloc[1]} fakes",
+            *([f"it was trained on {family}"] if family else []),
+            *([f"no ranking, too few fakes are found: {lost}"] if lost else []),
+            "pale rows: ranked on fewer than 8 fakes; framed: on itself",
+        ]
+    )
 
 
 def rows(matrix: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from typing import Any, Unpack
 from ...data.colour import PUBLISHED_MODES
 from ...detectors import Detector, load_detector, shipped_detectors, shipped_weights
 from ...errors import UserError
-from ...evaluation import ScoreLook, robustness
+from ...evaluation import ScoreLook, robustness, spectra
 from ...forge import TRAINED
 from ...records import ImageSet, Result
 from ...report import report
@@ -97,6 +97,9 @@ def demo(
                 ("transfer", "validation", families, scale.transfer_pairs),
             )
         }
+    with stages.time("spectra", f"spectra of {len(sets['test'])} images"):
+        seen = spectra(sets["test"], **stages.how)
+    stages.keep("", "spectra", seen)
     passes: dict[str, int] = {}
     has_transfer = False
     for detector in loaded:

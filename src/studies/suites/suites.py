@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...data import require_both_classes, scan
-from ...data.layouts import LABELS, SPLITS
+from ...data.names import LABELS, SPLITS
 from ...errors import UserError
 from ...records import ImageSet
 
