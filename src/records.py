@@ -15,6 +15,7 @@ from typing import Any, overload
 import numpy as np
 import pandas as pd
 
+from .archives import split
 from .errors import UserError
 from .files import sha256
 
@@ -154,7 +155,14 @@ class ImageSet:
 
 def _content(path: Path) -> str:
     try:
-        facts = path.stat()
+        try:
+            facts = path.stat()
+        except NotADirectoryError:
+            found = split(path)
+            if found is None:
+                raise
+            path = found[0]  # the id names the member: the container's content says the rest
+            facts = path.stat()
         return _digest(path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
     except OSError as error:  # it is skipped by name when it is read
         return type(error).__name__
