@@ -39,7 +39,6 @@ VERBS = {
     "embed": f"embed resnet50 {ON}",
     "explain, LRP": "explain resnet50 {images} --out {out}",
     "faithfulness": f"faithfulness resnet50 {ON}",
-    "planted": "planted --out {out}",
 }
 PAGE = """# What it costs
 
@@ -49,7 +48,8 @@ since it hardly depends on what else the machine does.
 
 {table}
 
-`make demo`, all of it on four detectors and eight families, took 7 min 20 s on two cores and 3 GB.
+`make demo`, all of it on four detectors and eight families, took 7 min 20 s on two cores and 3 GB;
+`planted` says in [ground truth](ground-truth.md) what it took.
 
 Time goes with the number of images and of their pixels; `dropout` scores every image once for each
 mask (k, its controls and draws), `robustness` once for each condition, `transfer` once for each

@@ -13,6 +13,8 @@ from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from forensift import figures
+from forensift.evaluation import measured
 from forensift.figures import plot_calibration, plot_omega, save, style
 
 PALETTE = {name: getattr(style, name) for name in ("INK", "PURPLE", "BLUE", "GREEN", "ORANGE")}
@@ -127,3 +129,86 @@ def test_a_long_ranking_is_drawn_with_no_more_points_than_can_be_seen(tmp_path: 
     assert (x[0], x[-1]) == (1, n - 100)
     np.testing.assert_array_equal(y, ranking["omega"].to_numpy()[np.asarray(x) - 1])
     assert re.search("100 of them with ω = 0", figure.axes[0].get_title())
+
+
+LONG = "a detector of a long name: what was found of it, in so many words that they take two lines"
+NOTE = "a detector of a long name; so many reals and fakes; a threshold; over photographs; " * 2
+
+
+@pytest.mark.parametrize("generators", [1, 2, 9])
+@pytest.mark.filterwarnings("error")
+def test_every_number_of_generators_has_room(generators: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    names = [f"a generator {place}" for place in range(generators)]
+    said = {"title": LONG, "note": NOTE}
+    scores = pd.DataFrame(
+        [
+            {"path": f"{name}/{label}/{n}.png", "label": label, "generator": name, "class": "",
+             "logit": value, "score": 1 / (1 + np.exp(-value))}
+            for name in names
+            for label in (0, 1)
+            for n, value in enumerate(rng.normal(label, 1, 6))
+        ]
+    )  # fmt: skip
+    table, curves = measured(scores, resamples=20)
+    masks = ("baseline", "top-k", "random-k-layer-matched")
+    numbers = ("ap", "real_accuracy", "fake_accuracy", "mean_logit_real", "mean_logit_fake")
+    summary = pd.DataFrame(
+        [
+            {"generator": name, "mask": mask, "k": 3, "draws": 1, "change_ap": -0.1,
+             "ap_low": 0.4, "ap_high": 0.6, "gap_removed": 0.2, "gap_removed_low": 0.1,
+             "gap_removed_high": 0.3, "change_mean_logit_real": float(place),
+             **dict.fromkeys(numbers, 0.5)}
+            for place, name in enumerate(names)
+            for mask in masks
+        ]
+    )  # fmt: skip
+    moved = pd.DataFrame(
+        [
+            {"ranked_on": one, "dropped_on": other, "fall_ap_points": 1.0, "images_ranked_on": 9,
+             "fall_ap_points_matched": 2.0}
+            for one in names
+            for other in names
+        ]
+    )  # fmt: skip
+    alike = pd.DataFrame(
+        [
+            {"first": one, "second": other, "kendall_tau": 0.3, "jaccard": 0.1}
+            for one in names
+            for other in names
+        ]
+    )
+    power = rng.normal(size=(2, 32, 17))
+    mean = {(name, label): power for name in names for label in (0, 1)}
+    peaks = pd.DataFrame(
+        {"generator": names, "found": True, "down": 0.25, "across": 0.0, "period": 4.0}
+    )
+    radial = pd.DataFrame(
+        [
+            {"generator": name, "label": label, "kind": kind, "frequency": frequency, "power": -1.0,
+             "low": -2.0, "high": 0.0}
+            for name in names
+            for label in ("real", "fake")
+            for kind in ("image", "residual")
+            for frequency in (0.1, 0.3, 0.5)
+        ]
+    )  # fmt: skip
+    drawn = {
+        "scores": figures.plot_scores(scores, table, **said),
+        "curves": figures.plot_curves(curves, table, **said),
+        "dropout": figures.plot_dropout(summary, seen=names[0], **said),
+        "ap": figures.plot_ap_curve(summary, 3, **said),
+        "gap": figures.plot_gap_curve(summary, 3, **said),
+        "transfer": figures.plot_transfer(moved, alike, 3, **said),
+        "spectra": figures.plot_spectra(mean, peaks, **said),
+        "radial": figures.plot_radial(radial, peaks, **said),
+    }
+    for name, figure in drawn.items():
+        with style.laid_out(figure):
+            smallest = min(
+                min(axes.get_window_extent().width, axes.get_window_extent().height)
+                for axes in figure.axes
+                if axes.get_visible() and axes.get_title()
+            )
+        assert smallest > 0.15 * 300, name  # of an inch
+    assert save(drawn["dropout"], tmp_path, "dropout")

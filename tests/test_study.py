@@ -95,7 +95,7 @@ def test_a_stage_that_fails_ends_no_study(tmp_path: Path) -> None:
     assert "ranking by omega" in {stage.split(": ")[1] for stage in done.not_done if ":" in stage}
     assert "odd/ranking" in done.found, done.not_done
     assert done.found["odd/ranking"].of["gradient-activation"].by == "gradient-activation"
-    assert "odd/dropout-k3" in done.found
+    assert "odd/dropout-k3" in done.found, done.not_done
     assert done.not_done["odd: transfer"] == "it takes two generators, and there is one"
     assert "What does odd look at?" in (tmp_path / "out" / "index.html").read_text()
 

@@ -78,6 +78,8 @@ def explore(
     It listens on 127.0.0.1 alone, for whoever has the token in the printed address. Nothing is
     written but to a temporary folder that is gone at the end; Ctrl-C ends it.
     """
+    # Threads that wait are not to spin: the browser needs the cores too. Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with one_line_errors(["detectors", "data", "ranking", "crop", "port"]):
         names = detectors.split(",")
         files = [Path(one) for one in ranking.split(",")] if ranking else []

@@ -47,16 +47,18 @@ def exported(answers: Answers, given: Given) -> str:
         "benches": benches,
         "version": metadata.version("forensift"),
     }
-    style, script = (
-        (ASSETS / name).read_text(encoding="utf-8") for name in ("explorer.css", "export.js")
+    style, plot, moves = (
+        (ASSETS / name).read_text(encoding="utf-8")
+        for name in ("explorer.css", "plot.js", "export.js")
     )
+    script = plot + moves
     page = _template().render(
         **shown,
         style=style,
         script=script,
         style_hash=_hash(style),
         script_hash=_hash(script),
-        data={"benches": [{key: one[key] for key in ("grid", "whole")} for one in benches]},
+        data={"benches": [_moving(one) for one in benches]},
     )
     if len(page.encode()) > MOST_BYTES:
         raise UserError("the page would be larger than 5 MB; take a smaller --crop")
@@ -112,6 +114,12 @@ def _bench(answers: Answers, place: int, bench: Bench, given: Given) -> dict[str
     }
 
 
+def _moving(one: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the numbers that the page's script needs of a bench."""
+    opened = one["opened"] and {key: one["opened"][key] for key in ("maxima", "maximum", "of")}
+    return {"grid": one["grid"], "whole": one["whole"], "opened": opened}
+
+
 def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
@@ -122,12 +130,17 @@ def _template() -> Template:
 
     found = Environment(loader=FileSystemLoader(ASSETS), autoescape=True, trim_blocks=True)
     found.filters["percent"] = _percent
-    found.filters["signed"] = lambda one: f"{'−' if one < 0 else '+'}{abs(one):.2f}"
+    found.filters["signed"] = _signed
+    found.filters["change"] = lambda one: _signed(one, 3 if abs(one) < 0.0995 else 2)
     found.filters["share"] = share
     return found.get_template("export.html")
 
 
+def _signed(number: float, digits: int = 2) -> str:
+    return f"{'−' if number < 0 else '+'}{abs(number):.{digits}f}"
+
+
 def _percent(probability: float) -> str:
     if not 0.001 <= probability <= 0.999:
-        return "> 99.9 %" if probability > 0.5 else "< 0.1 %"
-    return f"{100 * probability:.1f} %"
+        return ">\u00a099.9\u00a0%" if probability > 0.5 else "<\u00a00.1\u00a0%"
+    return f"{100 * probability:.1f}\u00a0%"

@@ -31,7 +31,7 @@ from .pictures import heat_png, png
 from .turns import LATER, NOW, SOON, Latest, Stale, Turns
 
 ASSETS = Path(__file__).parent / "assets"
-PAGE = {"/": "index.html", "/explorer.css": "explorer.css", "/explorer.js": "explorer.js"}
+PAGE = {"/": "index.html", **{f"/{one}": one for one in ("explorer.css", "explorer.js", "plot.js")}}
 ASKED_BYTES = 64 * 2**10
 CHOSEN = 4_000  # maps that a request may name
 Fresh = Callable[[], None]

@@ -39,7 +39,7 @@ PANELS = (
     ("mean_logit_real", "mean logit of reals", 1),
 )
 REALS = "the reals, shared by all"
-LINE = 0.235  # inches of a row
+LINE = 0.21  # inches of a row
 
 
 @styled
@@ -65,7 +65,7 @@ def plot_dropout(
         lines.insert([name.startswith(MEANS) for name in rows].index(True), None)
     if shared:
         lines += [None, REALS]
-    figure = new_figure(PAGE, 1.75 + LINE * len(lines))
+    figure = new_figure(PAGE, 2.5 + LINE * len(lines))
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     cells = [_cells(summary, lines, masks, *panel) for panel in panels]
     points = max([5.0, *(np.nanmax(np.abs(one[1]), initial=0) for one in cells[:3])])

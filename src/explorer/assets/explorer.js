@@ -19,12 +19,13 @@ const newest = {};
 // ---- words ----
 
 const signed = (x, digits = 2) => (x < 0 ? "−" : "+") + Math.abs(x).toFixed(digits);
+const change = (x) => signed(x, Math.abs(x) < 0.0995 ? 3 : 2);
 const logitOf = (p) => Math.log(p / (1 - p));
 const shareOf = (logit) => 1 / (1 + Math.exp(-logit));
 function percent(p) {
-  if (p > 0.999) return "> 99.9 %";
-  if (p < 0.001) return "< 0.1 %";
-  return (100 * p).toFixed(1) + " %";
+  if (p > 0.999) return ">\u00a099.9\u00a0%";
+  if (p < 0.001) return "<\u00a00.1\u00a0%";
+  return (100 * p).toFixed(1) + "\u00a0%";
 }
 function mapWords(name) {
   const found = /^(.+)\.#(\d+)\(T=(\d+)\)$/.exec(name);
@@ -204,8 +205,8 @@ function paintSwitches(i) {
     item.classList.toggle("off", off);
     $(".toggle", item).checked = !off;
     $(".map", item).setAttribute("aria-expanded", own.map === item.row.map);
-    const change = (benches[i].changes || {})[item.row.map];
-    $(".alone", item).textContent = change === undefined ? "" : signed(change);
+    const alone = (benches[i].changes || {})[item.row.map];
+    $(".alone", item).textContent = alone === undefined ? "" : change(alone);
   }
 }
 
@@ -295,47 +296,6 @@ function paintStrip() {
   }));
 }
 
-function plot(maxima, here) {
-  const every = [...maxima.rgb, ...maxima.grey, here].filter(Number.isFinite);
-  const low = Math.min(...every), high = Math.max(...every);
-  const bins = 14, width = 420, height = 190, foot = 26, head = 24, span = high - low || 1;
-  const count = (values) => {
-    const found = new Array(bins).fill(0);
-    for (const value of values) found[Math.min(bins - 1, Math.floor((bins * (value - low)) / span))] += 1;
-    return found;
-  };
-  const rgb = count(maxima.rgb), grey = count(maxima.grey);
-  const most = Math.max(...rgb, ...grey, 1);
-  const x = (bin) => 8 + ((width - 16) * bin) / bins;
-  const y = (n) => head + (height - foot - head) * (1 - n / most);
-  const steps = (counts) => `M${x(0)} ${y(0)}` + counts.map((n, b) => `V${y(n)}H${x(b + 1)}`).join("") + `V${y(0)}`;
-  const at = 8 + ((width - 16) * (here - low)) / span;
-  const svg = (tag, attributes, text) => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-    if (text !== undefined) made.textContent = text;
-    return made;
-  };
-  const drawn = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img",
-    "aria-label": "Histogram of the map's largest value in each image, in colour and in grey" });
-  drawn.append(
-    svg("line", { class: "axis", x1: 8, x2: width - 8, y1: y(0), y2: y(0) }),
-    svg("path", { class: "rgb", d: steps(rgb) }), svg("path", { class: "grey", d: steps(grey) }),
-    svg("line", { class: "here", x1: at, x2: at, y1: head - 6, y2: y(0) }),
-    svg("text", { x: Math.max(32, Math.min(width - 32, at)), y: 13, "text-anchor": "middle" }, "this image"),
-    svg("text", { x: 8, y: height - 9 }, low.toPrecision(3)),
-    svg("text", { x: width - 8, y: height - 9, "text-anchor": "end" }, high.toPrecision(3)),
-    svg("text", { x: width / 2, y: height - 9, "text-anchor": "middle" }, "largest value over space"),
-  );
-  return drawn;
-}
-
-const median = (values) => {
-  const sorted = [...values].sort((a, b) => a - b);
-  const half = Math.floor(sorted.length / 2);
-  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
-};
-
 // ---- what is done ----
 
 const dropping = {}; // of each bench: whether a question is under way, and whether to ask again
@@ -384,10 +344,13 @@ async function alone(i) {
   const { lists } = benches[i];
   if (!lists) return;
   const names = [...new Set([...lists.image, ...lists.ranking].map((row) => row.map))];
-  const found = await ask("alone", i, { maps: names, value: state.benches[i].value });
-  if (!found) return;
-  benches[i].changes = found.changes;
-  paintSwitches(i);
+  benches[i].changes = {};
+  for (let at = 0; at < names.length; at += 4) {
+    const found = await ask("alone", i, { maps: names.slice(at, at + 4), value: state.benches[i].value });
+    if (!found) return;
+    Object.assign(benches[i].changes, found.changes);
+    paintSwitches(i);
+  }
 }
 
 async function explain(i, at) {
@@ -527,7 +490,7 @@ function makeBench(bench, i) {
   for (const [name, text] of [["ranking", "the ranking"], ["image", "this image"]]) {
     $(".by", element).append(node("option", { value: name, disabled: name === "ranking" && !bench.ranking }, text));
   }
-  for (const value of bench.values) $(".value", element).append(node("option", { value }, value === "zero" ? "zero" : "their mean over photographs"));
+  for (const value of bench.values) $(".value", element).append(node("option", { value }, value === "zero" ? "zero" : "photographs’ mean"));
   $(".ticks", element).replaceChildren(...TICKS.map((p) => {
     const tick = node("span", {}, `${+(100 * p).toFixed(1)} %`);
     tick.style.left = place(logitOf(p));

@@ -1,11 +1,11 @@
-"use strict";
+// Follows plot.js.
 const REACH = 8;
 const data = JSON.parse(document.getElementById("data").textContent);
 const place = (logit) => (100 * (Math.min(REACH, Math.max(-REACH, logit)) + REACH)) / (2 * REACH);
 const signed = (x) => (x < 0 ? "−" : "+") + Math.abs(x).toFixed(2);
 function percent(logit) {
   const p = 1 / (1 + Math.exp(-logit));
-  return p > 0.999 ? "> 99.9 %" : p < 0.001 ? "< 0.1 %" : (100 * p).toFixed(1) + " %";
+  return p > 0.999 ? ">\u00a099.9\u00a0%" : p < 0.001 ? "<\u00a00.1\u00a0%" : (100 * p).toFixed(1) + "\u00a0%";
 }
 for (const dot of document.querySelectorAll(".track [data-logit]")) dot.style.left = place(Number(dot.dataset.logit)) + "%";
 for (const band of document.querySelectorAll(".track .band")) {
@@ -14,7 +14,8 @@ for (const band of document.querySelectorAll(".track .band")) {
 }
 for (const stack of document.querySelectorAll(".stack")) stack.style.aspectRatio = stack.dataset.size;
 document.querySelectorAll(".bench").forEach((bench, at) => {
-  const { grid, whole } = data.benches[at];
+  const { grid, whole, opened } = data.benches[at];
+  if (opened && opened.of) bench.querySelector(".plot").replaceChildren(plot(opened.maxima, opened.maximum));
   const show = (logit, what) => {
     bench.querySelector(".probability").textContent = percent(logit);
     bench.querySelector(".now").style.left = place(logit) + "%";
@@ -35,6 +36,8 @@ document.querySelectorAll(".bench").forEach((bench, at) => {
     const on = button.getAttribute("aria-pressed") === "true";
     buttons.forEach((one) => one.setAttribute("aria-pressed", "false"));
     button.setAttribute("aria-pressed", String(!on));
+    slider.value = 0;
+    bench.querySelector("output[for^=k]").textContent = "0";
     show(on ? whole.logit : Number(button.dataset.logit), on ? "with all feature maps" : `without ${button.textContent} alone`);
   });
   const opacity = bench.querySelector(".opacity");
