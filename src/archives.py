@@ -199,7 +199,7 @@ class Tar:
 
 
 class Parquet:
-    """A parquet with a column of images, rows as members ``0000012`` or ``0000012/name.png``.
+    """A parquet of images, whose rows are members ``name.12`` or, without names, ``file.12.row``.
 
     image: the column that holds the bytes; None where there is none. ClassLabel: names of the
     integers of each column, from the schema's ``huggingface`` metadata.
@@ -229,7 +229,8 @@ class Parquet:
         return None
 
     def read(self, member: str) -> bytes:
-        row = int(member.split("/")[0])
+        number = member.removesuffix(".row").rpartition(".")[2]
+        row = int(number) if number.isdecimal() else -1
         if not 0 <= row < self.file.metadata.num_rows or self.image is None:
             raise FileNotFoundError(member)
         group = next(n for n, end in enumerate(self.ends) if row < end)

@@ -122,6 +122,8 @@ class ImageSet:
     @property
     def shared_reals(self) -> bool:
         """Whether a real image is listed for more than one generator."""
+        if self.layout in ("parquet", "webdataset"):  # rows are different images
+            return False
         paths = [entry.path for entry in self.entries if entry.label == REAL]
         return len(set(paths)) < len(paths)
 

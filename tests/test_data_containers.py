@@ -256,7 +256,7 @@ def test_rows_are_read_in_any_order(tmp_path: Path) -> None:
         assert read_image(images[row].path).size == (16, 16)
     assert len(pixels_of(images)) == n
     with pytest.raises(FileNotFoundError):
-        sha256(path / "0000100" / "x")
+        sha256(path / "a.100.row")
 
 
 def test_a_parquet_that_does_not_fit(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +241,19 @@ def _refuse_repeats(source: Path, entries: list[ImageEntry], paths: list[str]) -
         before.append(entry)
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep Python from looking for cycles again and again among millions of new objects."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@_uncollected()
 def read_parquets(root: Path, files: Sequence[Path], words: Words = PLAIN) -> ImageSet:
     """Return the rows of parquets of image bytes, of which no image is read.
 
@@ -285,11 +300,12 @@ def read_parquets(root: Path, files: Sequence[Path], words: Words = PLAIN) -> Im
         base, stem = f"{path}/", path.stem
         for row in range(n):
             name = names[row] if names else None
-            name = name.rsplit("/", 1)[-1] if name else f"{stem}.{row}"
+            # The stem is the photograph's name, and no two members have the same name.
+            name = f"{_stem(name)}.{row}" if name else f"{stem}.{row}.row"
             label = labels[codes[row]]
             generator = own[at[row]] if at is not None else own[0]
             class_name = classes[class_at[row]] if class_at is not None else ""
-            where = Path(f"{base}{row:07d}/{name}")
+            where = Path(base + name)
             entries.append(ImageEntry(where, int(label or 0), generator, class_name))
         if splits[path].lower() in SPLITS:
             seen[splits[path]] += n
@@ -323,6 +339,10 @@ def _parquet_columns(path: Path, held: Parquet, words: Words) -> dict[str, tuple
         codes = coded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
         found[column] = [*texts, ""] if coded.null_count else texts, codes.tolist()
     return found
+
+
+def _stem(name: str) -> str:
+    return name.rsplit("/", 1)[-1].rsplit(".", 1)[0] or "_"
 
 
 def _file_names(held: Parquet) -> list[str | None] | None:
