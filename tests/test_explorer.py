@@ -468,6 +468,7 @@ def test_a_walk_through_the_page(live: Live, browser: Browser, tmp_path: Path) -
     whole = live.ask("see")
     assert page.locator(".logit").first.inner_text() == f"logit +{whole['logit']:.2f}"
     assert page.locator(".name").all_inner_texts() == ["npr", "vit"]
+    assert page.locator("h1").inner_text() == "What do npr and vit look at?"
 
     # Maps off: by the slider, then one of them on again by hand.
     page.locator(".k").first.fill("4")
@@ -634,7 +635,7 @@ def test_the_command_prints_an_address_and_leaves_nothing(tmp_path: Path) -> Non
         assert len(list((tmp_path / "tmp").iterdir())) == 1
     finally:
         started.send_signal(signal.SIGINT)
-        _, said = started.communicate(timeout=30)
+        _, said = started.communicate(timeout=90)
     assert "Traceback" not in said
     assert started.returncode == 0
     assert sorted(one.name for one in tmp_path.iterdir()) == ["mine", "tmp"]
@@ -652,7 +653,7 @@ def test_the_command_prints_an_address_and_leaves_nothing(tmp_path: Path) -> Non
 )
 def test_what_is_wrong_is_one_line(given: tuple[str, ...], said: str, tmp_path: Path) -> None:
     started = explore(*given, cwd=tmp_path)
-    printed, errors = started.communicate(timeout=60)
+    printed, errors = started.communicate(timeout=200)
     assert (started.returncode, printed) == (2, "")
     assert errors.count("\n") == 1
     assert said in errors

@@ -566,7 +566,8 @@ async function begin() {
   const answer = await fetch("api/about");
   if (!answer.ok) { say("The token is missing: open the address that forensift explore printed."); return; }
   about = await answer.json();
-  $("#who").textContent = about.benches.map((one) => one.name).join(" and ");
+  const names = about.benches.map((one) => one.name).join(" and ");
+  $("#who").textContent = `What ${about.benches.length > 1 ? "do" : "does"} ${names} look at?`;
   document.title = `${about.benches.map((one) => one.name).join(", ")} · forensift explore`;
   $("#benches").classList.toggle("one", about.benches.length === 1);
   about.benches.forEach(makeBench);
