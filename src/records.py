@@ -15,6 +15,7 @@ from typing import Any, overload
 import numpy as np
 import pandas as pd
 
+from .archives import split
 from .errors import UserError
 from .files import sha256
 
@@ -121,6 +122,8 @@ class ImageSet:
     @property
     def shared_reals(self) -> bool:
         """Whether a real image is listed for more than one generator."""
+        if self.layout in ("parquet", "webdataset"):  # rows are different images
+            return False
         paths = [entry.path for entry in self.entries if entry.label == REAL]
         return len(set(paths)) < len(paths)
 
@@ -154,7 +157,14 @@ class ImageSet:
 
 def _content(path: Path) -> str:
     try:
-        facts = path.stat()
+        try:
+            facts = path.stat()
+        except NotADirectoryError:
+            found = split(path)
+            if found is None:
+                raise
+            path = found[0]  # the id names the member: the container's content says the rest
+            facts = path.stat()
         return _digest(path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
     except OSError as error:  # it is skipped by name when it is read
         return type(error).__name__

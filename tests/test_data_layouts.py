@@ -257,7 +257,7 @@ def test_what_is_passed_over_is_told(tmp_path: Path) -> None:
     assert images.left_out == (
         "1 file without a suffix: not a format that Pillow reads here",
         "2 .heic files: not a format that Pillow reads here",
-        "1 .zip file: not a format that Pillow reads here",
+        "1 .zip file: not looked into beside images; give it by itself",
         "1 image in the folder itself: no folder above it says real or fake",
         "1 image in misc/: no folder above it says real or fake",
     )

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 def scan(
     run: Out,
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A folder of images, or a CSV manifest.")
+        Path,
+        typer.Argument(
+            metavar="DIR",
+            help="A folder of images, a ZIP, TAR or parquet of them (nothing is unpacked), or a "
+            "CSV, TSV, JSON or JSONL that lists them.",
+        ),
     ],
     layout: Annotated[
         str,
@@ -36,6 +41,21 @@ def scan(
             help="A folder of reals, in this one or elsewhere, for all generators that have none.",
         ),
     ] = None,
+    columns: Annotated[
+        str,
+        typer.Option(
+            "--map",
+            metavar="OWN=NAME,…",
+            help="What a table calls path, label, generator, class: filename=path,typ=generator.",
+        ),
+    ] = "",
+    real_values: Annotated[
+        str,
+        typer.Option(
+            metavar="WORDS",
+            help="A table's labels that mean real: real,REAL,0. All others are then fake.",
+        ),
+    ] = "",
     audit: Annotated[
         bool,
         typer.Option(
@@ -55,6 +75,7 @@ def scan(
     - `<generator>/{real,fake}/*`, also `natural`, `original`, `synthetic`, `generated` …
     - `real/*` beside `fake/<generator>/*`, or beside folders of generators
     - `<pool>/0_real/*` beside `<generator>/1_fake/*`, or any folders of generators with `--reals`
+    - the same in a ZIP or TAR; WebDataset shards; parquets of images with labels
     - a CSV with the columns `path,label,generator,class` (label 0 real, 1 fake; a path is
       relative to the CSV), which is also what this command writes
 
@@ -68,6 +89,15 @@ def scan(
     """
     from ..evaluation import survey
 
+    pairs = [one.partition("=")[::2] for one in columns.split(",") if one]
     return survey(
-        folder, layout, reals=reals, audit=audit, seed=seed, relative_to=run.folder, tell=run.tell
+        folder,
+        layout,
+        reals=reals,
+        columns=dict(pairs),
+        real_values=[one for one in real_values.split(",") if one],
+        audit=audit,
+        seed=seed,
+        relative_to=run.folder,
+        tell=run.tell,
     )

@@ -19,6 +19,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ..archives import opened
+from ..errors import UserError
+
 # Formats that a file's content is recognised by, whatever its name.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM", "GIF", "AVIF", "JPEG2000")
 # Suffixes of these, and of formats that are tried where the suffix says so: they have no mark of
@@ -57,11 +60,11 @@ def read_image(path: Path) -> Image.Image:
     if path.is_dir():
         raise UnreadableImage("a directory, not a file")
     try:
-        with path.open("rb") as opened:
-            if not opened.read(1):
+        with opened(path) as content:
+            if not content.read(1):
                 raise UnreadableImage("empty file")
-            opened.seek(0)
-            with Image.open(opened, formats=image_formats(path)) as image:
+            content.seek(0)
+            with Image.open(content, formats=image_formats(path)) as image:
                 refuse_bomb(image)
                 image.load()
                 found = _rgb(image)
@@ -79,6 +82,8 @@ def read_image(path: Path) -> Image.Image:
         raise UnreadableImage("no such file") from None
     except MemoryError:
         raise UnreadableImage("too large for the memory") from None
+    except UserError as error:  # of the container that it lies in
+        raise UnreadableImage(str(error)) from None
     # Pillow's decoders raise many kinds of error on bytes that were tampered with.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -96,10 +101,14 @@ def image_size(path: Path) -> tuple[str, int, int]:
     Raises:
         UnreadableImage: as :func:`read_image`, for what the header shows.
     """
-    if Path(path).is_dir():
+    path = Path(path)
+    if path.is_dir():
         raise UnreadableImage("a directory, not a file")
     try:
-        with Image.open(path, formats=image_formats(path)) as image:
+        with (
+            opened(path) as content,
+            Image.open(content, formats=image_formats(path)) as image,
+        ):
             refuse_bomb(image)
             return str(image.format), image.width, image.height
     except UnreadableImage:

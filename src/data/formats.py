@@ -9,6 +9,7 @@ says 'unknown'.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -19,6 +20,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from ..archives import opened
 from ..records import ImageSet, Skipped
 from .decode import UnreadableImage, image_formats, refuse_bomb
 
@@ -100,7 +102,10 @@ def format_facts(path: Path) -> FormatFacts:
     if path.is_dir():
         raise UnreadableImage("a directory, not a file")
     try:
-        with Image.open(path, formats=image_formats(path)) as image:
+        with (
+            opened(path) as content,
+            Image.open(content, formats=image_formats(path)) as image,
+        ):
             refuse_bomb(image)
             tables = quantisation(image)
             quality, exact = jpeg_quality(tables) if tables else (None, False)
@@ -111,7 +116,7 @@ def format_facts(path: Path) -> FormatFacts:
                 quality,
                 ("standard" if exact else "unknown") if tables else "",
                 subsampling(image),
-                path.stat().st_size,
+                content.seek(0, os.SEEK_END),
                 image.mode,
                 # Pillow puts the raw block in info; getexif() would parse it.
                 "exif" in image.info,

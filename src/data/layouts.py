@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
+from .. import archives
 from ..errors import UserError, counted
 from ..records import FAKE, REAL, ImageEntry, ImageSet
 from .decode import EXTENSIONS
 from .folders import BELOW, SHARED, Reading, Tree, read_folders, unlabelled
 from .names import LABELS, WORDS, plain
-from .tables import COLUMNS, read_csv
+from .tables import COLUMNS, SUFFIXES, Words, read_parquets, read_samples, read_table
 
 THREE_CLASSES = {"dm_generated": FAKE, "gan_generated": FAKE, "real": REAL}  # DeepFeatureX
 LAYOUTS = (*WORDS, BELOW, SHARED, "deepfeaturex", "csv")
@@ -41,7 +43,12 @@ REALS_OF = 3  # generators, pools … that a line names
 
 
 def scan(
-    folder_or_csv: Path | str, *, layout: str = "auto", reals: Path | str | None = None
+    folder_or_csv: Path | str,
+    *,
+    layout: str = "auto",
+    reals: Path | str | None = None,
+    columns: Mapping[str, str] | None = None,
+    real_values: Sequence[str] = (),
 ) -> ImageSet:
     """Return the images of a folder or CSV manifest, sorted by path whatever the file system.
 
@@ -66,31 +73,51 @@ def scan(
     Hidden files and folders are ignored. A folder called like an image is listed as one, so that
     it is skipped by name later. What else is passed over stands in the set's ``left_out``.
 
+    ZIP and TAR files, alone or in a folder without images, are read as the folders in them say,
+    or, where a ``.cls`` or ``.json`` lies beside each image (WebDataset), as these say; parquets by
+    their columns; JSON and JSON lines as CSV. Nothing is unpacked: paths lead through the file,
+    ``set.zip/a/b.png``, for every stage.
+
     layout: 'auto', or one of LAYOUTS to take only that one; reals: a folder of reals, in this one
-    or anywhere, for all generators that have none; what no folder calls real is then a fake.
+    or anywhere, for all generators that have none; what no folder calls real is then a fake;
+    columns: a table's own column → path, label, generator or class; real_values: the labels that
+    are real, all others are then fake.
 
     Raises:
         UserError: no such folder, no images, no known layout, two possible ones, or a CSV that
             does not fit.
     """
     source = Path(folder_or_csv).expanduser()
+    words = Words(columns, real_values)
     if layout not in ("auto", *LAYOUTS):
         raise UserError(f"no layout {layout!r}; there are auto, {', '.join(LAYOUTS)}")
     if not source.exists():
         raise UserError(f"{source}: no such folder or file")
-    if source.is_file():
-        if layout not in ("auto", "csv") or source.suffix.lower() not in (".csv", ".tsv"):
-            raise UserError(
-                f"{source} is a file; give a folder of images or a CSV manifest (an archive or a "
-                "table of images must be unpacked first)"
-            )
-        return read_csv(source)
+    if source.is_file() and not archives.is_container(source):
+        if source.suffix.lower() not in SUFFIXES or layout not in ("auto", "csv"):
+            _refuse_file(source)
+        return share_reals(read_table(source, words))
     root = Path(os.path.normpath(source.absolute()))
     others: Counter[str] = Counter()
     beside: Counter[str] = Counter()
     tree: Tree = {}
-    _walk(root, (), tree, others, beside)
+    held: list[Path] = []
+    if source.is_file():
+        held = [root]
+    else:
+        _walk(root, (), tree, others, beside, held)
     left_out = _other_files(others)
+    if tree and held:
+        kinds = Counter(path.suffix.lower() for path in held)
+        left_out += [
+            f"{counted(n, f'{suffix} file')}: not looked into beside images; give it by itself"
+            for suffix, n in sorted(kinds.items())
+        ]
+    elif held:
+        found = _listed(root, held, words)
+        if found is not None:
+            return share_reals(found)
+        left_out += _unpacked(root, held, tree, others)
     fakes = [name for name, label in THREE_CLASSES.items() if label == FAKE]
     if layout in ("auto", "deepfeaturex") and any((root / name).is_dir() for name in fakes):
         reading = _three_classes(root, tree)
@@ -103,9 +130,58 @@ def scan(
     return _image_set(root, tree, reading, beside)
 
 
+def _listed(root: Path, held: list[Path], words: Words) -> ImageSet | None:
+    """Return what parquets or the samples of WebDataset shards say, None where there are none."""
+    parquets = [path for path in held if path.suffix.lower() == ".parquet"]
+    if parquets:
+        return read_parquets(root, parquets, words)
+    shards = [(path, archives.container(path)) for path in held]
+    return read_samples(root, shards, words)  # type: ignore[arg-type]
+
+
+def _unpacked(root: Path, held: list[Path], tree: Tree, others: Counter[str]) -> list[str]:
+    """Add what lies in archives to the tree, as if each were a folder; return what is left out."""
+    lines = []
+    for path in held:
+        found = archives.container(path)
+        assert isinstance(found, archives.Zip | archives.Tar)
+        below: tuple[str, ...] = ()
+        if path != root:
+            below = (*path.relative_to(root).parts[:-1], path.stem)
+        prefix = "" if path == root else f"{path.relative_to(root).as_posix()}/"
+        for name in sorted(found.names, key=lambda one: one.split("/")):
+            *folders, base = name.split("/")
+            if any(one.startswith(".") or one == "__MACOSX" for one in (*folders, base)):
+                continue
+            if base.lower().endswith(EXTENSIONS):
+                inside = folders[1:] if folders[:1] == [path.stem] else folders
+                tree.setdefault((*below, *inside), []).append(prefix + name)
+            elif (suffix := Path(base).suffix.lower()) not in NOTES:
+                others[suffix] += 1
+        if found.refused:
+            lines.append(
+                f"{counted(len(found.refused), 'member')} of {path.name}: a link, or a name that "
+                f"leads out of it ({found.refused[0][:60]!a})"
+            )
+    return lines + _other_files(others)
+
+
+def _refuse_file(source: Path) -> None:
+    name = source.name.lower()
+    if name.endswith(archives.COMPRESSED):
+        raise UserError(
+            f"{source} is compressed as a whole, so that no image in it can be reached by itself; "
+            "take that off (gunzip, unxz) and give the .tar"
+        )
+    raise UserError(
+        f"{source} is a file; give a folder of images, a ZIP, TAR or parquet of them, or a CSV, "
+        "TSV, JSON or JSONL that lists them"
+    )
+
+
 def _read(root: Path, tree: Tree, layout: str, pool: tuple[str, ...] | None) -> Reading:
     try:
-        return read_folders(tree, root.name, layout, pool)
+        return read_folders(tree, root.stem if root.is_file() else root.name, layout, pool)
     except UserError as error:
         raise UserError(f"{root}: {error}") from None
 
@@ -124,7 +200,7 @@ def _pool(root: Path, tree: Tree, reals: Path) -> tuple[str, ...]:
         place = there.relative_to(root).parts
     else:
         own: Tree = {}
-        _walk(there, (), own, Counter(), Counter())
+        _walk(there, (), own, Counter(), Counter(), [])
         place = (there.as_posix(),)
         tree |= {
             (*place, *one): [f"{there}/{path}" for path in paths] for one, paths in own.items()
@@ -273,11 +349,13 @@ def _walk(
     tree: Tree,
     others: Counter[str],
     beside: Counter[str],
+    held: list[Path],
     above: tuple[str, ...] = (),
 ) -> None:
     """Add the images below the root to the tree, a list a folder, sorted by name.
 
-    Other files are counted by suffix, notes in ``beside``, all else in ``others``.
+    Archives are added to ``held``; other files are counted by suffix, notes in ``beside``, all else
+    in ``others``.
     """
     folder = root.joinpath(*below)
     here = os.path.realpath(folder)
@@ -298,7 +376,9 @@ def _walk(
         if one.name.lower().endswith(EXTENSIONS):
             images.append(prefix + one.name)
         elif one.is_dir():
-            _walk(root, (*below, one.name), tree, others, beside, (*above, here))
+            _walk(root, (*below, one.name), tree, others, beside, held, (*above, here))
+        elif one.name.lower().endswith(archives.SUFFIXES):
+            held.append(folder / one.name)
         elif (suffix := Path(one.name).suffix.lower()) in NOTES:
             beside[suffix] += 1
         elif suffix or below:
@@ -328,7 +408,7 @@ def _refuse(root: Path, stray: dict[str, int], layout: str, left_out: list[str])
         if plain(root.name) in LABELS:
             what = f"{images} of one label; give the folder above it"
         raise UserError(f"{root}: {what}; {EXPECTED}")
-    if not any(root.iterdir()):
+    if root.is_dir() and not any(root.iterdir()):
         raise UserError(f"{root} is empty; {EXPECTED}")
     asked = "" if layout == "auto" else f" in the layout {layout}"
     seen = f" (found {'; '.join(left_out)})" if left_out else ""

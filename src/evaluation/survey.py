@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ def survey(
     layout: str = "auto",
     *,
     reals: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    real_values: Sequence[str] = (),
     audit: bool = False,
     seed: int = 0,
     relative_to: Path | None = None,
@@ -47,13 +49,13 @@ def survey(
 ) -> Found:
     """Find the images of a folder and read their headers.
 
-    layout, reals: see :func:`forensift.data.scan`; relative_to: what the manifest's paths are
-    below, by default the folder itself.
+    layout, reals, columns, real_values: see :func:`forensift.data.scan`; relative_to: what the
+    manifest's paths are below, by default the folder itself.
 
     Raises:
         UserError: no images, or a layout that is not clear.
     """
-    images = scan(folder, layout=layout, reals=reals)
+    images = scan(folder, layout=layout, reals=reals, columns=columns, real_values=real_values)
     skipped: list[Skipped] = []
     formats = None
     if audit:
@@ -93,7 +95,8 @@ def survey(
     if found is not None:
         warnings += found.warnings
         facts_ |= {"seed": seed, "format_bias": found.biased}
-    manifest = manifest_table(images, relative_to=relative_to or images.root)
+    base = images.root.parent if images.root.is_file() else images.root
+    manifest = manifest_table(images, relative_to=relative_to or base)
     return Found(images, manifest, headers, formats, found, tuple(warnings), tuple(skipped), facts_)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable
 
 import numpy as np
 
+from .. import archives
 from ..files import sha256
 from ..records import ImageEntry, ImageSet
 
@@ -20,11 +21,18 @@ def first_alike(
     sizes: dict[tuple[Hashable, ...], list[int]] = {}
     same_as = np.arange(len(images))
     for index, entry in enumerate(images):
-        if entry.path.is_file():
-            key = (entry.path.stat().st_size, entry.label, also(entry))
-            sizes.setdefault(key, []).append(index)
-    for indices in sizes.values():
+        try:
+            length = archives.size(entry.path)
+        except OSError:  # it will be skipped with its own reason
+            continue
+        # Where only reading would tell the size, the same member alone is taken for the same.
+        key = (entry.path if length is None else length, entry.label, also(entry))
+        sizes.setdefault(key, []).append(index)
+    for (first, *_), indices in sizes.items():
         if len(indices) == 1:
+            continue
+        if not isinstance(first, int):
+            same_as[indices] = indices[0]
             continue
         firsts: dict[str, int] = {}
         for index in indices:
