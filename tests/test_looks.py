@@ -94,7 +94,7 @@ def test_collages_of_several_generators_are_those_of_each(
     told: list[tuple[str, int, int]] = []
     both = collages(detector, images, ranking, 2, 2, progress=lambda *one: told.append(one), **HOW)
     assert {one for one in told if one[0] != "cutting patches"} == {
-        ("finding images", n, 10) for n in (8, 10)
+        ("finding images", n, 10) for n in (0, 8, 10)
     }
     assert list(both.of) == ["one", "two"]
     for name, found in both.of.items():
