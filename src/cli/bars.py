@@ -52,13 +52,21 @@ class Pace:
             rate, since = (done - before) / (now - first), 0.0
         return rate, max(1.0, (self.total - done) / rate - since)
 
+    @property
+    def over(self) -> bool:
+        """Whether all of it is done."""
+        return bool(self.total) and self.done >= (self.total or 0)
+
     def count(self) -> str:
-        """Return how much is done of how much, and the remark: ``64/144 dcgan-like``."""
-        of = f"{int(self.done)}/{self.total:.0f}" if self.total else f"{self.done:.0f}"
-        return f"{of if self.total or self.done else ''} {self.text}".strip()
+        """Return how much is done of how much, ``64/144``; '' where nothing is counted."""
+        if self.total:
+            return f"{int(self.done)}/{self.total:.0f}"
+        return f"{self.done:.0f}" if self.done else ""
 
     def speed(self) -> str:
         """Return rate and remaining time, ``2.1/s, 38 s left``, or how long it has taken."""
+        if self.over:
+            return f"finishing, {spoken(time.monotonic() - self._seen[-1][0])}"
         rate, left = self.rate()
         if not rate:
             return spoken(time.monotonic() - self.since)
@@ -68,7 +76,7 @@ class Pace:
 
     def line(self) -> str:
         """Return all of it in one line for a log."""
-        return f"{self.what}: {', '.join(filter(None, (self.count(), self.speed())))}"
+        return f"{self.what}: {', '.join(filter(None, (self.count(), self.speed(), self.text)))}"
 
 
 def spoken(seconds: float) -> str:
@@ -82,7 +90,10 @@ def spoken(seconds: float) -> str:
 
 
 class Tasks:
-    """What was told so far; a stage of no known length ends when something else is told."""
+    """What was told so far; what is done, or of no known length, ends when something else is told.
+
+    Until then it is shown: what comes after the last batch takes its time too.
+    """
 
     def __init__(self) -> None:
         self.paces: dict[str, Pace] = {}
@@ -90,7 +101,7 @@ class Tasks:
 
     def tell(self, what: str, done: float = 0, total: float | None = None, text: str = "") -> None:
         """Take what is being done, how far, of how much, and a remark."""
-        if what != self.now.what and self.now.total is None:
+        if what != self.now.what and (self.now.total is None or self.now.over):
             self.paces.pop(self.now.what, None)
         if what not in self.paces:
             self.paces[what] = Pace(what, done)
@@ -109,6 +120,7 @@ def bars() -> Iterator[Tell]:
 def _drawn() -> Iterator[Tell]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+    from rich.table import Column
     from rich.text import Text
 
     class Speed(ProgressColumn):
@@ -121,7 +133,8 @@ def _drawn() -> Iterator[Tell]:
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         TextColumn("{task.fields[count]}"),
-        Speed(),
+        Speed(table_column=Column(no_wrap=True)),
+        TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True, max_width=24)),
     )
     # What goes to a file or a pipe must not be drawn into the bars on the terminal.
     shared = sys.stdout.isatty()
@@ -137,9 +150,10 @@ def _drawn() -> Iterator[Tell]:
                 drawn.remove_task(bar.pop(gone))
             pace = told.now
             if what not in bar:
-                bar[what] = drawn.add_task(what, total=total, count=pace.count(), pace=pace)
-            shown = not (total and done >= total)
-            drawn.update(bar[what], completed=done, total=total, count=pace.count(), visible=shown)
+                bar[what] = drawn.add_task(
+                    what, total=total, pace=pace, count=pace.count(), text=text
+                )
+            drawn.update(bar[what], completed=done, total=total, count=pace.count(), text=text)
 
         tell("loading libraries")
         try:

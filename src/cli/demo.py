@@ -72,7 +72,7 @@ def demo(
         scale=_scale(per_family, size, draws),
         ks=more,
         device=run.chosen_device,
-        say=lambda text: on.print(f"· {text}", style="dim", markup=False),
+        say=run.say,
         **run.how,
     )
     for name, stages in [*done.studies.items(), ("all detectors", done.whole)]:

@@ -99,7 +99,10 @@ def forge(
         members=members,
         progress=lambda done, total, family: run.tell("forging", done, total, family),
     )
-    return replace(forged, audit=pixel_audit(scan(run.folder))) if audit else forged
+    if not audit:
+        return forged
+    run.tell("auditing")
+    return replace(forged, audit=pixel_audit(scan(run.folder)))
 
 
 def photograph_paths(photos: str) -> list[Path]:

@@ -60,7 +60,6 @@ def planted(
     """
     from ..studies.planted import default_traces, write_page
     from ..studies.planted import planted as study
-    from .tables import console
 
     chosen = default_traces(period, strength)
     if traces != "all":
@@ -68,7 +67,6 @@ def planted(
         if unknown:
             raise UserError(f"--traces {unknown[0]}: choose all or some of {', '.join(chosen)}")
         chosen = {name: chosen[name] for name in traces.split(",")}
-    on = console(stderr=True)
     found = study(
         run.folder,
         chosen,
@@ -78,7 +76,7 @@ def planted(
         steps=steps,
         draws=draws,
         composite=composite,
-        say=lambda text: on.print(f"· {text}", style="dim", markup=False),
+        say=run.say,
         **run.how,
     )
     if page is not None:

@@ -58,6 +58,13 @@ class Out:
             reason = error.strerror or error
             raise UserError(f"--out {folder}: nothing can be written there: {reason}") from None
 
+    def say(self, text: str) -> None:
+        """Print what a study does now, on stderr, and show it as long as nothing else is told."""
+        from .tables import console
+
+        console(stderr=True).print(f"· {text}", style="dim", markup=False, soft_wrap=True)
+        self.tell(text)
+
     def facts(self) -> dict[str, Any]:
         """Return what the manifest says of the run itself."""
         return {"options": self.given}

@@ -69,13 +69,11 @@ def study(
     from ..errors import UserError
     from ..studies.own import study as asked
     from ..studies.stages import Scale
-    from .tables import console
 
     try:
         numbers = [int(k) for k in ks.split(",") if k]
     except ValueError:
         raise UserError(f"--k {ks}: give numbers with commas between") from None
-    on = console(stderr=True)
     return asked(
         run.folder,
         run.loaded,
@@ -85,6 +83,6 @@ def study(
         trained_on=trained_on,
         per_generator=per_generator,
         scale=replace(Scale(), draws=draws),
-        say=lambda text: on.print(f"· {text}", style="dim", markup=False, soft_wrap=True),
+        say=run.say,
         **run.how,
     )

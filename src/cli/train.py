@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from ..errors import UserError
 from . import options
+from .bars import bars
 from .forge import photograph_paths
 from .run import Out, scanned
 from .verb import verb
@@ -312,7 +313,9 @@ def _group(known: str, command: Callable[[str], Callable[..., None]], told: str)
             return names()
 
         def get_command(self, ctx: Any, cmd_name: str) -> Any:
-            if cmd_name not in names():
+            with bars():
+                known = names()
+            if cmd_name not in known:
                 return None
             alone = typer.Typer(rich_markup_mode="markdown", add_completion=False)
             alone.command(cmd_name)(command(cmd_name))
