@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .style import BLUE, GREEN, GREY, ORANGE, PAGE, PALE, PURPLE, head, new_figure, styled
+from .style import BLUE, GREEN, GREY, ORANGE, PAGE, PALE, PURPLE, new_figure, styled
 
 # Without black, which reals that generators share are drawn in; the last two are lighter.
 COLOURS = (ORANGE, BLUE, GREEN, PURPLE, "#8CCBF2", "#E8D25C")
@@ -106,7 +106,7 @@ def _many_panels(table: pd.DataFrame, groups: list[str], by: str, title: str) ->
     down = math.ceil(len(groups) / ACROSS)
     figure = new_figure(PAGE, 1.75 * down + 0.8)
     panels = figure.subplots(down, ACROSS, sharex=True, sharey=True, squeeze=False).ravel()
-    head(figure, title)
+    figure.suptitle(fill(title, 56), fontsize=8.5)  # left of the legend
     for axes in panels[len(groups) :]:
         axes.set_visible(False)
     for axes, group in zip(panels, groups, strict=False):
