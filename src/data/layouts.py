@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from .. import archives
+from ..archives import COMPRESSED, Tar, Zip, container, is_container
+from ..archives import SUFFIXES as CONTAINERS
 from ..errors import UserError, counted
 from ..records import FAKE, REAL, ImageEntry, ImageSet
 from .decode import EXTENSIONS
@@ -93,7 +94,7 @@ def scan(
         raise UserError(f"no layout {layout!r}; there are auto, {', '.join(LAYOUTS)}")
     if not source.exists():
         raise UserError(f"{source}: no such folder or file")
-    if source.is_file() and not archives.is_container(source):
+    if source.is_file() and not is_container(source):
         if source.suffix.lower() not in SUFFIXES or layout not in ("auto", "csv"):
             _refuse_file(source)
         return share_reals(read_table(source, words))
@@ -135,7 +136,7 @@ def _listed(root: Path, held: list[Path], words: Words) -> ImageSet | None:
     parquets = [path for path in held if path.suffix.lower() == ".parquet"]
     if parquets:
         return read_parquets(root, parquets, words)
-    shards = [(path, archives.container(path)) for path in held]
+    shards = [(path, container(path)) for path in held]
     return read_samples(root, shards, words)  # type: ignore[arg-type]
 
 
@@ -143,8 +144,8 @@ def _unpacked(root: Path, held: list[Path], tree: Tree, others: Counter[str]) ->
     """Add what lies in archives to the tree, as if each were a folder; return what is left out."""
     lines = []
     for path in held:
-        found = archives.container(path)
-        assert isinstance(found, archives.Zip | archives.Tar)
+        found = container(path)
+        assert isinstance(found, Zip | Tar)
         below: tuple[str, ...] = ()
         if path != root:
             below = (*path.relative_to(root).parts[:-1], path.stem)
@@ -168,7 +169,7 @@ def _unpacked(root: Path, held: list[Path], tree: Tree, others: Counter[str]) ->
 
 def _refuse_file(source: Path) -> None:
     name = source.name.lower()
-    if name.endswith(archives.COMPRESSED):
+    if name.endswith(COMPRESSED):
         raise UserError(
             f"{source} is compressed as a whole, so that no image in it can be reached by itself; "
             "take that off (gunzip, unxz) and give the .tar"
@@ -377,7 +378,7 @@ def _walk(
             images.append(prefix + one.name)
         elif one.is_dir():
             _walk(root, (*below, one.name), tree, others, beside, held, (*above, here))
-        elif one.name.lower().endswith(archives.SUFFIXES):
+        elif one.name.lower().endswith(CONTAINERS):
             held.append(folder / one.name)
         elif (suffix := Path(one.name).suffix.lower()) in NOTES:
             beside[suffix] += 1

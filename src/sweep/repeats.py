@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 
 import numpy as np
 
-from .. import archives
+from ..archives import size
 from ..files import sha256
 from ..records import ImageEntry, ImageSet
 
@@ -22,7 +22,7 @@ def first_alike(
     same_as = np.arange(len(images))
     for index, entry in enumerate(images):
         try:
-            length = archives.size(entry.path)
+            length = size(entry.path)
         except OSError:  # it will be skipped with its own reason
             continue
         # Where only reading would tell the size, the same member alone is taken for the same.
