@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -16,6 +17,7 @@ from forensift.data import (
     scan,
 )
 from forensift.errors import UserError
+from forensift.evaluation.intervals import clusters_of
 from forensift.files import write_csv
 from forensift.records import ImageSet
 
@@ -550,3 +552,16 @@ def test_the_hash_tells_files_of_one_size_apart(tmp_path: Path) -> None:
     assert images.hash() == before
     (tmp_path / "1_fake" / "a.bmp").unlink()
     assert images.hash() != before
+
+
+def test_intervals_take_a_shared_real_for_one_photograph(tmp_path: Path) -> None:
+    make(tmp_path, *(f"coco/0_real/{name}.png" for name in "abcd"))
+    make(tmp_path, *(f"{one}/1_fake/{one}{n}x.png" for one in ("adm", "sd") for n in range(3)))
+    images = scan(tmp_path)
+    table = pd.DataFrame({"path": [images.image_id(e) for e in images]})
+    names, over = clusters_of(table, "photograph")
+    assert over == "photographs"
+    assert names is not None
+    reals = [name for name, entry in zip(names, images, strict=True) if entry.label == 0]
+    assert sorted(reals) == sorted(2 * list("abcd"))
+    assert len(set(names)) == 4 + 6
