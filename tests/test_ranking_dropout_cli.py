@@ -97,8 +97,7 @@ def test_rank_then_dropout(folder: Path) -> None:
     assert "conv1.#0(T=8)" in out
     assert "12 fakes used, none left out" in out
     assert _tables(ranked) == {
-        "set-fake.csv", "set-real.csv", "ranking.parquet", "skipped.csv", "manifest.json",
-        "view.json",
+        "set-fake.csv", "set-real.csv", "ranking.parquet", "skipped.csv", "manifest.json"
     }  # fmt: skip
     assert {"omega.png", "omega.pdf"} <= {path.name for path in ranked.iterdir()}
     manifest = json.loads((ranked / "manifest.json").read_text())
@@ -122,7 +121,7 @@ def test_rank_then_dropout(folder: Path) -> None:
     assert "evidence for fake was removed" in " ".join(out.split())
     assert _tables(dropped) == {
         "dropout.csv", "dropout_summary.csv", "ap_curve.csv", "dropped.csv", "skipped.csv",
-        "manifest.json", "scores.parquet", "gap.csv", "gap_curve.csv", "gap_area.csv", "view.json",
+        "manifest.json", "scores.parquet", "gap.csv", "gap_curve.csv", "gap_area.csv",
     }  # fmt: skip
     written = pd.read_csv(dropped / "dropout.csv")
     assert written.columns[:10].tolist() == [

@@ -239,7 +239,8 @@ def _image_set(root: Path, tree: Tree, reading: Reading, beside: Counter[str]) -
         tuple(reading.notes),
         tuple(read),
     )
-    return share_reals(images)
+    # Real is a class beside the others there, and each of its images counts once.
+    return images if "deepfeaturex" in reading.layouts else share_reals(images)
 
 
 def share_reals(images: ImageSet) -> ImageSet:

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .style import BLUE, GREY, ORANGE, PAGE, head, new_figure, styled
+from .style import BLUE, COLUMN, GREY, ORANGE, PAGE, head, new_figure, styled
 
 PANELS = 6  # box plots side by side
 FEW = 10  # fewer values are drawn themselves, for a box of them says little
@@ -37,7 +37,7 @@ def plot_colour_boxes(
     every, box = box, box[box["n"] > 0]
     generators = list(dict.fromkeys(box["generator"]))
     down, across = _grid(len(generators), PANELS)
-    figure = new_figure(max(2.0, 0.55 + 1.15 * across), 0.5 + 2.0 * down)
+    figure = new_figure(max(COLUMN, 0.55 + 1.15 * across), 0.5 + 2.0 * down)
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     for axes, generator in zip(panels.flat, generators, strict=False):
         two = box[box["generator"] == generator].set_index("mode").loc[["rgb", mode]]
@@ -121,7 +121,11 @@ def plot_colour_modes(table: pd.DataFrame, *, title: str = "", note: str = "") -
     modes = list(dict.fromkeys(table["mode"]))
     down, across = _grid(len(generators), 4)
     width = min(PAGE, 1.3 + 1.6 * across)
-    figure = new_figure(width, 0.6 + down * (0.4 + 0.15 * len(modes)))
+    over = table["intervals_over"].iloc[-1]
+    note = "; ".join(filter(None, (note, f"lines: 95 % intervals over {over}; dotted: RGB")))
+    # A narrow figure breaks its title into several lines, which take their room from the panels.
+    lines = len(title) / (15 * width) + len(note) / (20 * width)
+    figure = new_figure(width, 0.5 + 0.15 * lines + down * (0.5 + 0.15 * len(modes)))
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     places = np.arange(len(modes))
     least = LEAST_AP if 100 * float(table["ap_low"].min()) > LEAST_AP else 0
@@ -145,9 +149,7 @@ def plot_colour_modes(table: pd.DataFrame, *, title: str = "", note: str = "") -
     for axes in _lowest(panels):
         axes.set_xlabel("AP (%)")
         axes.tick_params(axis="x", labelbottom=True)
-    over = table["intervals_over"].iloc[-1]
-    said = f"lines: 95 % intervals over {over}; dotted: RGB"
-    head(figure, title, "; ".join([*filter(None, [note]), said]))
+    head(figure, title, note)
     return figure
 
 
