@@ -71,7 +71,6 @@ def _layers(axes: Axes, ranking: pd.DataFrame, k: int) -> None:
     axes.set_xlabel("feature maps")
     rest, more = int(k - shown.sum()), len(counts) - len(shown)
     axes.set_title(
-        f"layers that hold the top {k:,} (width)"
-        + (f"; {more} more layers hold {rest}" if more > 0 else "")
+        f"layers (width) of the top {k:,}" + (f"; {more} more hold {rest}" if more > 0 else "")
     )
     axes.legend(frameon=False, loc="lower right")

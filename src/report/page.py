@@ -23,10 +23,11 @@ from .found import WHOLE, Part, Picture, Table, read
 FILE, PAGE = "report.html", "page.html"
 MOST_SVG = 400_000  # bytes of a drawing that stays one: more has too many points to be drawn fast
 WIDEST, QUALITY = 1800, 82  # pixels and WebP's quality of the other pictures
-MOST_CSV = 150_000  # bytes of a tidy table that the page carries
+MOST_CSV = 40_000  # bytes of a tidy table that the page carries
 LONG = 360  # characters after a section's first sentence: more stands folded
 PROSE = 28  # characters: a longer cell is words, and gets room for them
 FOLDED = 10  # rows of a table shown before it is unfolded
+COORDINATES, DECIMALS = re.compile(rb' d="[^"]*"'), re.compile(rb"(\.\d\d)\d+")
 NUMBER = re.compile(r"^[\[\s]*[-+−]?\d")
 GENERAL = "All detectors"
 
@@ -145,6 +146,8 @@ def _section(part: Part) -> dict[str, Any]:
     first, _, rest = part.said.partition(". ")
     value = str(part.manifest.get("value", "")).split(",")[0]
     instead = f", {WORDS[value]} in their place" if value in WORDS else ""
+    by = part.manifest.get("ranking_by", "omega")
+    instead += f", ranked by {by}" * (by != "omega")
     return {
         "id": _anchor(f"{part.place}-{part.folder.name}" if part.place == "." else part.place),
         "title": part.title + instead,
@@ -207,7 +210,7 @@ def _content(picture: Picture) -> tuple[str, bytes]:
     by_kind = {path.suffix: path for path in picture.files}
     drawing = by_kind.get(".svg")
     if drawing is not None and drawing.is_file() and drawing.stat().st_size <= MOST_SVG:
-        return "svg+xml", drawing.read_bytes()
+        return "svg+xml", COORDINATES.sub(_rounded, drawing.read_bytes())
     path = by_kind.get(".png")
     if path is None or not path.is_file():
         raise UserError(f"{picture.files[0].with_suffix('.png')} is missing; make the result again")
@@ -217,6 +220,11 @@ def _content(picture: Picture) -> tuple[str, bytes]:
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=QUALITY, method=4)
     return "webp", buffer.getvalue()
+
+
+def _rounded(path: re.Match[bytes]) -> bytes:
+    """Return a path of a drawing to a hundredth of a point, finer than any screen."""
+    return DECIMALS.sub(rb"\1", path[0])
 
 
 def _file(path: Path) -> dict[str, Any]:
