@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import UserError
 from . import options
 from .run import Sweeping
 from .verb import verb
@@ -60,10 +59,7 @@ def demo(
     names = detectors.split(",")
     for name in names:
         get_architecture(name)
-    try:
-        more = [int(k) for k in ks.split(",") if k]
-    except ValueError:
-        raise UserError(f"--k {ks}: give numbers with commas between") from None
+    more = options.numbers("--k", ks)
     on = console(stderr=run.json)
     done = study(
         run.folder,

@@ -187,6 +187,18 @@ MaxSkipped = Annotated[
 ]
 
 
+def numbers(option: str, text: str) -> list[int]:
+    """Return the numbers of an option like ``--k 8,16``; none where it is empty.
+
+    Raises:
+        UserError: something else stands there.
+    """
+    try:
+        return [int(one) for one in text.split(",") if one]
+    except ValueError:
+        raise UserError(f"{option} {text}: give numbers with commas between") from None
+
+
 def choose_device(asked: str) -> str:
     """Return 'cpu' or 'cuda' for what ``--device`` asks.
 

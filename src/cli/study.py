@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import options
 from .run import Run, scanned
 from .verb import verb
 
@@ -66,14 +67,10 @@ def study(
     Writes a folder DETECTOR/STAGE a result, with the files of the verb of that name, and
     `index.html` and `manifest.json`.
     """
-    from ..errors import UserError
     from ..studies.own import study as asked
     from ..studies.stages import Scale
 
-    try:
-        numbers = [int(k) for k in ks.split(",") if k]
-    except ValueError:
-        raise UserError(f"--k {ks}: give numbers with commas between") from None
+    numbers = options.numbers("--k", ks)  # before anything is loaded
     return asked(
         run.folder,
         run.loaded,

@@ -7,10 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from .style import (
@@ -19,6 +16,7 @@ from .style import (
     MASK_COLOURS,
     MASK_NAMES,
     PAGE,
+    colour_bar,
     head,
     key,
     new_figure,
@@ -27,6 +25,7 @@ from .style import (
 )
 
 LINES = {"random-k": ("--", "s"), "random-k-layer-matched": (":", "^"), "top-k": ("-", "o")}
+BAR = {"location": "bottom", "aspect": 40, "shrink": 0.8, "pad": 0.03, "fraction": 0.04}
 MANY = 6  # generators, above which the panels stand in two rows
 BASE, TOP, ENSEMBLE = "baseline", "top-k", "random-k-ensemble"
 MEANS = "macro mean"
@@ -86,7 +85,7 @@ def plot_dropout(
         (grid[:3], points, "change in points"),
         (grid[3:], logits, "change of the mean logit"),
     ):
-        _bar(figure, list(panels_of), reach, words)
+        colour_bar(figure, list(panels_of), (-reach, reach), DIVERGING, words, **BAR)
     head(figure, title, note)
     return figure
 
@@ -162,16 +161,6 @@ def _heat(
     axes.set(xlim=(0, across + 1), ylim=(down, 0))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-
-
-def _bar(figure: Figure, panels: list[Axes], reach: float, words: str) -> None:
-    colours = ScalarMappable(Normalize(-reach, reach), colormaps[DIVERGING])
-    bar = figure.colorbar(
-        colours, ax=panels, location="bottom", aspect=40, shrink=0.8, pad=0.03, fraction=0.04
-    )
-    bar.outline.set_visible(False)  # type: ignore[operator]
-    bar.ax.tick_params(labelsize=6)
-    bar.set_label(words, fontsize=6.5)
 
 
 @styled

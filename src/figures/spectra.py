@@ -7,15 +7,25 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from .style import DIVERGING, FAKE, GREY, PAGE, REAL, RISING, head, key, new_figure, styled
+from .style import (
+    DIVERGING,
+    FAKE,
+    GREY,
+    PAGE,
+    REAL,
+    RISING,
+    colour_bar,
+    head,
+    key,
+    new_figure,
+    styled,
+)
 
 BLOCKS = 3  # generators side by side
+BAR = {"location": "bottom", "aspect": 40, "shrink": 0.7, "pad": 0.02}
 KINDS = ("image", "residual")
 STYLES = {"image": "-", "residual": "--"}
 
@@ -60,8 +70,8 @@ def plot_spectra(
             if kind == "residual":
                 _circles(axes, own, reals.shape[1])
     left, right = (list(grid.reshape(down, -1)[:, part].flat) for part in np.s_[:BLOCKS, BLOCKS:])
-    _bar(figure, left, (low, high), RISING, "reals: log10 of power")
-    _bar(figure, right, (-reach, reach), DIVERGING, "fakes − reals")
+    colour_bar(figure, left, (low, high), RISING, "reals: log10 of power", **BAR)
+    colour_bar(figure, right, (-reach, reach), DIVERGING, "fakes − reals", **BAR)
     head(figure, title, note)
     return figure
 
@@ -126,13 +136,3 @@ def _circles(axes: Axes, found: pd.DataFrame, side: int) -> None:
             x, y = (side // 2 + sign * value * side for value in (across, down))
             if 0 <= x < side and 0 <= y < side:
                 axes.plot(x, y, "o", mfc="none", mec="black", ms=5, mew=0.5)
-
-
-def _bar(
-    figure: Figure, panels: list[Axes], limits: tuple[float, float], colours: str, words: str
-) -> None:
-    mapped = ScalarMappable(Normalize(*limits), colormaps[colours])
-    bar = figure.colorbar(mapped, ax=panels, location="bottom", aspect=40, shrink=0.7, pad=0.02)
-    bar.outline.set_visible(False)  # type: ignore[operator]
-    bar.ax.tick_params(labelsize=6)
-    bar.set_label(words, fontsize=6.5)

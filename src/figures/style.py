@@ -13,6 +13,8 @@ from unittest.mock import patch
 import matplotlib as mpl
 from fontTools import subset
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from ..files import whole
@@ -135,6 +137,23 @@ def key(figure: Figure, handles: Sequence[Any], note: str = "") -> None:
         frameon=False, title=fill(note, int(figure.get_size_inches()[0] * 20)),
     )  # fmt: skip
     legend.get_title().set(fontsize=6.5, color=GREY, multialignment="center")
+
+
+def colour_bar(
+    figure: Figure,
+    panels: list[Axes],
+    limits: tuple[float, float],
+    colours: str,
+    words: str,
+    **place: Any,
+) -> None:
+    """Draw what the colours of panels mean; place: see Matplotlib's ``Figure.colorbar``."""
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(*limits), mpl.colormaps[colours]), ax=panels, **place
+    )
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.ax.tick_params(labelsize=6)
+    bar.set_label(words, fontsize=6.5)
 
 
 def signed(value: float, decimals: int = 1) -> str:

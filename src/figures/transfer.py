@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from .style import DIVERGING, GREY, PAGE, RISING, head, new_figure, signed, styled
+from .style import DIVERGING, GREY, PAGE, RISING, colour_bar, head, new_figure, signed, styled
 
 FALLS = f"{DIVERGING}_r"  # a fall is red here as elsewhere
 FEW = 8  # fakes, below which a ranking's row is pale
 PALE = 0.35
 CELL = 0.3  # inches, at most
+BAR = {"location": "right", "aspect": 25, "shrink": 0.8, "pad": 0.02}
 
 
 @styled
@@ -75,8 +75,8 @@ def plot_transfer(
             axes.set_ylabel("ranked on (fakes used)", fontsize=7)
         if points:
             axes.set_xlabel("dropped on", fontsize=7)
-    _bar(figure, panels[: kinds[0]], (-reach, reach), FALLS, "AP lost (points)")
-    _bar(figure, panels[kinds[0] :], (0, 1), RISING, "agreement")
+    colour_bar(figure, panels[: kinds[0]], (-reach, reach), FALLS, "AP lost (points)", **BAR)
+    colour_bar(figure, panels[kinds[0] :], (0, 1), RISING, "agreement", **BAR)
     head(figure, title or f"k = {k}", note)
     return figure
 
@@ -120,16 +120,6 @@ def _frame(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
             axes.add_patch(
                 Rectangle(corner, 1, 1, fill=False, edgecolor="black", linewidth=1, zorder=3)
             )
-
-
-def _bar(
-    figure: Figure, panels: list[Axes], limits: tuple[float, float], colours: str, words: str
-) -> None:
-    mapped = ScalarMappable(Normalize(*limits), colormaps[colours])
-    bar = figure.colorbar(mapped, ax=panels, location="right", aspect=25, shrink=0.8, pad=0.02)
-    bar.outline.set_visible(False)  # type: ignore[operator]
-    bar.ax.tick_params(labelsize=6)
-    bar.set_label(words, fontsize=6.5)
 
 
 def _grid(table: pd.DataFrame, column: str, rows: list[str], columns: list[str]) -> np.ndarray:

@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from ..data.conditions import CLEAN
 from ..evaluation import MACRO
 from ..sensitivity import BASELINE, LAYER_MATCHED, TOP, UNSEEN
 from .found import Part, Picture
 
-CLEAN, ZERO = "clean", "zero"
+ZERO = "zero"
 # The picture that shows the answer where nothing was dropped: of which result, best first.
 LEADING = ("Collages", "Patches", "Evaluation", "Robustness")
 WORDS = {"zero": "zero", "mean": "their mean", "mean-real": "their mean over reals",

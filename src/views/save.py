@@ -63,12 +63,12 @@ def _as_json(kind: str, view: View, drawn: Mapping[str, list[Path]], folder: Pat
         }
         for name, paths in drawn.items()
     ]
-    told: dict[str, Any] = {
+    told = {
         "result": kind,
         "title": view.title,
         "said": view.said,
         "shown": shown,
         "figures": pictures,
+        "tables": list(view.tables),
     }
-    told["tables"] = list(view.tables)
     return json.dumps(told, indent=1, ensure_ascii=False) + "\n"
